@@ -1,0 +1,1 @@
+"""The Airflow face: thin operators over the core."""

@@ -1,0 +1,1 @@
+"""What is stored and stays true: manifests, commits, catalogue, copies, verification, journal."""

@@ -1,0 +1,1 @@
+"""How bytes travel: compression, encryption, hashing, keys, volumes."""

@@ -1,0 +1,131 @@
+"""The one small protocol that every place of rest fulfils.
+
+Keys are relative paths with ``/`` between their parts (``erp/database/…/manifest.json``); a target puts its own root
+before them. Objects are written once: nothing in Lifeboat changes an object that exists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+
+class Readable(Protocol):
+    """A stream of bytes that ends: ``read`` gives ``b""`` at its end and raises when it can't go on."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """At most ``size`` bytes (all of the rest when negative); fewer only at the end of the stream."""
+        ...
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    """One stored object.
+
+    Attributes:
+        key: its key, relative to the target's root.
+        size: stored bytes.
+        modified: when the store says it was last written, in UTC.
+    """
+
+    key: str
+    size: int
+    modified: datetime
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that a preflight found.
+
+    Attributes:
+        severity: ``"error"`` stops a backup, ``"warning"`` is shown and recorded, ``"ok"`` is shown where asked for.
+        subject: what it is about: a target, a setting, a privilege.
+        what: what was found.
+        remedy: what to do about it; for a privilege, the statements to run.
+    """
+
+    severity: str
+    subject: str
+    what: str
+    remedy: str = ""
+
+
+class Target(Protocol):
+    """A place that keeps recovery points.
+
+    Every method raises a :class:`~lifeboat.errors.TargetError` with the target's name, the key and a remedy:
+    ``TargetUnavailable`` when the place can't be reached or is not the right one, ``TargetFull``, ``ObjectMissing``,
+    ``ObjectExists``.
+    """
+
+    @property
+    def name(self) -> str:
+        """The target's name in the policy: ``primary``, ``offsite``, ``local``."""
+        ...
+
+    @property
+    def url(self) -> str:
+        """Where it is, without credentials."""
+        ...
+
+    def check(self) -> list[Finding]:
+        """Look at everything a backup to this target needs, without leaving anything behind."""
+        ...
+
+    def put(self, key: str, body: Readable, *, retain_until: datetime | None = None) -> int:
+        """Store ``body`` to its end under ``key`` and return the stored size in bytes.
+
+        The object appears whole or not at all: when ``body.read`` raises, when the store fails, or when the process
+        dies, no object of that key is to be seen, and (except after a death) nothing is left over.
+        Memory stays bounded however long the body is. ``retain_until`` asks for an object lock, where the target has
+        been told to set one.
+        """
+        ...
+
+    def put_new(self, key: str, data: bytes) -> None:
+        """Store a small object if and only if there is none of that key; else raise ``ObjectExists``.
+
+        Atomic where :attr:`conditional_writes` is true; elsewhere a look before the write.
+        """
+        ...
+
+    @property
+    def conditional_writes(self) -> bool:
+        """Whether ``put_new`` is atomic among several writers."""
+        ...
+
+    def open(self, key: str) -> AbstractContextManager[Readable]:
+        """The object's bytes as a stream; a connection that breaks is taken up again where it broke, a bounded number
+        of times, and never against another version of the object."""
+        ...
+
+    def read(self, key: str, *, limit: int = 64 * 1024 * 1024) -> bytes:
+        """A small object as a whole; one larger than ``limit`` bytes raises ``TargetError``."""
+        ...
+
+    def stat(self, key: str) -> ObjectInfo | None:
+        """What is stored under ``key``; ``None`` when nothing is."""
+        ...
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """All committed objects whose key begins with ``prefix`` (a folder, ending in ``/``, or ``""``), by key."""
+        ...
+
+    def list_folders(self, prefix: str) -> list[str]:
+        """The names of the folders directly below ``prefix`` (which ends in ``/`` or is ``""``), sorted."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Remove an object; one that is gone already is no error."""
+        ...
+
+    def store_crc32(self, key: str) -> int | None:
+        """The CRC-32 of the whole object as the store itself computed and keeps it; ``None`` where it keeps none."""
+        ...
+
+    def abandon_uploads(self, prefix: str, *, older_than: datetime) -> list[str]:
+        """Remove uploads below ``prefix`` begun before ``older_than`` and never ended; return their keys."""
+        ...
