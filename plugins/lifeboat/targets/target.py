@@ -110,10 +110,6 @@ class Target(Protocol):
         """What is stored under ``key``; ``None`` when nothing is."""
         ...
 
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        """All committed objects whose key begins with ``prefix`` (a folder, ending in ``/``, or ``""``), by key."""
-        ...
-
     def list_folders(self, prefix: str) -> list[str]:
         """The names of the folders directly below ``prefix`` (which ends in ``/`` or is ``""``), sorted."""
         ...
@@ -128,4 +124,8 @@ class Target(Protocol):
 
     def abandon_uploads(self, prefix: str, *, older_than: datetime) -> list[str]:
         """Remove uploads below ``prefix`` begun before ``older_than`` and never ended; return their keys."""
+        ...
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """All committed objects whose key begins with ``prefix`` (a folder, ending in ``/``, or ``""``), by key."""
         ...

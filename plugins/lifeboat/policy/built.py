@@ -1,0 +1,89 @@
+"""What of a policy is built at present: the one place that says so. The rest is validated, and named in a notice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from lifeboat.policy.model import Policy
+from lifeboat.policy.naming import Tier
+from lifeboat.policy.postgres_source import PostgresSource
+from lifeboat.policy.sources import SourcePolicy
+from lifeboat.policy.targets import PRIMARY, TargetPolicy
+
+
+@dataclass(frozen=True)
+class Built:
+    """What works.
+
+    Attributes:
+        tiers: the tiers of each kind of source.
+        methods: how a database is read.
+        targets: the schemes of targets.
+        channels: the kinds of alert channels.
+        keys: what else of a policy is acted upon, by its key.
+    """
+
+    tiers: Mapping[str, frozenset[Tier]] = field(
+        default_factory=lambda: {"postgres": frozenset({Tier.WAL, Tier.DAILY})}
+    )
+    methods: frozenset[str] = frozenset({"physical"})
+    targets: frozenset[str] = frozenset({"s3", "file"})
+    channels: frozenset[str] = frozenset({"slack"})
+    keys: frozenset[str] = frozenset()
+
+    def has(self, source: SourcePolicy, tier: Tier) -> bool:
+        """Whether a tier of a source runs."""
+        if tier not in self.tiers.get(source.kind, frozenset()) or tier not in source.tiers:
+            return False
+        return not isinstance(source, PostgresSource) or source.method_of(tier) in self.methods
+
+
+BUILT = Built()
+
+_NOT_BUILT = "is validated, not built yet"
+
+
+def built_tiers(policy: Policy, built: Built = BUILT) -> Iterator[tuple[str, Tier]]:
+    """Every source and tier of a policy that runs: one DAG each."""
+    for name, source in policy.sources.items():
+        for tier in source.tiers:
+            if built.has(source, tier):
+                yield name, tier
+
+
+def built_targets(policy: Policy, built: Built = BUILT) -> dict[str, TargetPolicy]:
+    """The targets that are written to, `primary` first; of the others, those named in a notice are left out."""
+    found = {name: target for name, target in policy.targets.items() if target.scheme in built.targets}
+    return dict(sorted(found.items(), key=lambda item: item[0] != PRIMARY))
+
+
+def not_built(policy: Policy, built: Built = BUILT) -> list[str]:
+    """One sentence for each thing that the policy asks for and that is not built yet."""
+    notices = [
+        f"Target `{name}` (`{target.scheme}://`) {_NOT_BUILT}: nothing is copied there."
+        for name, target in policy.targets.items()
+        if target.scheme not in built.targets
+    ]
+    for name, source in policy.sources.items():
+        notices += _not_built_of(name, source, built)
+    notices += [
+        f"Alert channel `{name}` ({channel.kind}) {_NOT_BUILT}: nothing is sent there."
+        for name, channel in policy.alerts.channels.items()
+        if channel.kind not in built.channels
+    ]
+    asked = {
+        "tests": (policy.tests, f"The restore test {_NOT_BUILT}: nobody runs it."),
+        "drills": (policy.drills, f"The drill {_NOT_BUILT}: nobody runs it."),
+        "budget": (policy.budget, f"The budget {_NOT_BUILT}: nothing is measured against it."),
+        "restore": (policy.restore.approvals, f"The approval of restores {_NOT_BUILT}: nobody is asked."),
+        "retention": (policy.retention, f"Retention {_NOT_BUILT}: nothing is deleted."),
+    }
+    return notices + [notice for key, (wanted, notice) in asked.items() if wanted and key not in built.keys]
+
+
+def _not_built_of(name: str, source: SourcePolicy, built: Built) -> list[str]:
+    missing = [tier for tier in source.tiers if not built.has(source, tier)]
+    if len(missing) == len(source.tiers):
+        return [f"Source `{name}` ({source.kind}) {_NOT_BUILT}: nothing of it is backed up."]
+    return [f"Tier `{tier}` of source `{name}` {_NOT_BUILT}: it does not run." for tier in missing]

@@ -1,0 +1,65 @@
+"""The tiers of a source: when it is backed up, how, and for how long that is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from lifeboat.policy.cron import Cron
+from lifeboat.policy.duration import Duration, ExactDuration, ExactSpan, Span
+from lifeboat.policy.naming import Tier
+from lifeboat.policy.part import Part, Queue
+from lifeboat.policy.problems import Refused
+
+FULL_TIERS = (Tier.DAILY, Tier.WEEKLY, Tier.MONTHLY, Tier.YEARLY)
+"""The tiers whose recovery points stand alone."""
+
+
+class TierPolicy(Part):
+    """A schedule and a retention."""
+
+    schedule: Cron | None = None
+    """When it runs: a cron line of five fields on the clock of the policy's zone. Without one, only by hand."""
+
+    retention: Span
+    """How long its recovery points are kept: `30d`, `12 months`, `7 years`."""
+
+    method: Literal["physical", "logical"] | None = None
+    """How a database is read; by default physical, and logical for the tier `export`."""
+
+    queue: Queue | None = None
+    """The workers that run it. WAL has a queue of its own, so that it waits behind nothing."""
+
+    pool: Annotated[str, Field(min_length=1, max_length=250)] | None = None
+    """The Airflow pool that its tasks share. It must exist: tasks of a missing pool wait for ever."""
+
+    timeout: ExactSpan | None = None
+    """When a run is ended as failed."""
+
+    expected_queue: ExactDuration = Duration(seconds=60)
+    """How long a run may wait for a worker: what `policy check` reckons with."""
+
+    expected_run: ExactSpan = Duration(seconds=3600)
+    """How long a run may take until its copy on the primary target is committed: what `policy check` reckons with."""
+
+    retries: Annotated[int, Field(ge=0, le=10)] = 2
+    """How often a failed task is tried again."""
+
+
+Tiers = Annotated[dict[Tier, TierPolicy], Field(min_length=1)]
+
+
+def check_tiers(tiers: Mapping[Tier, TierPolicy], kind: str, allowed: Iterable[Tier]) -> None:
+    """Refuse tiers that a kind of source can't have."""
+    known = tuple(allowed)
+    for tier, tier_policy in tiers.items():
+        if tier not in known:
+            raise Refused(
+                f"A source of kind `{kind}` has no tier `{tier}`.",
+                f"It can have {', '.join(f'`{name}`' for name in known)}.",
+                key=("tiers", tier.value),
+            )
+        if kind != "postgres" and tier_policy.method is not None:
+            raise Refused("Only a PostgreSQL source has a `method`.", "Remove it.", key=("tiers", tier.value, "method"))

@@ -1,0 +1,102 @@
+"""What keeps backups worth having: restore tests, drills, retention, reviews, the budget."""
+
+from __future__ import annotations
+
+from datetime import date
+from decimal import Decimal
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from lifeboat.policy.cron import Cron
+from lifeboat.policy.duration import Span
+from lifeboat.policy.naming import Name
+from lifeboat.policy.part import ConnectionId, Part
+from lifeboat.policy.people import Percent, Text
+from lifeboat.policy.problems import Refused
+from lifeboat.policy.size import ByteSize
+
+
+class ProofPolicy(Part):
+    """A restore test or a drill."""
+
+    schedule: Cron
+    """When: the first Monday of each month is `0 6 * * 1#1`, the ends of the quarters `0 6 L 3,6,9,12 *`."""
+
+    connection: ConnectionId | None = None
+    """The Airflow connection of the staging environment it restores into; without one, a scratch server."""
+
+    steps: tuple[Text, ...] = ()
+    """What is done, in order."""
+
+
+class RetentionPolicy(Part):
+    """The guards around deleting what is past its retention."""
+
+    schedule: Cron = "0 5 * * *"
+    """When recovery points past their retention are removed."""
+
+    keep_at_least: Annotated[int, Field(ge=1)] = 1
+    """How many verified recovery points of each source stay, whatever their age."""
+
+    most_deleted: Percent = 50
+    """The largest share of a source's recovery points that one run may remove; a plan above it is refused."""
+
+
+class ReviewPolicy(Part):
+    """When this policy is looked at again."""
+
+    version: Text
+    """The policy's version, for people. In quotes."""
+
+    last: date
+    """When it was last reviewed."""
+
+    next: date
+    """When it is due."""
+
+    every: Span
+    """How often."""
+
+    also: tuple[Text, ...] = ()
+    """What else calls for a review."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.next <= self.last:
+            raise Refused("The next review is not after the last.", "Set its date.", key=("next",))
+        return self
+
+
+class CostLine(Part):
+    """One line of the budget."""
+
+    storage: ByteSize
+    """How much is stored."""
+
+    cost: Annotated[Decimal, Field(ge=0)]
+    """What that costs in a month."""
+
+
+class BudgetPolicy(Part):
+    """What the backups may cost in a month."""
+
+    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
+    """The currency's code in ISO 4217, such as `USD`."""
+
+    limit: Annotated[Decimal, Field(gt=0)]
+    """The most that a month may cost."""
+
+    lines: dict[Name, CostLine] = Field(default_factory=dict)
+    """What it is made of."""
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Self:
+        total = sum((line.cost for line in self.lines.values()), Decimal())
+        if total > self.limit:
+            raise Refused(
+                f"The lines add up to {total} {self.currency}, above the limit of {self.limit}.",
+                "Raise the limit or mend the lines.",
+                key=("limit",),
+            )
+        return self

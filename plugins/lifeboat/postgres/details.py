@@ -1,0 +1,119 @@
+"""PostgreSQL's own part of a manifest: what a restore must know of the server that was backed up."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+
+from lifeboat.errors import ManifestInvalid
+from lifeboat.postgres.lsn import Lsn
+from lifeboat.postgres.server_facts import ServerFacts
+from lifeboat.repository.manifest import Manifest
+
+FULL = "full"
+WAL = "wal"
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Tablespace(_Model):
+    """A tablespace as it was backed up.
+
+    Attributes:
+        oid: ``None`` for the main archive.
+        location: where it lies on the server; relative to the data directory where it lies in it.
+        archive: the stream that holds it.
+    """
+
+    oid: int | None
+    location: str | None
+    archive: str
+
+    @property
+    def in_place(self) -> bool:
+        """Whether it lies inside the data directory (``allow_in_place_tablespaces``)."""
+        return self.location is not None and not self.location.startswith("/")
+
+
+class FullDetails(_Model):
+    """A physical full backup.
+
+    Attributes:
+        system_identifier: of the cluster.
+        timeline: that it was taken on, from start to stop.
+        start_lsn, stop_lsn: the WAL between them is in the main archive and makes the backup consistent.
+        started, stopped: the server's clock at these moments.
+        superuser: the bootstrap superuser's name, whom a restored server certainly knows.
+        tablespaces: in the order of their archives.
+        plain_total: bytes of all archives.
+        server: what else a restore needs to know.
+    """
+
+    system_identifier: int
+    timeline: int
+    start_lsn: Lsn
+    stop_lsn: Lsn
+    started: AwareDatetime
+    stopped: AwareDatetime
+    superuser: str
+    tablespaces: tuple[Tablespace, ...]
+    plain_total: int
+    server: ServerFacts
+
+
+class WalDetails(_Model):
+    """One run's WAL on one timeline.
+
+    Attributes:
+        system_identifier: of the cluster.
+        timeline: of the segments.
+        segment_size: bytes of a whole segment.
+        start_lsn, end_lsn: the WAL that this run brought: every byte from start to end. Equal when there was nothing new.
+        covered_until: every transaction committed by then, by the server's clock, lies before ``end_lsn``.
+        history: the ``.history`` file among the streams, when this run found one.
+        partial: the name of the unfinished last segment of a timeline that has ended.
+        ended: whether the timeline has ended at ``end_lsn``.
+    """
+
+    system_identifier: int
+    timeline: int
+    segment_size: int
+    start_lsn: Lsn
+    end_lsn: Lsn
+    covered_until: AwareDatetime
+    history: str | None = None
+    partial: str | None = None
+    ended: bool = False
+
+
+def full_details(manifest: Manifest) -> FullDetails:
+    """The PostgreSQL part of a full's manifest; raises ``ManifestInvalid``."""
+    return _parse(FullDetails, manifest)
+
+
+def wal_details(manifest: Manifest) -> WalDetails:
+    """The PostgreSQL part of a WAL run's manifest; raises ``ManifestInvalid``."""
+    return _parse(WalDetails, manifest)
+
+
+_Part = TypeVar("_Part", bound=_Model)
+
+
+def _parse(model: type[_Part], manifest: Manifest) -> _Part:
+    try:
+        return model.model_validate(manifest.details)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ManifestInvalid(
+            f"The manifest of {manifest.recovery_point} says of PostgreSQL what can't be read: {place}: {first['msg']}.",
+            "Compare the other targets' copies; a newer Lifeboat may have written it.",
+        ) from None
+
+
+def as_details(model: _Model) -> dict[str, Any]:
+    """The part as it goes into a manifest."""
+    return model.model_dump(mode="json")

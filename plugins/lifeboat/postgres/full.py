@@ -1,0 +1,277 @@
+"""A physical full backup: every tablespace in one streaming pass, its own WAL included, so that it stands alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import datetime
+from functools import partial
+
+
+from lifeboat.errors import BackupFailed, PostgresError, SlotLost
+from lifeboat.postgres.base_backup import (
+    MANIFEST_STREAM,
+    BaseBackup,
+    BaseBackupOptions,
+    SentTablespace,
+    stream_base_backup,
+)
+from lifeboat.postgres.connecting import connect_sql, no_tick
+from lifeboat.postgres.details import FULL, FullDetails, Tablespace, as_details
+from lifeboat.postgres.parameters import ConnectionParameters, Tls, connection_parameters
+from lifeboat.postgres.replication import ReplicationConnection
+from lifeboat.postgres.server_facts import ServerFacts, server_facts
+from lifeboat.postgres.slot import Session, create_slot, drop_slot, find_slot
+from lifeboat.policy.postgres_source import PostgresSource
+from lifeboat.repository.catalogue import Copy
+from lifeboat.repository.commit import commit, newest_id, next_place, refuse_if_committed, wrapped_keys
+from lifeboat.repository.journal import Journal
+from lifeboat.repository.layout import RecoveryPointFolder
+from lifeboat.repository.manifest import Manifest
+from lifeboat.repository.system import PRIMARY, SystemRepository, Work, tool_versions
+from lifeboat.streams.stored import StoredStream
+from lifeboat.streams.writing import Destination, StreamWriter
+from lifeboat.streams.settings import StreamSettings
+
+BASE_BACKUP_SLOT = "lifeboat_base_backup"
+"""A temporary slot of this name is made in the session that runs the base backup. It keeps the WAL from its start
+while the WAL collector moves the lasting slot on; and since names of slots are unique on a server, and a temporary one
+goes with its session, it keeps two base backups of one server apart. (An advisory lock would hold within one database
+only.)"""
+
+Progress = Callable[[int, int], None]
+
+
+def source_parameters(
+    repository: SystemRepository, source: PostgresSource, *, what: str
+) -> ConnectionParameters:
+    """libpq's parameters for a source, from its connection and the policy's TLS rules."""
+    return connection_parameters(
+        repository.outside.connection(source.connection),
+        Tls(source.tls, source.tls_minimum),
+        application_name=f"lifeboat {what}",
+    )
+
+
+def back_up_full(
+    repository: SystemRepository,
+    source_name: str,
+    source: PostgresSource,
+    work: Work,
+    journal: Journal,
+    *,
+    progress: Progress = lambda _done, _total: None,
+    tick: Callable[[], None] = no_tick,
+    retain_until: datetime | None = None,
+) -> Copy:
+    """Make and commit a full backup on the primary target.
+
+    Args:
+        progress: told the bytes read and the bytes expected.
+        tick: called about four times a second; may raise to cancel.
+        retain_until: the object lock, if the target sets one.
+
+    Returns:
+        The committed recovery point; one whose pages the server found damaged has ``state == "damaged"``.
+
+    Raises:
+        LifeboatError: nothing was committed.
+    """
+    target = repository.target(PRIMARY)
+    catalogue = repository.catalogue(PRIMARY)
+    refuse_if_committed(target, RecoveryPointFolder(repository.system, source_name, str(work.recovery_point)))
+    work = work.after(newest_id(catalogue.recovery_points(source_name).of_kind(FULL)))
+    destination = repository.destination(target, source_name, work, retain_until=retain_until)
+    begun = repository.outside.clock()
+    point = str(work.recovery_point)
+    write_event = partial(journal.write, source=source_name, recovery_point=point)
+    parameters = source_parameters(repository, source, what=f"full {repository.system} {source_name}")
+    with ExitStack() as stack:
+        session = stack.enter_context(connect_sql(parameters, tick=tick))
+        facts = server_facts(session)
+        ensure_slot(session, source.slot_name(repository.system, source_name), write_event)
+        write_event("backup_begun", target=PRIMARY, attempt=work.attempt, tiers=list(work.tiers))
+        started = _server_clock(session)
+        connection = stack.enter_context(ReplicationConnection(parameters, tick=tick))
+        reserve(connection)
+        archives = _Archives(destination, repository.streams, progress)
+        try:
+            backup = stream_base_backup(
+                connection,
+                BaseBackupOptions(
+                    label=f"lifeboat {point}",
+                    checkpoint=source.checkpoint,
+                    manifest_checksums=source.manifest_checksums,
+                    max_rate=source.max_rate,
+                ),
+                archives,
+                tick=tick,
+            )
+            streams = archives.finish()
+        except BaseException as failure:
+            archives.abort(failure)
+            raise
+        stopped = _server_clock(session)
+        superuser = _bootstrap_superuser(session)
+        _same_server(facts, backup)
+    place = next_place(catalogue.recovery_points(source_name).of_kind(FULL))
+    manifest = Manifest(
+        system=repository.system,
+        source=source_name,
+        recovery_point=point,
+        attempt=work.attempt,
+        kind=FULL,
+        tiers=work.tiers,
+        sequence=place.sequence,
+        previous=place.previous,
+        chain=point,
+        begun=begun,
+        committed=repository.outside.clock(),
+        moment=stopped,
+        state="damaged" if backup.damage else "good",
+        findings=tuple(filter(None, [backup.damage, *backup.notices])),
+        degraded=destination.keyring.left_out,
+        details=as_details(_details(facts, superuser, backup, started, stopped, streams)),
+        streams=streams,
+        wrapped_keys=wrapped_keys(destination.keyring.wrapping_keys),
+        tool_versions=tool_versions() | {"postgresql": facts.version},
+        policy_digest=repository.loaded.digest,
+        run=work.run,
+        note=work.note,
+    )
+    repository.keep_policy(target)
+    copy = commit(target, manifest, repository.signer)
+    write_event(
+        "backup_committed",
+        target=PRIMARY,
+        manifest=copy.sha256,
+        sequence=manifest.sequence,
+        plain_size=manifest.plain_size,
+        stored_size=manifest.stored_size,
+    )
+    if backup.damage:
+        write_event("backup_damaged", target=PRIMARY, report=backup.damage, notices=list(backup.notices))
+    if manifest.degraded:
+        write_event("backup_degraded", target=PRIMARY, left_out=list(manifest.degraded))
+    return copy
+
+
+def ensure_slot(session: Session, name: str, write_event: Callable[..., object]) -> None:
+    """See to it that the lasting slot exists with WAL reserved, before the first full reads anything.
+
+    A slot that has lost WAL is made anew: the backup that follows begins a new chain, and the gap is named by the next
+    WAL run.
+    """
+    try:
+        slot = find_slot(session, name)
+    except SlotLost as lost:
+        write_event("wal_gap", slot=name, what=str(lost))
+        drop_slot(session, name)
+        slot = None
+    if slot is not None and slot.restart_lsn is None:
+        # Made by hand without reserving WAL: it keeps nothing.
+        drop_slot(session, name)
+        slot = None
+    if slot is None:
+        made = create_slot(session, name)
+        write_event("slot_created", slot=name, restart_lsn=str(made.restart_lsn))
+
+
+def reserve(connection: ReplicationConnection) -> None:
+    """Make the session's temporary slot.
+
+    Raises:
+        BackupFailed: another base backup of this server is under way.
+    """
+    try:
+        connection.query(f"CREATE_REPLICATION_SLOT {BASE_BACKUP_SLOT} TEMPORARY PHYSICAL (RESERVE_WAL true)")
+    except PostgresError as error:
+        if "already exists" not in error.what:
+            raise
+        raise BackupFailed(
+            f"Another base backup of this server is under way: the temporary slot {BASE_BACKUP_SLOT!r} is taken.",
+            "Let it end, and try again. After a worker's death the server frees the slot when it notices the broken "
+            "connection, within a few minutes.",
+        ) from error
+
+
+def _server_clock(session: Session) -> datetime:
+    row = session.execute("SELECT pg_catalog.clock_timestamp()").fetchone()
+    if row is None or not isinstance(row[0], datetime):
+        raise PostgresError("The server did not tell the time.", "Look at the server's log.")
+    return row[0]
+
+
+def _same_server(facts: ServerFacts, backup: BaseBackup) -> None:
+    if not facts.timeline == backup.start_timeline == backup.stop_timeline:
+        raise BackupFailed(
+            f"The server changed its timeline during the backup (from {facts.timeline} to {backup.stop_timeline}).",
+            "It was promoted. Nothing of this attempt was committed; the next try makes a full on the new timeline.",
+        )
+
+
+def _bootstrap_superuser(session: Session) -> str:
+    # BOOTSTRAP_SUPERUSERID: the role that initdb made has this oid in every cluster, whatever it is called.
+    row = session.execute("SELECT rolname FROM pg_catalog.pg_roles WHERE oid = 10").fetchone()
+    return str(row[0]) if row is not None else "postgres"
+
+
+def _details(
+    facts: ServerFacts,
+    superuser: str,
+    backup: BaseBackup,
+    started: datetime,
+    stopped: datetime,
+    streams: tuple[StoredStream, ...],
+) -> FullDetails:
+    return FullDetails(
+        system_identifier=facts.system_identifier,
+        timeline=backup.start_timeline,
+        start_lsn=backup.start,
+        stop_lsn=backup.stop,
+        started=started,
+        stopped=stopped,
+        superuser=superuser,
+        tablespaces=tuple(_tablespace(sent) for sent in backup.tablespaces),
+        plain_total=sum(stream.plain_size for stream in streams),
+        server=facts,
+    )
+
+
+def _tablespace(sent: SentTablespace) -> Tablespace:
+    return Tablespace(oid=sent.oid, location=sent.location, archive=sent.archive)
+
+
+class _Archives:
+    """Gives each of the server's streams a writer of its own."""
+
+    def __init__(self, destination: Destination, settings: StreamSettings, progress: Progress) -> None:
+        self._destination = destination
+        self._settings = settings
+        self._progress = progress
+        self._writers: list[StreamWriter] = []
+        self._stored: list[StoredStream] = []
+
+    def begin(self, name: str) -> None:
+        if self._writers:
+            self._writers[-1].end()
+        # One archive may finish its upload while the next begins; with hundreds of tablespaces memory stays the same.
+        while len(self._writers) > 1:
+            self._stored.append(self._writers.pop(0).finish())
+        self._writers.append(
+            StreamWriter(name, self._destination, self._settings, plain_digest=name == MANIFEST_STREAM)
+        )
+
+    def write(self, data: memoryview) -> None:
+        self._writers[-1].write(data)
+
+    def progress(self, done: int, total: int) -> None:
+        self._progress(done, total)
+
+    def finish(self) -> tuple[StoredStream, ...]:
+        self._stored.extend(writer.finish() for writer in self._writers)
+        return tuple(self._stored)
+
+    def abort(self, failure: BaseException) -> None:
+        for writer in self._writers:
+            writer.abort(failure)

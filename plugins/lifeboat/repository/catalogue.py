@@ -1,0 +1,199 @@
+"""The catalogue: what a target holds, found by listing it. There is no other index that could be lost or be wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from lifeboat.errors import LifeboatError, ManifestInvalid, ObjectMissing, RecoveryPointMissing
+from lifeboat.repository.layout import (
+    MANIFEST,
+    WAL,
+    RecoveryPointFolder,
+    is_recovery_point,
+    source_folder,
+)
+from lifeboat.repository.manifest import Manifest, digest_of, parse_manifest
+from lifeboat.repository.signing import TrustedKeys
+from lifeboat.targets.target import Target
+
+READERS = 8
+"""Manifests are small and far away: several are read side by side."""
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A committed recovery point on one target, its manifest read and its signature verified.
+
+    Attributes:
+        manifest: what it says.
+        document: the manifest's bytes, as signed.
+        signature: its signature file's bytes.
+        target: the target's name.
+    """
+
+    manifest: Manifest
+    document: bytes
+    signature: bytes
+    target: str
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the manifest."""
+        return digest_of(self.document)
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A recovery point that is committed but can't be believed, and why."""
+
+    folder: RecoveryPointFolder
+    target: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A source's recovery points on one target, oldest first."""
+
+    copies: tuple[Copy, ...]
+    unreadable: tuple[Unreadable, ...]
+
+    def of_kind(self, kind: str) -> list[Copy]:
+        """Those of one kind, in their order."""
+        return [copy for copy in self.copies if copy.manifest.kind == kind]
+
+
+class Catalogue:
+    """Reads what is committed on one target for one system."""
+
+    def __init__(self, target: Target, system: str, trusted: TrustedKeys) -> None:
+        self.target = target
+        self.system = system
+        self._trusted = trusted
+
+    def sources(self) -> list[str]:
+        """The sources that have a folder there."""
+        reserved = {"journal", "policies"}
+        return [name for name in self.target.list_folders(f"{self.system}/") if name not in reserved]
+
+    def recovery_points(self, source: str) -> Listing:
+        """All recovery points of a source but its WAL."""
+        return self._read(self._folders(source, None))
+
+    def wal(self, source: str, timeline: int | None = None) -> Listing:
+        """The WAL runs of a source, on one timeline or on all."""
+        timelines = self.timelines(source) if timeline is None else [timeline]
+        return self._read(folder for one in timelines for folder in self._folders(source, one))
+
+    def newest_wal(self, source: str, timeline: int) -> Copy | None:
+        """The newest committed WAL run of a timeline; ``None`` when there is none.
+
+        Raises:
+            ManifestInvalid: it is there and can't be believed: nothing may be built upon it.
+        """
+        for folder in reversed(self._folders(source, timeline)):
+            try:
+                return self.read(folder)
+            except RecoveryPointMissing:
+                continue
+        return None
+
+    def timelines(self, source: str) -> list[int]:
+        """The timelines that have WAL."""
+        names = self.target.list_folders(f"{source_folder(self.system, source)}{WAL}/")
+        return sorted(int(name, 16) for name in names if len(name) == 8)
+
+    def find(self, source: str, recovery_point: str) -> Copy:
+        """One recovery point by its id; WAL runs are found, too.
+
+        Raises:
+            RecoveryPointMissing: it is not committed on this target.
+            ManifestInvalid: it can't be believed.
+        """
+        places = [RecoveryPointFolder(self.system, source, recovery_point)]
+        if "-wal-" in recovery_point:
+            places = [
+                RecoveryPointFolder(self.system, source, recovery_point, timeline)
+                for timeline in self.timelines(source)
+            ]
+        for place in places:
+            if self.target.stat(place.manifest) is not None:
+                return self.read(place)
+        raise RecoveryPointMissing(
+            f"No recovery point {recovery_point} of {self.system} {source} is committed on target {self.target.name}.",
+            f"See `lifeboat list {self.system} {source} --target {self.target.name}`.",
+        )
+
+    def read(self, folder: RecoveryPointFolder) -> Copy:
+        """The recovery point of a folder.
+
+        Raises:
+            RecoveryPointMissing: it is not committed.
+            ManifestInvalid: its manifest or signature can't be believed.
+        """
+        what = f"The manifest {folder.manifest} on {self.target.name}"
+        try:
+            document = self.target.read(folder.manifest)
+        except ObjectMissing as error:
+            raise RecoveryPointMissing(
+                f"{folder.path} on {self.target.name} is not committed.", "Choose another recovery point."
+            ) from error
+        manifest = parse_manifest(document, folder, what)
+        try:
+            signature = self.target.read(folder.signature(manifest.attempt))
+        except ObjectMissing as error:
+            raise ManifestInvalid(f"{what} has no signature.", "Compare it with the other targets' copies.") from error
+        self._trusted.verify_file(document, signature, signed=manifest.committed, what=what)
+        return Copy(manifest, document, signature, self.target.name)
+
+    def _folders(self, source: str, timeline: int | None) -> list[RecoveryPointFolder]:
+        names = self.target.list_folders(source_folder(self.system, source, timeline))
+        return [RecoveryPointFolder(self.system, source, name, timeline) for name in names if is_recovery_point(name)]
+
+    def _read(self, folders: Iterable[RecoveryPointFolder]) -> Listing:
+        with ThreadPoolExecutor(READERS, thread_name_prefix="catalogue") as pool:
+            found = list(pool.map(self._read_one, folders))
+        copies = [copy for copy in found if isinstance(copy, Copy)]
+        copies.sort(key=lambda copy: (copy.manifest.begun, copy.manifest.sequence))
+        return Listing(tuple(copies), tuple(bad for bad in found if isinstance(bad, Unreadable)))
+
+    def _read_one(self, folder: RecoveryPointFolder) -> Copy | Unreadable | None:
+        try:
+            return self.read(folder)
+        except RecoveryPointMissing:
+            # An attempt under way, or remains of one: what has no manifest does not exist.
+            return None
+        except ManifestInvalid as error:
+            return Unreadable(folder, self.target.name, str(error))
+
+
+def sequence_findings(copies: Iterable[Copy]) -> list[str]:
+    """What is wrong with a row of recovery points of one kind: missing, repeated, or not following each other.
+
+    The oldest may be any number, since retention removes from that end. A missing newest one can't be seen here: other
+    targets and the journal tell.
+    """
+    findings: list[str] = []
+    before: Copy | None = None
+    for copy in sorted(copies, key=lambda copy: copy.manifest.sequence):
+        manifest = copy.manifest
+        if before is not None:
+            findings.extend(_follows(before, copy))
+        before = copy
+        if manifest.state == "damaged":
+            findings.append(f"{manifest.recovery_point} is damaged: {'; '.join(manifest.findings)}")
+    return findings
+
+
+def _follows(before: Copy, copy: Copy) -> list[str]:
+    manifest, older = copy.manifest, before.manifest
+    if manifest.sequence == older.sequence:
+        return [f"{older.recovery_point} and {manifest.recovery_point} both are number {manifest.sequence}."]
+    if manifest.sequence != older.sequence + 1:
+        missing = manifest.sequence - older.sequence - 1
+        return [f"{missing} missing between {older.recovery_point} and {manifest.recovery_point}."]
+    if manifest.previous is None or manifest.previous.sha256 != before.sha256:
+        return [f"{manifest.recovery_point} was not made after {older.recovery_point} as it is stored here."]
+    return []

@@ -1,0 +1,124 @@
+"""Copies: the stored bytes of a recovery point carried from one target to another, as they are.
+
+No key is needed and nothing is opened. What was carried is hashed on the way, and the copy is committed only when every
+object arrived as the manifest says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import datetime
+
+from lifeboat.errors import AlreadyCommitted, ObjectExists
+from lifeboat.repository.catalogue import Catalogue, Copy
+from lifeboat.repository.commit import refuse_if_committed
+from lifeboat.streams.digests import DigestingReader
+from lifeboat.streams.reading import compare
+from lifeboat.streams.stored import StoredVolume
+from lifeboat.targets.target import Readable, Target
+
+SIDE_BY_SIDE = 3
+"""Objects under way at once: WAL runs have many small ones, and a distant target answers slowly."""
+
+
+class _Counting:
+    def __init__(self, source: Readable, passed: Callable[[int], None]) -> None:
+        self._source = source
+        self._passed = passed
+
+    def read(self, size: int = -1, /) -> bytes:
+        data = self._source.read(size)
+        self._passed(len(data))
+        return data
+
+
+def copy(
+    origin: Target,
+    catalogue: Catalogue,
+    original: Copy,
+    *,
+    retain_until: datetime | None = None,
+    passed: Callable[[int], None] = lambda _: None,
+) -> Copy:
+    """Carry a recovery point to another target and commit it there.
+
+    An object that is there already in its full size is carried again nevertheless: only bytes that were hashed on this
+    way count.
+
+    Args:
+        origin: where it is read.
+        catalogue: of the target it is carried to.
+        original: the committed recovery point.
+        passed: told the bytes that arrive, for progress.
+
+    Raises:
+        ObjectDamaged: an object on ``origin`` is not what its manifest says; nothing is committed.
+        AlreadyCommitted: another manifest is committed for this recovery point on that target.
+        TargetError: one of both targets failed.
+    """
+    target = catalogue.target
+    manifest = original.manifest
+    with suppress(AlreadyCommitted):
+        refuse_if_committed(target, manifest.folder)
+        folder = manifest.folder.attempt(manifest.attempt)
+        volumes = [volume for stream in manifest.streams for volume in stream.volumes]
+        with ThreadPoolExecutor(SIDE_BY_SIDE, thread_name_prefix=f"copy to {target.name}") as pool:
+            jobs = [pool.submit(_carry, origin, target, folder, volume, retain_until, passed) for volume in volumes]
+            try:
+                for job in jobs:
+                    job.result()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        _put_same(target, manifest.folder.signature(manifest.attempt), original.signature)
+        _put_same(target, manifest.folder.manifest, original.document)
+    present = catalogue.read(manifest.folder)
+    if present.sha256 != original.sha256:
+        raise AlreadyCommitted(
+            f"Target {target.name} has another attempt of {manifest.recovery_point} than {origin.name}.",
+            "Both are whole, but they are not copies of each other; start a new run for a new recovery point.",
+        )
+    return present
+
+
+def _put_same(target: Target, key: str, data: bytes) -> None:
+    try:
+        target.put_new(key, data)
+    except ObjectExists:
+        if target.read(key) != data:
+            raise
+
+
+def _carry(
+    origin: Target,
+    target: Target,
+    folder: str,
+    volume: StoredVolume,
+    retain_until: datetime | None,
+    passed: Callable[[int], None],
+) -> None:
+    key = folder + volume.file
+    with origin.open(key) as body:
+        digesting = DigestingReader(_Counting(body, passed))
+        checked = _EndChecked(digesting, volume, f"{key} on {origin.name}")
+        target.put(key, checked, retain_until=retain_until)
+
+
+class _EndChecked:
+    """Raises at the end of the stream, before the target completes the object, when it was not the right one."""
+
+    def __init__(self, digesting: DigestingReader, volume: StoredVolume, what: str) -> None:
+        self._digesting = digesting
+        self._volume = volume
+        self._what = what
+
+    def read(self, size: int = -1, /) -> bytes:
+        data = self._digesting.read(size)
+        if len(data) < size or size < 0 or not data:
+            if not data or not (rest := self._digesting.read(1)):
+                compare(self._digesting, self._volume, self._what)
+            else:
+                data += rest
+        return data

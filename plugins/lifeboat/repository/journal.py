@@ -1,0 +1,271 @@
+"""The journal: an append-only record of everything that happened, on every target.
+
+Each event is an object of its own, written once: its key begins with its time, so that a listing is in order. It is
+signed, and carries the digest of the event before it in its run, so that a changed, forged or missing event in the
+middle of a run shows.
+
+The signed bytes are the event's JSON without its signature, with sorted keys and no white space; events hold no
+floating-point numbers, which makes this the canonical form of RFC 8785 for them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from lifeboat.errors import LifeboatError, ManifestInvalid, ObjectExists, TargetError
+from lifeboat.repository.layout import journal_folder
+from lifeboat.repository.signing import Signer, TrustedKeys
+from lifeboat.targets.target import Target
+
+_log = logging.getLogger(__name__)
+
+EventKind = Literal[
+    "backup_begun",
+    "backup_committed",
+    "backup_damaged",
+    "backup_degraded",
+    "backup_failed",
+    "backup_skipped",
+    "copy_committed",
+    "copy_failed",
+    "copy_missing",
+    "verified",
+    "verification_failed",
+    "published",
+    "wal_gap",
+    "slot_created",
+    "slot_advanced",
+    "timeline_ended",
+    "full_forced",
+    "remains_removed",
+    "restore_begun",
+    "restore_ended",
+    "restore_failed",
+    "kit_exported",
+]
+
+
+class Event(BaseModel):
+    """One thing that happened.
+
+    Attributes:
+        format_version: of this document.
+        time: when, in UTC.
+        run: the process that wrote it: events of one run are chained.
+        number: its place in its run, from 1.
+        previous: SHA-256 of the event before it in its run, as it is stored; ``None`` for the first.
+        kind: what happened.
+        system, source, recovery_point, target: to what, where that is known.
+        actor: who: a DAG run, or a user at a command line.
+        details: figures and sentences; never a secret, never a floating-point number.
+        key_id, signature: who signed it, and the signature in base64.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format_version: Literal[1] = 1
+    time: AwareDatetime
+    run: str
+    number: int = Field(ge=1)
+    previous: str | None = Field(pattern=r"^[0-9a-f]{64}$")
+    kind: EventKind
+    system: str
+    source: str | None = None
+    recovery_point: str | None = None
+    target: str | None = None
+    actor: str
+    details: dict[str, Any] = Field(default_factory=dict)
+    key_id: str
+    signature: str = ""
+
+    @field_validator("details")
+    @classmethod
+    def _has_no_floats(cls, details: dict[str, Any]) -> dict[str, Any]:
+        if _holds_float(details):
+            raise ValueError("an event holds no floating-point number: their text differs between writers")
+        return details
+
+    def signed_bytes(self) -> bytes:
+        """What the signature covers."""
+        return _canonical(self.model_dump(mode="json", exclude={"signature"}))
+
+    def to_json(self) -> bytes:
+        """The document as it is stored."""
+        return _canonical(self.model_dump(mode="json")) + b"\n"
+
+    @property
+    def key(self) -> str:
+        """Where it is stored."""
+        stamp = self.time.astimezone(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+        return f"{journal_folder(self.system, self.time)}{stamp}-{self.run}-{self.number:04d}.json"
+
+
+def _canonical(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _holds_float(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(_holds_float(item) for item in value.values())
+    if isinstance(value, list | tuple):
+        return any(_holds_float(item) for item in value)
+    return isinstance(value, float)
+
+
+class Journal:
+    """Writes one run's events to targets.
+
+    The first target must take each event; the others take what they can, and :meth:`deliver` brings them what they
+    missed: an off-site server that is away must not stop a backup, and must not lose the record either.
+
+    Args:
+        run: a name for this run, unique: lower-case letters, digits and hyphens.
+        actor: who is doing this.
+    """
+
+    def __init__(
+        self,
+        targets: Sequence[Target],
+        system: str,
+        *,
+        signer: Signer,
+        run: str,
+        actor: str,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._targets = targets
+        self._system = system
+        self._signer = signer
+        self._run = run
+        self._actor = actor
+        self._clock = clock
+        self._previous: str | None = None
+        self._written: list[tuple[str, bytes]] = []
+        self._missed: set[tuple[str, str]] = set()
+
+    def write(
+        self,
+        kind: EventKind,
+        *,
+        source: str | None = None,
+        recovery_point: str | None = None,
+        target: str | None = None,
+        **details: Any,
+    ) -> Event:
+        """Write an event.
+
+        Raises:
+            TargetError: the first target did not take it.
+        """
+        unsigned = Event(
+            time=self._clock(),
+            run=self._run,
+            number=len(self._written) + 1,
+            previous=self._previous,
+            kind=kind,
+            system=self._system,
+            source=source,
+            recovery_point=recovery_point,
+            target=target,
+            actor=self._actor,
+            details=details,
+            key_id=self._signer.key_id,
+        )
+        event = unsigned.model_copy(update={"signature": self._signer.sign(unsigned.signed_bytes())})
+        document = event.to_json()
+        for place, taker in enumerate(self._targets):
+            try:
+                taker.put_new(event.key, document)
+            except TargetError as error:
+                if place == 0:
+                    raise
+                self._missed.add((taker.name, event.key))
+                _log.warning("The journal on target %s will get event %s later: %s", taker.name, event.key, error)
+        self._previous = hashlib.sha256(document).hexdigest()
+        self._written.append((event.key, document))
+        return event
+
+    def deliver(self) -> list[str]:
+        """Bring targets the events they missed; returns the names of those that still miss some."""
+        still: set[str] = set()
+        for taker in self._targets:
+            for key, document in self._written:
+                if (taker.name, key) not in self._missed:
+                    continue
+                try:
+                    taker.put_new(key, document)
+                except ObjectExists:
+                    pass
+                except TargetError as error:
+                    _log.warning("The journal on target %s still misses event %s: %s", taker.name, key, error)
+                    still.add(taker.name)
+                    continue
+                self._missed.discard((taker.name, key))
+        return sorted(still)
+
+
+def read_journal(
+    target: Target, system: str, trusted: TrustedKeys, *, since: datetime | None = None, now: datetime | None = None
+) -> Iterator[Event | JournalProblem]:
+    """A system's events on one target, in order of time, and in their places what is wrong with them.
+
+    Args:
+        since, now: only the days from ``since`` to ``now`` are listed; all when ``since`` is ``None``.
+    """
+    last: dict[str, tuple[int, str]] = {}
+    for key in _keys(target, system, since, now):
+        try:
+            document = target.read(key)
+            event = Event.model_validate_json(document)
+        except (ValidationError, LifeboatError) as error:
+            yield JournalProblem(key, f"The event can't be read: {type(error).__name__}.")
+            continue
+        try:
+            _verify(event, document, key, trusted)
+        except ManifestInvalid as error:
+            yield JournalProblem(key, str(error))
+            continue
+        number, digest = last.get(event.run, (0, ""))
+        begins_inside = since is not None and event.run not in last
+        if not begins_inside and (event.number != number + 1 or event.previous != (digest or None)):
+            yield JournalProblem(
+                key, f"Event {event.number} of run {event.run} does not follow its event {number}: one is missing."
+            )
+        last[event.run] = (event.number, hashlib.sha256(document).hexdigest())
+        yield event
+
+
+class JournalProblem:
+    """A place in the journal where something is wrong."""
+
+    def __init__(self, key: str, what: str) -> None:
+        self.key = key
+        self.what = what
+
+    def __repr__(self) -> str:
+        return f"JournalProblem({self.key!r}, {self.what!r})"
+
+
+def _keys(target: Target, system: str, since: datetime | None, now: datetime | None) -> Iterable[str]:
+    if since is None or now is None:
+        return (info.key for info in target.list(journal_folder(system)))
+    days = (now.astimezone(UTC).date() - since.astimezone(UTC).date()).days
+    return (
+        info.key
+        for day in range(days + 1)
+        for info in target.list(journal_folder(system, since.astimezone(UTC) + timedelta(days=day)))
+    )
+
+
+def _verify(event: Event, document: bytes, key: str, trusted: TrustedKeys) -> None:
+    what = f"The event {key}"
+    if event.key != key or event.to_json() != document:
+        raise ManifestInvalid(f"{what} does not stand where it was written, or not as it was written.")
+    trusted.verify(event.signed_bytes(), key_id=event.key_id, signature=event.signature, signed=event.time, what=what)

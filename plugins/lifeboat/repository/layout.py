@@ -1,0 +1,116 @@
+"""Where everything lies on a target. The same on every target, so that any of them alone is the whole catalogue.
+
+<system>/<source>/<recovery point>/<attempt>/…               objects of one attempt
+<system>/<source>/<recovery point>/<attempt>/manifest.json.sig  signature of the manifest that commits the attempt
+<system>/<source>/<recovery point>/manifest.json             the commit mark
+<system>/<source>/wal/<timeline>/<recovery point>/…          the same, for a run's WAL segments
+<system>/journal/<yyyy>/<mm>/<dd>/…                          events
+<system>/policies/<digest>.yaml                              each policy that a backup was made by
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from lifeboat.errors import RepositoryError
+
+MANIFEST = "manifest.json"
+SIGNATURE = "manifest.json.sig"
+WAL = "wal"
+JOURNAL = "journal"
+POLICIES = "policies"
+_STAMP = "%Y%m%dT%H%M%SZ"
+_ID = re.compile(r"^(?P<stamp>\d{8}T\d{6}Z)-(?P<kind>[a-z]+)-(?P<mark>[0-9a-f]{4})$")
+_ATTEMPT = re.compile(r"^attempt-\d{2}-[0-9a-f]{8}$")
+
+
+@dataclass(frozen=True)
+class RecoveryPointId:
+    """A recovery point's id: sorts by time and says its kind, as in ``20261122T020000Z-full-7f3a``."""
+
+    begun: datetime
+    kind: str
+    mark: str
+
+    @classmethod
+    def parse(cls, text: str) -> RecoveryPointId:
+        """Read an id.
+
+        Raises:
+            RepositoryError: it is none.
+        """
+        found = _ID.match(text)
+        if found is None:
+            raise RepositoryError(
+                f"{text!r} is not a recovery point's id.",
+                "Ids look like 20261122T020000Z-full-7f3a; `lifeboat list` shows them.",
+            )
+        begun = datetime.strptime(found["stamp"], _STAMP).replace(tzinfo=UTC)
+        return cls(begun, found["kind"], found["mark"])
+
+    def __str__(self) -> str:
+        return f"{self.begun.astimezone(UTC).strftime(_STAMP)}-{self.kind}-{self.mark}"
+
+
+def is_recovery_point(folder: str) -> bool:
+    """Whether a folder's name is a recovery point's id."""
+    return _ID.match(folder) is not None
+
+
+def is_attempt(folder: str) -> bool:
+    """Whether a folder's name is an attempt's."""
+    return _ATTEMPT.match(folder) is not None
+
+
+def attempt_name(number: int, mark: str) -> str:
+    """The folder of an attempt: its number in the run, and eight random hexadecimal digits that keep apart two
+    processes that both believe to be that attempt."""
+    return f"attempt-{min(number, 99):02d}-{mark}"
+
+
+@dataclass(frozen=True)
+class RecoveryPointFolder:
+    """The place of one recovery point: its folder on every target, ending in ``/``."""
+
+    system: str
+    source: str
+    recovery_point: str
+    timeline: int | None = None
+
+    @property
+    def path(self) -> str:
+        """The recovery point's folder."""
+        return f"{source_folder(self.system, self.source, self.timeline)}{self.recovery_point}/"
+
+    @property
+    def manifest(self) -> str:
+        """The commit mark's key."""
+        return self.path + MANIFEST
+
+    def attempt(self, attempt: str) -> str:
+        """The folder of an attempt."""
+        return f"{self.path}{attempt}/"
+
+    def signature(self, attempt: str) -> str:
+        """The key of the signature. It lies with the attempt: a worker thought dead, which signs its own attempt late,
+        can't take away the signature of the one that was committed meanwhile."""
+        return self.attempt(attempt) + SIGNATURE
+
+
+def source_folder(system: str, source: str, timeline: int | None = None) -> str:
+    """Where a source's recovery points lie: all but WAL, or the WAL of one timeline."""
+    if timeline is None:
+        return f"{system}/{source}/"
+    return f"{system}/{source}/{WAL}/{timeline:08X}/"
+
+
+def journal_folder(system: str, day: datetime | None = None) -> str:
+    """Where a system's events lie: all of them, or those of one day (UTC)."""
+    return f"{system}/{JOURNAL}/" + (day.astimezone(UTC).strftime("%Y/%m/%d/") if day else "")
+
+
+def policy_key(system: str, digest: str) -> str:
+    """Where a policy is kept beside the recovery points that were made by it."""
+    return f"{system}/{POLICIES}/{digest.removeprefix('sha256:')}.yaml"

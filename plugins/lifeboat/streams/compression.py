@@ -1,0 +1,52 @@
+"""zstd on the way: several threads when writing, bounded memory when reading.
+
+Frames are ordinary zstd frames (RFC 8878) with a content checksum, one a volume; any zstd opens them.
+"""
+
+from __future__ import annotations
+
+import zstandard
+
+from lifeboat.errors import ObjectDamaged
+from lifeboat.streams.channel import Channel
+from lifeboat.targets.target import Readable
+
+PIECE_BYTES = 1024 * 1024
+LARGEST_WINDOW_BYTES = 128 * 1024 * 1024
+"""What a reader accepts, as the zstd tool does by default: the bound on the memory that a frame can ask for."""
+
+
+def compress(plain: Channel, compressed: Channel, *, level: int, threads: int) -> None:
+    """Carry everything from one channel to the other through one zstd frame; end or fail the latter as the former."""
+    try:
+        # One thread means zstd's own single-threaded path, which needs no copies of its input.
+        compressor = zstandard.ZstdCompressor(level=level, threads=threads if threads > 1 else 0, write_checksum=True)
+        frame = compressor.compressobj()
+        while piece := plain.next_chunk():
+            if smaller := frame.compress(piece):
+                compressed.write(smaller)
+        compressed.write(frame.flush())
+        compressed.end()
+    except BaseException as failure:  # noqa: BLE001 - both neighbours must hear of whatever stopped this stage
+        plain.fail(failure)
+        compressed.fail(failure)
+
+
+class Decompressed:
+    """The plain bytes of a compressed stream. Memory is bounded by the frame's window, whatever it expands to."""
+
+    def __init__(self, compressed: Readable, what: str) -> None:
+        self._what = what
+        self._reader = zstandard.ZstdDecompressor(max_window_size=LARGEST_WINDOW_BYTES).stream_reader(
+            compressed, read_size=PIECE_BYTES, read_across_frames=False
+        )
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Plain bytes; ``b""`` at the end of the frame, and also where a frame breaks off: callers know the size."""
+        try:
+            return self._reader.read(size)
+        except zstandard.ZstdError as error:
+            raise ObjectDamaged(
+                f"{self._what} can't be decompressed: {error}.",
+                "Restore from another target, and verify this one's other copies.",
+            ) from error

@@ -1,0 +1,165 @@
+"""The way back: a stream's objects become its plain bytes again, proven as they pass.
+
+    target.open ─▶ digest ─▶ open message ─▶ channel ─▶ unzstd ─▶ channel ─▶ read
+
+Nothing of a volume is proven before its end was reached: whoever reads must not let the bytes into anything live before
+the stream has ended without an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Thread
+
+from lifeboat.errors import Cancelled, ObjectDamaged
+from lifeboat.streams.channel import Channel
+from lifeboat.streams.compression import PIECE_BYTES, Decompressed
+from lifeboat.streams.context import ObjectContext
+from lifeboat.streams.digests import DigestingReader
+from lifeboat.streams.encryption import OpenedObject
+from lifeboat.streams.keys import Keyring
+from lifeboat.streams.stored import StoredStream, StoredVolume
+from lifeboat.targets.target import Readable, Target
+
+WAITING_BYTES = 4 * 1024 * 1024
+ABORT_SECONDS = 3.0
+"""How long a reader that gives up waits for its threads; they hold nothing but memory and a connection."""
+
+_ELSEWHERE = "Restore from another target, and verify this one's other copies."
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the streams of one recovery point are read from.
+
+    Attributes:
+        target: the target read from.
+        folder: the attempt's folder on it, ending in ``/``.
+        system, source, recovery_point: what the objects must say of themselves.
+        keyring: what opens them.
+    """
+
+    target: Target
+    folder: str
+    system: str
+    source: str
+    recovery_point: str
+    keyring: Keyring
+
+
+@contextmanager
+def opened(stream: StoredStream, origin: Origin, passed: Callable[[int], None] | None = None) -> Iterator[Readable]:
+    """The plain bytes of a stream, fetched and opened ahead of the reader.
+
+    Args:
+        stream: what the manifest says of it.
+        origin: where it is.
+        passed: told the number of stored bytes as they arrive, for progress.
+
+    Raises:
+        ObjectDamaged: while reading: anything is not as the manifest, the message and the context say.
+        KeyUnavailable: no key at hand opens it.
+        TargetError: the target failed.
+    """
+    plain = Channel(WAITING_BYTES)
+    abandoned = Cancelled(f"Reading {stream.name} was given up.")
+
+    def run() -> None:
+        try:
+            for volume in stream.volumes:
+                _pass_volume(stream, volume, origin, plain, passed)
+            plain.end()
+        except BaseException as failure:  # noqa: BLE001 - raised again in the thread that reads
+            plain.fail(failure)
+
+    thread = Thread(target=run, name=f"open {stream.name}", daemon=True)
+    thread.start()
+    try:
+        yield plain
+    finally:
+        plain.fail(abandoned)
+        thread.join(ABORT_SECONDS)
+
+
+def _pass_volume(
+    stream: StoredStream,
+    volume: StoredVolume,
+    origin: Origin,
+    plain: Channel,
+    passed: Callable[[int], None] | None,
+) -> None:
+    key = origin.folder + volume.file
+    what = f"{key} on {origin.target.name}"
+    context = ObjectContext(origin.system, origin.source, origin.recovery_point, stream.name, volume.number)
+    compressed = Channel(WAITING_BYTES)
+    unsealing = Thread(
+        target=_unseal, args=(key, what, volume, context, origin, compressed, passed), name=f"unseal {key}", daemon=True
+    )
+    unsealing.start()
+    try:
+        reader = Decompressed(compressed, what)
+        size = 0
+        while piece := reader.read(PIECE_BYTES):
+            size += len(piece)
+            if size > volume.plain_size:
+                break
+            plain.write(piece)
+        if size != volume.plain_size:
+            # A failure of the fetching side says more than the short count it caused.
+            while compressed.next_chunk():
+                pass
+            raise ObjectDamaged(
+                f"{what} holds {'more' if size > volume.plain_size else 'fewer'} than the {volume.plain_size} plain "
+                "bytes that its manifest says.",
+                _ELSEWHERE,
+            )
+        # Reads on to the end of the message: only then has the fetching side compared size and digest.
+        if compressed.read(1):
+            raise ObjectDamaged(f"{what} has bytes after the end of its zstd frame.", _ELSEWHERE)
+    except BaseException as failure:
+        compressed.fail(failure)
+        raise
+    finally:
+        unsealing.join()
+
+
+def _unseal(
+    key: str,
+    what: str,
+    volume: StoredVolume,
+    context: ObjectContext,
+    origin: Origin,
+    compressed: Channel,
+    passed: Callable[[int], None] | None,
+) -> None:
+    try:
+        with origin.target.open(key) as body:
+            stored = DigestingReader(body)
+            message = OpenedObject(stored, context, origin.keyring, what)
+            before = 0
+            while piece := message.read(PIECE_BYTES):
+                compressed.write(piece)
+                if passed is not None:
+                    passed(stored.size - before)
+                    before = stored.size
+            message.finish()
+        if passed is not None:
+            passed(stored.size - before)
+        compare(stored, volume, what)
+        compressed.end()
+    except BaseException as failure:  # noqa: BLE001 - raised again in the thread that decompresses
+        compressed.fail(failure)
+
+
+def compare(stored: DigestingReader, volume: StoredVolume, what: str) -> None:
+    """Insist on the stored bytes being those that were written.
+
+    Raises:
+        ObjectDamaged: size or SHA-256 differ.
+    """
+    if stored.size != volume.stored_size:
+        raise ObjectDamaged(f"{what} has {stored.size} bytes; {volume.stored_size} were written.", _ELSEWHERE)
+    if stored.sha256 != volume.sha256:
+        raise ObjectDamaged(f"{what} is not what was written: its SHA-256 differs.", _ELSEWHERE)

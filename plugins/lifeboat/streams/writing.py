@@ -1,0 +1,220 @@
+"""The way out: one stream becomes numbered objects on a target, in one pass.
+
+    write ─▶ channel ─▶ [zstd] ─▶ channel ─▶ [seal ─▶ digest ─▶ target.put]
+
+Each bracket is a thread; all the work in them happens outside Python's global lock. The caller's thread only hands
+bytes over, so that it is free to speak its server's protocol in time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from threading import Thread
+
+from lifeboat.errors import Cancelled
+from lifeboat.streams.channel import TICK_SECONDS, Channel, no_tick
+from lifeboat.streams.compression import PIECE_BYTES, compress
+from lifeboat.streams.context import ObjectContext
+from lifeboat.streams.digests import DigestingReader
+from lifeboat.streams.encryption import seal
+from lifeboat.streams.keys import Keyring
+from lifeboat.streams.settings import StreamSettings
+from lifeboat.streams.stored import StoredStream, StoredVolume, volume_file
+from lifeboat.targets.target import Target
+
+ABORT_SECONDS = 3.0
+"""How long an abort waits for its threads: a stopped task is killed 5 s after it was told."""
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where the streams of one attempt go.
+
+    Attributes:
+        target: the target written to.
+        folder: the attempt's folder on it, ending in ``/``.
+        system, source, recovery_point: what the objects say of themselves.
+        keyring: what seals them.
+        retain_until: the object lock asked for, if any.
+    """
+
+    target: Target
+    folder: str
+    system: str
+    source: str
+    recovery_point: str
+    keyring: Keyring
+    retain_until: datetime | None = None
+
+
+class _Volume:
+    """One object being written by two threads."""
+
+    def __init__(self, context: ObjectContext, to: Destination, settings: StreamSettings) -> None:
+        self.plain_size = 0
+        self._context = context
+        self._to = to
+        self._file = volume_file(context.stream, context.volume)
+        self._plain = Channel(settings.waiting)
+        self._compressed = Channel(settings.waiting)
+        self._stored: StoredVolume | None = None
+        self._failure: BaseException | None = None
+        name = f"{context.stream}.{context.volume}"
+        self._threads = [
+            Thread(
+                target=compress,
+                args=(self._plain, self._compressed),
+                kwargs={"level": settings.level, "threads": settings.threads},
+                name=f"compress {name}",
+                daemon=True,
+            ),
+            Thread(target=self._store, name=f"store {name}", daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def write(self, piece: bytes, tick: Callable[[], None]) -> None:
+        self._plain.write(piece, tick)
+        self.plain_size += len(piece)
+
+    def end(self) -> None:
+        self._plain.end()
+
+    def finish(self, tick: Callable[[], None]) -> StoredVolume:
+        for thread in self._threads:
+            while thread.is_alive():
+                thread.join(TICK_SECONDS)
+                tick()
+        if self._failure is not None:
+            raise self._failure
+        assert self._stored is not None
+        return self._stored.model_copy(update={"plain_size": self.plain_size})
+
+    def abort(self, failure: BaseException) -> None:
+        self._plain.fail(failure)
+        self._compressed.fail(failure)
+
+    def wait_for_abort(self) -> None:
+        for thread in self._threads:
+            thread.join(ABORT_SECONDS)
+
+    def _store(self) -> None:
+        try:
+            body = DigestingReader(seal(self._compressed, self._context, self._to.keyring))
+            size = self._to.target.put(self._to.folder + self._file, body, retain_until=self._to.retain_until)
+            self._stored = StoredVolume(
+                number=self._context.volume,
+                file=self._file,
+                stored_size=size,
+                sha256=body.sha256,
+                crc32=body.crc32,
+                plain_size=0,
+            )
+        except BaseException as failure:  # noqa: BLE001 - raised again in the thread that waits for this volume
+            self._failure = failure
+            self._plain.fail(failure)
+            self._compressed.fail(failure)
+
+
+class StreamWriter:
+    """Writes one stream to a target as one or more volumes.
+
+    Nothing of it counts before :meth:`finish` has returned; :meth:`abort` leaves no object that was not complete.
+
+    Args:
+        name: the stream's name, as in :class:`StoredStream`.
+        to: where it goes.
+        settings: the pipeline's figures.
+        tick: called about four times a second while a call has to wait for slower stages: keeps protocols alive.
+        plain_digest: whether the plain bytes' SHA-256 is wanted, too.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        to: Destination,
+        settings: StreamSettings,
+        *,
+        tick: Callable[[], None] = no_tick,
+        plain_digest: bool = False,
+    ) -> None:
+        self.name = name
+        self.plain_size = 0
+        self._to = to
+        self._settings = settings
+        self._tick = tick
+        self._pending: list[bytes] = []
+        self._pending_size = 0
+        self._stored: list[StoredVolume] = []
+        self._ending: list[_Volume] = []
+        self._plain_sha256 = hashlib.sha256() if plain_digest else None
+        self._number = 1
+        self._volume = self._next_volume()
+
+    def write(self, data: bytes) -> None:
+        """Take more of the stream; waits while the later stages are busy.
+
+        Raises:
+            LifeboatError: whatever stopped a later stage: the target, a key service, the disk.
+        """
+        if self._plain_sha256 is not None:
+            self._plain_sha256.update(data)
+        self.plain_size += len(data)
+        self._pending.append(data)
+        self._pending_size += len(data)
+        if self._pending_size >= PIECE_BYTES:
+            self._hand_over()
+
+    def end(self) -> None:
+        """Say that the stream is complete, without waiting for the target; :meth:`finish` does that."""
+        self._hand_over()
+        self._volume.end()
+
+    def finish(self) -> StoredStream:
+        """Wait until all of it is stored, and say what was stored; :meth:`end` has been called or is implied."""
+        self.end()
+        self._stored.extend(volume.finish(self._tick) for volume in [*self._ending, self._volume])
+        self._ending = []
+        digest = self._plain_sha256.hexdigest() if self._plain_sha256 is not None else None
+        return StoredStream(name=self.name, plain_sha256=digest, volumes=tuple(self._stored))
+
+    def abort(self, failure: BaseException | None = None) -> None:
+        """Give the stream up: uploads under way are aborted; volumes that are complete stay, uncommitted."""
+        reason = failure or Cancelled(f"Writing {self.name} was given up.")
+        volumes = [*self._ending, self._volume]
+        for volume in volumes:
+            volume.abort(reason)
+        for volume in volumes:
+            volume.wait_for_abort()
+
+    def _hand_over(self) -> None:
+        data = self._pending[0] if len(self._pending) == 1 else b"".join(self._pending)
+        self._pending, self._pending_size = [], 0
+        while data:
+            room = self._settings.volume_size - self._volume.plain_size
+            if not room:
+                self._turn_over()
+                continue
+            self._volume.write(data[:room], self._tick)
+            data = data[room:]
+
+    def _turn_over(self) -> None:
+        self._volume.end()
+        self._ending.append(self._volume)
+        # One volume may finish its upload while the next one fills; a second would double the memory for nothing.
+        while len(self._ending) > 1:
+            self._stored.append(self._ending.pop(0).finish(self._tick))
+        self._number += 1
+        self._volume = self._next_volume()
+
+    def _next_volume(self) -> _Volume:
+        context = ObjectContext(self._to.system, self._to.source, self._to.recovery_point, self.name, self._number)
+        return _Volume(context, self._to, self._settings)
+
+
+def single_threaded(settings: StreamSettings) -> StreamSettings:
+    """The same figures for many small streams side by side: each of them compresses on one thread."""
+    return replace(settings, threads=1)

