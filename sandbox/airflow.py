@@ -81,6 +81,11 @@ class AirflowSandbox:
     def password(self) -> str:
         return str(json.loads(self.password_file.read_text(encoding="utf-8"))[USER])
 
+    def configure(self, connections: Mapping[str, str], environment: Mapping[str, str]) -> None:
+        """Give connections and variables that were not known before; effective at the next start."""
+        self._connections |= connections
+        self._more |= environment
+
     def start(self, *, outlive_us: bool = False) -> None:
         """Start everything and return at once; :meth:`wait_until_ready` waits."""
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)

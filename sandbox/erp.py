@@ -75,7 +75,7 @@ FROM generate_series(1, %(invoices)s::bigint) n, generate_series(1, 5) p
 
 _PAYMENTS = """
 INSERT INTO payments (invoice_id, paid_at, amount, method, reference)
-SELECT n, timestamptz '2019-01-10 09:00+00' + (n * 2800 / %(invoices)s) * interval '1 day' 
+SELECT n, timestamptz '2019-01-10 09:00+00' + (n * 2800 / %(invoices)s) * interval '1 day'
          + n %% 40000 * interval '1 second',
        20 + abs(hashint8(n)) %% 400000 / 100.0, pick('{transfer,transfer,card,direct debit}', n), md5('payment' || n)
 FROM generate_series(1, %(invoices)s::bigint) n WHERE n %% 6 <> 0
@@ -111,6 +111,13 @@ _KEYS = (
 )
 
 
+def create_database(server: PostgresServer, database: str = DATABASE) -> None:
+    """Make the empty database; one that exists is no error."""
+    if not server.run_sql("SELECT 1 FROM pg_database WHERE datname = %s", [database]):
+        with server.connect() as session:
+            session.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(database)))
+
+
 def fill(
     server: PostgresServer,
     *,
@@ -118,16 +125,16 @@ def fill(
     database: str = DATABASE,
     progress: Callable[[str], None] = lambda _: None,
 ) -> int:
-    """Make the database and fill it; returns its size in bytes, at least ``megabytes`` (of 1,000,000 bytes).
+    """Make the database, unless it is there, and fill it; returns its size in bytes.
 
-    Two sessions work side by side. ``progress`` is told what comes next, possibly from another thread.
+    It has at least ``megabytes`` (of 1,000,000 bytes). Two sessions work side by side. ``progress`` is told what
+    comes next.
     """
     invoices = max(300, megabytes * 400)
     attachments = max(4, megabytes * 33 // 5)
     numbers = {"customers": invoices // 6, "invoices": invoices}
     half = attachments // 2
-    with server.connect() as session:
-        session.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(database)))
+    create_database(server, database)
     _run(server, database, [(_SCHEMA, None)])
     progress("invoices, payments and attachments")
     _side_by_side(

@@ -275,7 +275,7 @@ class PostgresServer:
 
     def destroy(self) -> None:
         """End the server and remove everything it had; a data directory that was adopted stays."""
-        self.kill()
+        self.stop("immediate")
         remove_server_directory(self.directory)
         if self._port is not None and self._port_is_ours:
             release_port(self._port)

@@ -119,6 +119,19 @@ def is_alive(process: psutil.Process) -> bool:
         return False
 
 
+def identity(pid: int) -> str | None:
+    """What tells a process from a later one with the same number: the boot, and its start in clock ticks since then.
+
+    ``None`` when there is no such process, or when it has ended and only waits for its parent to take notice.
+    """
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
+    return None if fields[0] in "ZX" else f"{boot}:{fields[19]}"
+
+
 class Child:
     """A process that we started, with its log file."""
 
@@ -126,7 +139,7 @@ class Child:
         self.name = name
         self.log = log
         self._process = process
-        self.started: float = psutil.Process(process.pid).create_time()
+        self.identity = identity(process.pid)
 
     @property
     def pid(self) -> int:

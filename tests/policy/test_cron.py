@@ -66,6 +66,12 @@ def test_a_line_that_runs_every_hour_goes_on_by_real_time() -> None:
     assert longest_gap("*/45 * * * *", PARIS, YEAR).length == timedelta(minutes=45)
 
 
+def test_a_time_that_occurs_twice_is_its_second_and_one_that_is_skipped_comes_later() -> None:
+    twice, skipped = datetime.combine(date(2026, 10, 25), time(2, 30)), datetime.combine(date(2026, 3, 29), time(2, 30))
+    assert moment_of(twice, PARIS) == datetime(2026, 10, 25, 1, 30, tzinfo=UTC)
+    assert moment_of(skipped, PARIS) == datetime(2026, 3, 29, 1, 30, tzinfo=UTC)
+
+
 def test_five_weeks_may_lie_between_two_first_sundays() -> None:
     assert longest_gap("0 1 * * 0#1", UTC, YEAR).length == timedelta(weeks=5)
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -169,21 +170,21 @@ def _as_an_ordinary_user(policies: Path, state: Path, answer: multiprocessing.Si
     answer.put(("shop" in loaded.policies, " ".join(loaded.notices)))
 
 
-def test_a_read_only_state_directory_stops_nothing_and_is_told(write: Write, policies: Path, state: Path) -> None:
-    write()
-    state.mkdir(parents=True)
-    state.chmod(0o555)
-    for parent in state.parents:
-        if os.access(parent, os.W_OK) and parent.is_relative_to(policies.parent.parent):
-            parent.chmod(0o755)
-    policies.chmod(0o755)
-    context = multiprocessing.get_context("fork")
-    answer: multiprocessing.SimpleQueue[tuple[bool, str]] = context.SimpleQueue()
-    process = context.Process(target=_as_an_ordinary_user, args=(policies, state, answer))
-    process.start()
-    process.join(60)
-    assert process.exitcode == 0
-    runs, notices = answer.get()
+def test_a_read_only_state_directory_stops_nothing_and_is_told(minimal: str) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        policies, state = Path(name) / "policies", Path(name) / "state"
+        for directory in (policies, state):
+            directory.mkdir()
+        (policies / "shop.yaml").write_text(minimal)
+        for path, mode in ((Path(name), 0o755), (policies, 0o755), (policies / "shop.yaml", 0o644), (state, 0o555)):
+            path.chmod(mode)
+        context = multiprocessing.get_context("fork")
+        answer: multiprocessing.SimpleQueue[tuple[bool, str]] = context.SimpleQueue()
+        process = context.Process(target=_as_an_ordinary_user, args=(policies, state, answer))
+        process.start()
+        process.join(60)
+        assert process.exitcode == 0
+        runs, notices = answer.get()
     assert runs
     assert "Permission denied" in notices
 

@@ -50,8 +50,8 @@ def test_all_problems_come_at_once_with_line_key_and_remedy(write: Write) -> Non
         "4: objectives.rto: `soon` is no duration. Write a whole number and a unit, such as `15m`, `4h`, `30d`, "
         "`1 week`, `12 months` or `7 years`.",
         "9: targets.primary.conection: `conection` is no key here. Did you mean `connection`?",
-        "27: sources.database.tiers.daily.schedule: This is no cron line: [0 26 * * *] is not acceptable, out of range "
-        "The fields are minute, hour, day of the month, month, day of the week; an example: `0 2 * * *`.",
+        "27: sources.database.tiers.daily.schedule: This is no cron line: [0 26 * * *] is not acceptable, "
+        "out of range. The fields are minute, hour, day of the month, month, day of the week; an example: `0 2 * * *`.",
         "27: sources.database.tiers.daily.tries: `tries` is no key here. Did you mean `retries`?",
     ]
 

@@ -147,7 +147,7 @@ def test_many_files_cost_no_memory() -> None:
         finally:
             tracemalloc.stop()
 
-    small, large = peak(2_000), peak(20_000)
+    small, large = peak(5_000), peak(20_000)
     assert large < small * 1.2 < 8 * 1024 * 1024
 
 

@@ -221,7 +221,7 @@ def test_many_files_cost_no_memory_in_either_stream() -> None:
             tracemalloc.stop()
 
     # Both are larger than the buffers, and differ only in how many files they hold.
-    small, large = peak(3_000), peak(15_000)
+    small, large = peak(2_500), peak(7_500)
     assert large < small * 1.3
 
 

@@ -4,6 +4,7 @@ import io
 import re
 import struct
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -268,6 +269,39 @@ def test_an_end_filled_with_zeros_is_not_taken_for_a_switch(wal: Wal, kept: int)
     name, content, before = middle(wal)
     with pytest.raises(VerificationFailed):
         feed_all(wal.walker(), before | {name: content[:kept].ljust(SIZE, b"\0")})
+
+
+def test_an_end_filled_with_zeros_right_behind_a_record_is_not_taken_for_a_switch(wal: Wal) -> None:
+    name, content, before = middle(wal)
+    walker = feed_all(wal.walker(), before)
+    end = walker.feed(f"{name}.partial", io.BytesIO(content[: SIZE - 64])).end - SegmentName.parse(name).start(SIZE)
+    assert SIZE - PAGE < end < SIZE
+    with pytest.raises(VerificationFailed, match="the records end here, before the end of the segment"):
+        feed_all(wal.walker(), before | {name: content[:end].ljust(SIZE, b"\0")})
+
+
+def test_a_record_that_a_crash_cut_short_is_passed_over(make_postgres: Callable[..., PostgresServer]) -> None:
+    server = make_postgres(settings={"wal_keep_size": "1GB"}, initdb_arguments=("--wal-segsize=1",))
+    server.run_sql("CREATE TABLE before_crash AS SELECT 1")
+    begin, end = server.run_sql(
+        "SELECT pg_current_wal_insert_lsn()::text, pg_logical_emit_message(false, 'x', repeat('x', 3000000))::text"
+    )[0]
+    server.kill()
+    # As if the machine had died before the end of the long record reached the disk.
+    kept = SegmentName.of(1, Lsn.parse(begin), SIZE).next(SIZE)
+    assert kept < SegmentName.of(1, Lsn.parse(end), SIZE)
+    for file in (server.data_directory / "pg_wal").iterdir():
+        if len(file.name) == 24 and file.name > str(kept):
+            file.unlink()
+    server.start()
+    server.run_sql("CREATE TABLE after_crash AS SELECT 1")
+    server.run_sql("SELECT pg_switch_wal()")
+    server.run_sql("CREATE TABLE later AS SELECT 1")
+    now = server.run_sql("SELECT pg_walfile_name(pg_current_wal_lsn())")[0][0]
+    segments = files_of(server, before=now)
+    identifier = server.run_sql("SELECT system_identifier FROM pg_control_system()")[0][0]
+    walker = feed_all(WalWalker(identifier, SIZE), segments)
+    assert walker.position > Lsn.parse(begin) + SIZE
 
 
 def test_a_page_of_another_major_version_is_refused(wal: Wal) -> None:

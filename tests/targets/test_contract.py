@@ -133,6 +133,8 @@ def test_folders_are_listed_without_objects(target: Target) -> None:
 
 
 def test_a_listing_longer_than_a_page_is_complete(target: Target, place: Place) -> None:
+    if place.kind == "moto":
+        pytest.skip("takes moto half a minute; rclone's S3 has the same pages")
     keys = names("many/", 1005)
     for key in keys:
         place.plant(key, b"")

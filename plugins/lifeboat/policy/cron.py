@@ -45,7 +45,7 @@ def checked_cron(line: str) -> str:
         croniter(text, _LONG_AGO, max_years_between_matches=9).get_next(datetime)
     except CroniterError as error:
         never = "failed to find next date" in str(error)
-        what = "No date ever matches this schedule." if never else f"This is no cron line: {error}"
+        what = "No date ever matches this schedule." if never else f"This is no cron line: {str(error).rstrip('.')}."
         raise Refused(what, f"The fields are {_FIELDS}; an example: `0 2 * * *`.") from error
     return text
 

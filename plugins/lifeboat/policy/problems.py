@@ -34,7 +34,7 @@ class PolicyProblem:
         return f"{place}: {subject}{self.what} {self.remedy}".rstrip()
 
 
-class PolicyRefused(PolicyError):  # noqa: N818 - the house names errors by what happened
+class PolicyRefused(PolicyError):
     """A policy was refused; ``problems`` lists everything that is wrong with it, not only the first thing."""
 
     def __init__(self, problems: Sequence[PolicyProblem]) -> None:
@@ -43,7 +43,7 @@ class PolicyRefused(PolicyError):  # noqa: N818 - the house names errors by what
         super().__init__(f"The policy can't be used:\n{listed}")
 
 
-class Refused(ValueError):  # noqa: N818 - the house names errors by what happened
+class Refused(ValueError):
     """A value that a policy may not hold; raised by validators, turned into a :class:`PolicyProblem` by the loader.
 
     Args:

@@ -25,7 +25,7 @@ from lifeboat.postgres.base_backup import MANIFEST_STREAM
 from lifeboat.postgres.connecting import no_tick
 from lifeboat.postgres.details import Tablespace
 from lifeboat.postgres.lsn import Lsn
-from lifeboat.postgres.recovery_server import EndedBeforeTarget, Recovered, RecoveryServer, run_as
+from lifeboat.postgres.recovery_server import EndedBeforeTarget, Recovered, RecoveryServer, check_ready, run_as
 from lifeboat.postgres.restore_planning import RestorePlan, Stage
 from lifeboat.postgres.restore_sources import origin_of
 from lifeboat.postgres.tar_check import check_archives
@@ -110,7 +110,8 @@ def restore(
         RestoreError: the server could not recover the data, or did not get as far as it should.
     """
     _check_destination(request, plan)
-    owner = run_as(request.user)
+    owner = run_as(request.user, request.into.parent)
+    check_ready(request.binaries, plan.base.details.server.major, request.into.parent, owner)
     clock = _Phases(repository.outside.clock)
     with _unfinished(request, owner) as place:
         with clock.phase("fetch"):
@@ -379,10 +380,12 @@ def _recover(
 
 
 def _insist_on_the_end(recovered: Recovered, plan: RestorePlan) -> None:
-    """PostgreSQL takes WAL that it can't read for the end of WAL, and opens. We know where the end is."""
+    """PostgreSQL takes WAL that it can't read for the end of WAL, and opens. We know where the end is: each run of WAL
+    ends behind a record that closes its segment, unless its timeline ended there."""
+    piece = any(stage.stream.endswith(".partial") for stage in plan.stages)
     size = plan.base.details.server.wal_segment_size
-    last_segment = Lsn(max(0, plan.end_lsn - size))
-    if recovered.stopped_at < min(last_segment, plan.end_lsn):
+    wanted = plan.end_lsn - plan.end_lsn % size if piece else plan.end_lsn
+    if recovered.stopped_at < wanted:
         raise RestoreError(
             f"Recovery stopped at {recovered.stopped_at}, though there is WAL up to {plan.end_lsn}.",
             "A WAL segment is damaged or does not fit. `lifeboat verify --deep` names it; restore from another target.",

@@ -18,7 +18,8 @@ LARGEST_OBJECT = 5 * 1024 * 1024 * MIB
 _FIRST_SIZE = 8 * MIB
 _SAME_SIZE_UNTIL = 1_000
 _GROWTH = 131 * 1024
-_PIECE = MIB
+_PIECE = MIB // 4
+_LARGEST_READ = 64 * 1024
 _BYTES_IN_FLIGHT = 96 * MIB
 
 
@@ -61,8 +62,9 @@ class PartBody(io.RawIOBase):
     def read(self, size: int | None = -1, /) -> bytes:
         if self._stop.is_set():
             raise Stopped
-        end = len(self._view) if size is None or size < 0 else self._position + size
-        piece = bytes(self._view[self._position : end])
+        # Little at a time, whatever is asked for: pieces in flight count as memory, and a stop is noticed sooner.
+        size = _LARGEST_READ if size is None or size < 0 else min(size, _LARGEST_READ)
+        piece = bytes(self._view[self._position : self._position + size])
         self._position += len(piece)
         return piece
 

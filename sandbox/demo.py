@@ -1,0 +1,54 @@
+"""The demo's story, step by step: each function is one step, in the order of :data:`STORY`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from rich.table import Table
+
+from sandbox import erp
+from sandbox.services import Services
+from sandbox.steps import Steps
+
+
+def fill_the_erp(services: Services, steps: Steps) -> None:
+    """Fill the database and start the writer, while Airflow boots."""
+    with steps.step("Fill the ERP database") as step:
+        size = erp.fill(services.erp, progress=step.doing)
+        services.start_writer()
+        step.result(f"{size / 1e6:,.0f} MB of customers, invoices, payments and attachments; a writer keeps committing")
+    steps.fact("ERP database", f"{size / 1e6:,.0f} MB")
+
+
+def wait_for_airflow(services: Services, steps: Steps) -> None:
+    """Wait until Airflow can run DAGs."""
+    with steps.step("Airflow boots") as step:
+        services.airflow.wait_until_ready(progress=lambda missing: step.doing(f"until {missing}"))
+        step.result(services.airflow.url)
+
+
+def show_the_dags(services: Services, steps: Steps) -> None:
+    """List the DAGs that the policies made."""
+    with services.airflow.client() as client:
+        dags, errors = client.dags(), client.import_errors()
+    table = Table(title="DAGs", title_justify="left")
+    for column in ("DAG", "schedule", "what it does"):
+        table.add_column(column)
+    for dag in dags:
+        table.add_row(dag["dag_id"], dag.get("timetable_summary") or "on request", dag.get("description") or "")
+    steps.console.print(table)
+    for error in errors:
+        steps.console.print(f"[red]can't be imported:[/red] {error['filename']}")
+
+
+STORY: tuple[Callable[[Services, Steps], None], ...] = (fill_the_erp, wait_for_airflow, show_the_dags)
+
+
+def run(services: Services, steps: Steps) -> None:
+    """Tell the story with services that were started; a step that fails ends it with its error."""
+    begun = time.monotonic()
+    for part in STORY:
+        part(services, steps)
+    steps.fact("duration", f"{time.monotonic() - begun:.0f} s")
+    steps.summary("What happened")
