@@ -10,10 +10,10 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parent.parent.parent)]
 
-from lifeboat.connections import outside_from
-from lifeboat.policy.targets import TargetPolicy
-from lifeboat.targets.opening import open_target
-from tests.targets.bodies import Body
+from lifeboat.connections import outside_from  # noqa: E402
+from lifeboat.policy.targets import TargetPolicy  # noqa: E402
+from lifeboat.targets.opening import open_target  # noqa: E402
+from tests.targets.bodies import Body  # noqa: E402
 
 
 def kilobytes(field: str) -> int:

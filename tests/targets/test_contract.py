@@ -2,7 +2,7 @@
 
 Found on the way:
 
-- moto's S3 compares no checksum that comes with an object, and gives every upload in progress the same date in 2010;
+- moto's S3 compares no checksum that comes with an object, and gives every upload in progress one date, in 2010;
 - rclone's S3 ignores If-None-Match and If-Match; gives back the CRC-32 header that came with an object, unexamined, also
   with the answer to a Range; shows an object lock that was asked for and locks nothing; refuses access keys of two
   letters.

@@ -1,4 +1,4 @@
-"""What every target promises when something breaks: nothing half-done is ever visible, and the error says what to do."""
+"""What every target promises when something breaks: nothing half-done is visible, and the error says what to do."""
 
 from __future__ import annotations
 

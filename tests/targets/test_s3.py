@@ -58,16 +58,25 @@ def test_encryption_and_storage_class_are_set_on_small_and_large_objects(moto_pl
     assert shown["SSEKMSKeyId"].endswith(key_id)
 
 
-@pytest.mark.parametrize("size", [100, 20 * MIB])
 @pytest.mark.parametrize("checksums", ["when_supported", "when_required"])
-def test_an_object_is_locked_until_its_retention_ends(moto: MotoServer, size: int, checksums: str) -> None:
+def test_an_object_is_locked_until_its_retention_ends(moto: MotoServer, checksums: str) -> None:
     place = s3_place("moto", moto, ObjectLockEnabledForBucket=True)
     target = place.open(object_lock="compliance", checksums=checksums)
-    target.put("object", Body(size), retain_until=UNTIL)
+    target.put("object", Body(100), retain_until=UNTIL)
     shown = head(place, "object")
     assert shown["ObjectLockMode"] == "COMPLIANCE"
     assert UNTIL <= shown["ObjectLockRetainUntilDate"] < UNTIL + timedelta(seconds=1)
     assert [finding.severity for finding in target.check() if "lock" in finding.what] == ["ok"]
+
+
+def test_a_lock_that_the_store_forgets_is_an_error_and_the_object_is_removed(moto: MotoServer) -> None:
+    """moto forgets the lock of a multipart upload."""
+    place = s3_place("moto", moto, ObjectLockEnabledForBucket=True)
+    target = place.open(object_lock="compliance")
+    with pytest.raises(TargetError, match="does not show a COMPLIANCE lock until 2031-05-01T12:00:01") as caught:
+        target.put("object", Body(20 * MIB), retain_until=UNTIL)
+    assert "s3:GetObjectRetention" in caught.value.remedy
+    assert target.stat("object") is None
 
 
 def test_no_lock_is_set_unless_it_is_asked_for(moto: MotoServer) -> None:
@@ -90,11 +99,14 @@ def test_a_lock_that_the_bucket_does_not_keep_is_an_error_before_a_byte_is_sent(
     assert [finding.severity for finding in target.check() if "lock" in finding.what] == ["error"]
 
 
-def test_an_option_that_the_store_ignores_is_an_error_and_the_object_is_removed(rclone_place: Place) -> None:
-    """rclone keeps storage classes as mere words for small objects and drops them for multipart uploads."""
+@pytest.mark.parametrize("size", [100, 20 * MIB])
+def test_encryption_that_the_store_only_pretends_is_an_error_and_the_object_is_removed(
+    rclone_place: Place, size: int
+) -> None:
+    """rclone encrypts nothing, but HEAD shows the header that came with the object."""
     target = rclone_place.open(sse="aws:kms", sse_kms_key="1234")
     with pytest.raises(TargetError, match="does not show encryption aws:kms"):
-        target.put("object", Body(20 * MIB))
+        target.put("object", Body(size))
     assert rclone_place.remains() == []
 
 

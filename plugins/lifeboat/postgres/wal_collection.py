@@ -125,7 +125,6 @@ class _Run:
                 )
             end = wal_details(copies[-1].manifest).end_lsn
             advance_slot(session, self._slot, end)
-            self._event("slot_advanced", slot=self._slot, to=str(end))
         return Collected(tuple(copies), covered_until, self._gap)
 
     def _ensure_slot(self, session: Session) -> None:

@@ -41,7 +41,6 @@ EventKind = Literal[
     "published",
     "wal_gap",
     "slot_created",
-    "slot_advanced",
     "timeline_ended",
     "full_forced",
     "remains_removed",

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -14,8 +13,9 @@ from lifeboat.outside import Outside
 from lifeboat.targets.background import interruptible
 from lifeboat.targets.keys import check_key, check_prefix, fault_of_key
 from lifeboat.targets.s3_check import CHECK_KEY, check, honours_conditions, locks_objects
-from lifeboat.targets.s3_errors import NOT_DONE, Speaker, code_of, retries_of
+from lifeboat.targets.s3_errors import Speaker, code_of
 from lifeboat.targets.s3_listing import abort, pages, uploads
+from lifeboat.targets.s3_once import put_once
 from lifeboat.targets.s3_options import StoreOptions
 from lifeboat.targets.s3_parts import crc32_value
 from lifeboat.targets.s3_reading import ResumedReading, too_large
@@ -25,7 +25,6 @@ from lifeboat.targets.target import Finding, ObjectInfo, Readable
 _CONNECT_TIMEOUT = 10
 _READ_TIMEOUT = 60
 _MOST_ATTEMPTS = 5
-_PATIENCE_WITH_CONFLICTS = 4
 
 
 class S3Target:
@@ -137,7 +136,7 @@ class S3Target:
         )
         size, _ = upload.run(body)
         if self._options.must_be_confirmed(lock_until):
-            upload.confirm(lambda: self._confirm(key, lock_until))
+            upload.confirm(lambda: self._confirm(key, upload.acknowledged, lock_until))
         return size
 
     def put_new(self, key: str, data: bytes) -> None:
@@ -145,36 +144,19 @@ class S3Target:
         if self._honours_conditions is not True and self.stat(key) is not None:
             raise self._already_there(key)
         with self._speaker.translated(f"storing {key}", key):
-            for patience in range(_PATIENCE_WITH_CONFLICTS, -1, -1):
-                try:
-                    self._put_conditionally(key, data)
-                    break
-                except Exception as error:
-                    if code_of(error) == "ConditionalRequestConflict" and patience:
-                        continue  # another writer of the same key is at work: its outcome decides
-                    if code_of(error) not in ("PreconditionFailed", "412"):
-                        raise
-                    self._honours_conditions = True
-                    # A request whose answer was lost is sent again and then meets its own object.
-                    if not (retries_of(error) and self.read(key, limit=len(data)) == data):
-                        raise self._already_there(key) from error
+            outcome = put_once(
+                self._client,
+                self._options,
+                self._own(key),
+                data,
+                honours_conditions=self._honours_conditions,
+                stored=lambda: self.read(key),
+            )
+        self._honours_conditions = outcome.honours_conditions
+        if outcome.taken:
+            raise self._already_there(key)
         if self._options.must_be_confirmed(None):
-            self._confirm(key, None)
-
-    def _put_conditionally(self, key: str, data: bytes) -> None:
-        arguments = {
-            **self._own(key),
-            **self._options.of_object(None),
-            **self._options.of_body(memoryview(data), zlib.crc32(data), None),
-        }
-        condition = {} if self._honours_conditions is False else {"IfNoneMatch": "*"}
-        try:
-            interruptible(lambda: self._client.put_object(Body=data, **condition, **arguments))
-        except Exception as error:
-            if code_of(error) not in NOT_DONE or not condition:
-                raise
-            self._honours_conditions = False
-            interruptible(lambda: self._client.put_object(Body=data, **arguments))
+            self._confirm(key, outcome.answer or None, None)
 
     @contextmanager
     def open(self, key: str) -> Iterator[Readable]:
@@ -289,8 +271,8 @@ class S3Target:
                 "Make a bucket with object lock enabled, or take object_lock out of the policy.",
             )
 
-    def _confirm(self, key: str, lock_until: datetime | None) -> None:
-        missing = self._options.missing(self._head(key) or {}, lock_until)
+    def _confirm(self, key: str, answer: Mapping[str, Any] | None, lock_until: datetime | None) -> None:
+        missing = self._options.missing(self._head(key) or {}, answer, lock_until)
         if missing:
             raise TargetError(
                 f"Target {self._name}: the store took {key} but does not show {' and '.join(missing)}.",

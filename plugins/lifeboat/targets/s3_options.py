@@ -69,11 +69,22 @@ class StoreOptions:
         """Whether something was asked for that a store may answer with 200 and not do."""
         return bool(self.sse or self.storage_class or lock_until)
 
-    def missing(self, head: Mapping[str, Any], lock_until: datetime | None) -> list[str]:
-        """What ``head_object`` does not show of what was asked for; empty when all is there."""
+    def missing(
+        self, head: Mapping[str, Any], answer: Mapping[str, Any] | None, lock_until: datetime | None
+    ) -> list[str]:
+        """What the store does not show of what was asked for; empty when all is there.
+
+        Args:
+            head: the answer of ``head_object``.
+            answer: that of ``put_object`` or ``create_multipart_upload``, which names the encryption in a store that
+                encrypts: rclone's server encrypts nothing and repeats the header in ``head_object`` alone. ``None``
+                when it was lost.
+            lock_until: the end of the lock that was asked for.
+        """
         faults = []
-        if self.sse and head.get("ServerSideEncryption") != self.sse:
-            faults.append(f"encryption {self.sse} (it has {head.get('ServerSideEncryption') or 'none'})")
+        shown = {head.get("ServerSideEncryption"), (head if answer is None else answer).get("ServerSideEncryption")}
+        if self.sse and shown != {self.sse}:
+            faults.append(f"encryption {self.sse}")
         elif self.sse_kms_key and not _same_key(self.sse_kms_key, str(head.get("SSEKMSKeyId", ""))):
             faults.append(f"the key {self.sse_kms_key} (it has {head.get('SSEKMSKeyId') or 'none'})")
         if self.storage_class and head.get("StorageClass", "STANDARD") != self.storage_class:

@@ -45,6 +45,9 @@ class Upload:
         key: the key as the target's user knows it.
         concurrency: parts under way at once.
         lock_until: the end of the object's lock; ``None``: none is asked for.
+
+    Attributes:
+        acknowledged: what the store answered when it was told how to store the object.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class Upload:
         self._created: Future[Any] | None = None
         self._may_be_visible = False
         self._sent: dict[int, dict[str, Any]] = {}
+        self.acknowledged: dict[str, Any] = {}
 
     def run(self, body: Readable) -> tuple[int, int]:
         """Store ``body`` to its end; return its size and its CRC-32.
@@ -106,6 +110,7 @@ class Upload:
         except Exception as error:
             self._may_be_visible = not refused(error)
             raise
+        self.acknowledged = answer
         self._compare(answer, crc32)
 
     def _send(self, part: Part, parts: Parts) -> None:
