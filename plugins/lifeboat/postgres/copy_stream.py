@@ -19,7 +19,6 @@ from lifeboat.errors import BackupFailed, PostgresError, SlotLost
 from lifeboat.postgres.connecting import TICK_SECONDS
 from lifeboat.postgres.refusals import clean_message
 
-
 LOST_REMEDY = (
     "A daily backup begins a new chain; moments between the last committed WAL and that backup can't be reached. Raise "
     "max_slot_wal_keep_size, or collect WAL more often."

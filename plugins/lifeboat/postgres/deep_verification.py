@@ -10,7 +10,7 @@ from lifeboat.errors import LifeboatError, ManifestInvalid, VerificationFailed
 from lifeboat.postgres.base_backup import MAIN_ARCHIVE, MANIFEST_STREAM
 from lifeboat.postgres.connecting import no_tick
 from lifeboat.postgres.details import FULL, WAL, FullDetails, WalDetails, full_details, wal_details
-from lifeboat.postgres.restore_sources import origin_of
+from lifeboat.postgres.restore_sources import origin_of, read_offer
 from lifeboat.postgres.segments import WalFile, WalFileKind
 from lifeboat.postgres.tar_check import ArchiveSummary, check_archives
 from lifeboat.postgres.wal import WalWalker
@@ -67,7 +67,9 @@ def verify_deep(
         elif manifest.kind == WAL:
             files, walker = 0, _wal(copy, wal_details(manifest), origin, passed, tick)
         else:
-            raise ManifestInvalid(f"{manifest.recovery_point} is of the unknown kind {manifest.kind!r}.", "Update Lifeboat.")
+            raise ManifestInvalid(
+                f"{manifest.recovery_point} is of the unknown kind {manifest.kind!r}.", "Update Lifeboat."
+            )
     except VerificationFailed as error:
         raise VerificationFailed(f"{manifest.recovery_point} on {target}: {error.what}", error.remedy) from error
     verified = Verified(
@@ -137,8 +139,6 @@ def verify_chain(
 ) -> list[str]:
     """What is wrong with the row of a source's WAL on a target, by the manifests: gaps between the newest base and the
     newest WAL, and recovery points that can't be believed."""
-    from lifeboat.postgres.restore_sources import read_offer
-
     tick()
     try:
         offer = read_offer(repository, source, target)

@@ -7,8 +7,8 @@ from contextlib import ExitStack
 from datetime import datetime
 from functools import partial
 
-
 from lifeboat.errors import BackupFailed, PostgresError, SlotLost
+from lifeboat.policy.postgres_source import PostgresSource
 from lifeboat.postgres.base_backup import (
     MANIFEST_STREAM,
     BaseBackup,
@@ -22,16 +22,15 @@ from lifeboat.postgres.parameters import ConnectionParameters, Tls, connection_p
 from lifeboat.postgres.replication import ReplicationConnection
 from lifeboat.postgres.server_facts import ServerFacts, server_facts
 from lifeboat.postgres.slot import Session, create_slot, drop_slot, find_slot
-from lifeboat.policy.postgres_source import PostgresSource
 from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.commit import commit, newest_id, next_place, refuse_if_committed, wrapped_keys
 from lifeboat.repository.journal import Journal
 from lifeboat.repository.layout import RecoveryPointFolder
 from lifeboat.repository.manifest import Manifest
 from lifeboat.repository.system import PRIMARY, SystemRepository, Work, tool_versions
+from lifeboat.streams.settings import StreamSettings
 from lifeboat.streams.stored import StoredStream
 from lifeboat.streams.writing import Destination, StreamWriter
-from lifeboat.streams.settings import StreamSettings
 
 BASE_BACKUP_SLOT = "lifeboat_base_backup"
 """A temporary slot of this name is made in the session that runs the base backup. It keeps the WAL from its start
@@ -42,9 +41,7 @@ only.)"""
 Progress = Callable[[int, int], None]
 
 
-def source_parameters(
-    repository: SystemRepository, source: PostgresSource, *, what: str
-) -> ConnectionParameters:
+def source_parameters(repository: SystemRepository, source: PostgresSource, *, what: str) -> ConnectionParameters:
     """libpq's parameters for a source, from its connection and the policy's TLS rules."""
     return connection_parameters(
         repository.outside.connection(source.connection),

@@ -124,7 +124,13 @@ def reach_of(
         if switch is not None:
             position = min(position, Lsn(switch - switch % details.server.wal_segment_size))
     return Reach(
-        base, details.stopped, latest, position, taken[-1].details.timeline if taken else details.timeline, tuple(taken), gap
+        base,
+        details.stopped,
+        latest,
+        position,
+        taken[-1].details.timeline if taken else details.timeline,
+        tuple(taken),
+        gap,
     )
 
 
@@ -137,9 +143,7 @@ def _newest_descendant(details: FullDetails, histories: Mapping[int, TimelineHis
     descendants = [
         timeline
         for timeline, history in histories.items()
-        if any(
-            switch.parent == details.timeline and switch.switch >= details.stop_lsn for switch in history.switches
-        )
+        if any(switch.parent == details.timeline and switch.switch >= details.stop_lsn for switch in history.switches)
     ]
     return max(descendants, default=details.timeline)
 

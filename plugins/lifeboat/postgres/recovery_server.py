@@ -188,7 +188,8 @@ class RecoveryServer:
                 raise self._died()
             if time.monotonic() > deadline:
                 raise RestoreError(
-                    f"Recovery did not end within {limit_seconds:.0f} s.", f"The server's last words: {self._last_words()}"
+                    f"Recovery did not end within {limit_seconds:.0f} s.",
+                    f"The server's last words: {self._last_words()}",
                 )
             time.sleep(TICK_SECONDS)
         return self._outcome(superuser, timeline)
@@ -270,7 +271,13 @@ class RecoveryServer:
             if _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGQUIT, 0, 0, 0) != 0 or os.getppid() != parent:
                 os._exit(126)
 
-        arguments = [str(self._binaries / "postgres"), "-D", str(self._data), "-c", f"config_file={self._room}/postgresql.conf"]
+        arguments = [
+            str(self._binaries / "postgres"),
+            "-D",
+            str(self._data),
+            "-c",
+            f"config_file={self._room}/postgresql.conf",
+        ]
         try:
             with self._log.open("ab") as log:
                 self._process = subprocess.Popen(

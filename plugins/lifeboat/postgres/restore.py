@@ -24,7 +24,6 @@ from lifeboat.errors import DestinationInUse, NotEnoughDisk, RestoreError
 from lifeboat.postgres.base_backup import MANIFEST_STREAM
 from lifeboat.postgres.connecting import no_tick
 from lifeboat.postgres.details import Tablespace
-from lifeboat.postgres.lsn import Lsn
 from lifeboat.postgres.recovery_server import EndedBeforeTarget, Recovered, RecoveryServer, check_ready, run_as
 from lifeboat.postgres.restore_planning import RestorePlan, Stage
 from lifeboat.postgres.restore_sources import origin_of
@@ -398,7 +397,9 @@ def _prove(server: RecoveryServer, plan: RestorePlan) -> tuple[str, ...]:
     answered: list[str] = []
     try:
         with server.session(superuser) as session:
-            names = session.execute("SELECT datname FROM pg_catalog.pg_database WHERE datallowconn ORDER BY 1").fetchall()
+            names = session.execute(
+                "SELECT datname FROM pg_catalog.pg_database WHERE datallowconn ORDER BY 1"
+            ).fetchall()
         for (name,) in names:
             with server.session(superuser, str(name)) as session:
                 session.execute("SELECT count(*) FROM pg_catalog.pg_class").fetchone()

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from lifeboat.errors import MomentUnreachable
 from lifeboat.postgres.lsn import Lsn
-from lifeboat.postgres.moments import AtLsn, AtName, AtRecoveryPoint, AtTime, Latest, Moment
+from lifeboat.postgres.moments import AtLsn, AtName, AtRecoveryPoint, AtTime, Moment
 from lifeboat.postgres.reach import Base, Reach, WalRun, reach_of
 from lifeboat.postgres.segments import SegmentName
 from lifeboat.postgres.timelines import TimelineHistory

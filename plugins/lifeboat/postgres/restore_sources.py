@@ -40,9 +40,7 @@ class Offer:
 
     def plan(self, moment: Moment, *, base_id: str | None = None, timeline: int | None = None) -> RestorePlan:
         """The plan for a moment; raises ``MomentUnreachable``."""
-        return plan_restore(
-            moment, self.bases, self.runs, self.histories, base_id=base_id, timeline=timeline
-        )
+        return plan_restore(moment, self.bases, self.runs, self.histories, base_id=base_id, timeline=timeline)
 
 
 def read_offer(repository: SystemRepository, source: str, target: str) -> Offer:

@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from lifeboat.errors import LifeboatError, ManifestInvalid, ObjectMissing, RecoveryPointMissing
+from lifeboat.errors import ManifestInvalid, ObjectMissing, RecoveryPointMissing
 from lifeboat.repository.layout import (
     MANIFEST,
     WAL,
     RecoveryPointFolder,
+    RecoveryPointId,
     is_recovery_point,
     source_folder,
 )
@@ -104,6 +105,24 @@ class Catalogue:
         """The timelines that have WAL."""
         names = self.target.list_folders(f"{source_folder(self.system, source)}{WAL}/")
         return sorted(int(name, 16) for name in names if len(name) == 8)
+
+    def committed(self, source: str, kind: str) -> list[RecoveryPointFolder]:
+        """The folders of all committed recovery points of a kind, oldest first, by their commit marks alone: no
+        manifest is read."""
+        if kind == WAL:
+            # Thousands of small folders: one listing of everything in them is cheaper than a look into each.
+            return [
+                RecoveryPointFolder(self.system, source, parts[-2], timeline)
+                for timeline in self.timelines(source)
+                for info in self.target.list(source_folder(self.system, source, timeline))
+                if (parts := info.key.split("/"))[-1] == MANIFEST and is_recovery_point(parts[-2])
+            ]
+        return [
+            folder
+            for folder in self._folders(source, None)
+            if RecoveryPointId.parse(folder.recovery_point).kind == kind
+            and self.target.stat(folder.manifest) is not None
+        ]
 
     def find(self, source: str, recovery_point: str) -> Copy:
         """One recovery point by its id; WAL runs are found, too.

@@ -15,8 +15,6 @@ from lifeboat.errors import ManifestInvalid
 from lifeboat.repository.layout import RecoveryPointFolder, is_attempt, is_recovery_point
 from lifeboat.streams.stored import StoredStream
 
-FORMAT_VERSION = 1
-
 
 class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -72,7 +70,7 @@ class Manifest(_Model):
         note: what the person who started it wrote.
     """
 
-    format_version: Literal[1] = FORMAT_VERSION
+    format_version: Literal[1] = 1
     system: str
     source: str
     recovery_point: str

@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Callable
 from threading import Condition
 
-
 TICK_SECONDS = 0.25
 """How long a waiting side sleeps before it looks around: short against every protocol's time-out."""
 

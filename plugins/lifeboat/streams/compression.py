@@ -5,6 +5,8 @@ Frames are ordinary zstd frames (RFC 8878) with a content checksum, one a volume
 
 from __future__ import annotations
 
+from typing import IO, cast
+
 import zstandard
 
 from lifeboat.errors import ObjectDamaged
@@ -27,7 +29,7 @@ def compress(plain: Channel, compressed: Channel, *, level: int, threads: int) -
                 compressed.write(smaller)
         compressed.write(frame.flush())
         compressed.end()
-    except BaseException as failure:  # noqa: BLE001 - both neighbours must hear of whatever stopped this stage
+    except BaseException as failure:
         plain.fail(failure)
         compressed.fail(failure)
 
@@ -38,7 +40,7 @@ class Decompressed:
     def __init__(self, compressed: Readable, what: str) -> None:
         self._what = what
         self._reader = zstandard.ZstdDecompressor(max_window_size=LARGEST_WINDOW_BYTES).stream_reader(
-            compressed, read_size=PIECE_BYTES, read_across_frames=False
+            cast("IO[bytes]", compressed), read_size=PIECE_BYTES, read_across_frames=False
         )
 
     def read(self, size: int = -1, /) -> bytes:

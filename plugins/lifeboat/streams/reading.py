@@ -71,7 +71,7 @@ def opened(stream: StoredStream, origin: Origin, passed: Callable[[int], None] |
             for volume in stream.volumes:
                 _pass_volume(stream, volume, origin, plain, passed)
             plain.end()
-        except BaseException as failure:  # noqa: BLE001 - raised again in the thread that reads
+        except BaseException as failure:
             plain.fail(failure)
 
     thread = Thread(target=run, name=f"open {stream.name}", daemon=True)
@@ -149,7 +149,7 @@ def _unseal(
             passed(stored.size - before)
         compare(stored, volume, what)
         compressed.end()
-    except BaseException as failure:  # noqa: BLE001 - raised again in the thread that decompresses
+    except BaseException as failure:
         compressed.fail(failure)
 
 

@@ -113,7 +113,7 @@ class _Volume:
                 crc32=body.crc32,
                 plain_size=0,
             )
-        except BaseException as failure:  # noqa: BLE001 - raised again in the thread that waits for this volume
+        except BaseException as failure:
             self._failure = failure
             self._plain.fail(failure)
             self._compressed.fail(failure)
@@ -146,7 +146,7 @@ class StreamWriter:
         self._to = to
         self._settings = settings
         self._tick = tick
-        self._pending: list[bytes] = []
+        self._pending: list[bytes | memoryview] = []
         self._pending_size = 0
         self._stored: list[StoredVolume] = []
         self._ending: list[_Volume] = []
@@ -154,7 +154,7 @@ class StreamWriter:
         self._number = 1
         self._volume = self._next_volume()
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Take more of the stream; waits while the later stages are busy.
 
         Raises:
@@ -191,7 +191,7 @@ class StreamWriter:
             volume.wait_for_abort()
 
     def _hand_over(self) -> None:
-        data = self._pending[0] if len(self._pending) == 1 else b"".join(self._pending)
+        data = b"".join(self._pending)
         self._pending, self._pending_size = [], 0
         while data:
             room = self._settings.volume_size - self._volume.plain_size

@@ -1,0 +1,1 @@
+"""The steps of a backup, one function each; operators and the command line run the same ones."""

@@ -1,0 +1,299 @@
+"""Back up, verify, copy, publish: one function for each task of a backup DAG."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from lifeboat.backup.kinds import kind_of
+from lifeboat.errors import Cancelled, LifeboatError, RecoveryPointMissing, VerificationFailed
+from lifeboat.policy.built import built_targets
+from lifeboat.policy.naming import Tier
+from lifeboat.repository.catalogue import Catalogue, Copy
+from lifeboat.repository.copying import copy as copy_point
+from lifeboat.repository.journal import Journal
+from lifeboat.repository.layout import RecoveryPointFolder, RecoveryPointId
+from lifeboat.repository.system import PRIMARY, SystemRepository, Work
+from lifeboat.repository.verification import Verified, verify_stored
+from lifeboat.source import BackedUp, Progress, Tick
+
+_log = logging.getLogger(__name__)
+Passed = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Point:
+    """A recovery point by its name, as one task tells the next."""
+
+    id: str
+    timeline: int | None = None
+
+    @classmethod
+    def of(cls, copy: Copy) -> Point:
+        """The name of a copy's recovery point."""
+        return cls(copy.manifest.recovery_point, copy.manifest.timeline)
+
+    def folder(self, system: str, source: str) -> RecoveryPointFolder:
+        """Its place."""
+        return RecoveryPointFolder(system, source, self.id, self.timeline)
+
+
+def back_up(
+    repository: SystemRepository,
+    source_name: str,
+    tier: Tier,
+    work: Work,
+    journal: Journal,
+    *,
+    progress: Progress,
+    tick: Tick,
+) -> BackedUp:
+    """Make and commit recovery points on the primary target; a failure is journaled and raised.
+
+    Raises:
+        LifeboatError: nothing was committed.
+    """
+    source = repository.policy.sources[source_name]
+    kind = kind_of(source.kind)
+    try:
+        return kind.back_up(
+            repository,
+            source_name,
+            tier,
+            work,
+            journal,
+            progress=progress,
+            tick=tick,
+            retain_until=lock_until(repository, source_name, tier, PRIMARY),
+        )
+    except BaseException as failure:
+        _journal_failure(journal, source_name, work, failure)
+        raise
+
+
+def _journal_failure(journal: Journal, source_name: str, work: Work, failure: BaseException) -> None:
+    if isinstance(failure, Cancelled):
+        # Seconds remain: they go to the uploads that have to be aborted.
+        return
+    try:
+        journal.write(
+            "backup_failed",
+            source=source_name,
+            recovery_point=str(work.recovery_point),
+            target=PRIMARY,
+            attempt=work.attempt,
+            error=type(failure).__name__,
+            what=str(failure)[:2000],
+        )
+    except LifeboatError:
+        # The failure itself is what the caller must hear of; a primary target that is away takes no events either.
+        _log.exception("The failure could not be journaled")
+
+
+def lock_until(repository: SystemRepository, source_name: str, tier: Tier, target: str) -> datetime | None:
+    """Until when the objects of a tier are locked on a target; ``None`` where the policy asks for no lock."""
+    if repository.policy.targets[target].object_lock is None:
+        return None
+    retention = repository.policy.sources[source_name].tiers[tier].retention
+    return retention.after(repository.outside.clock(), repository.policy.zone)
+
+
+def verify(
+    repository: SystemRepository,
+    source_name: str,
+    target: str,
+    points: Sequence[Point],
+    journal: Journal,
+    *,
+    deep: bool,
+    passed: Passed,
+    tick: Tick,
+) -> list[Verified]:
+    """Verify copies on one target, each of them journaled.
+
+    Raises:
+        VerificationFailed: at least one is not good; the others were looked at nevertheless.
+    """
+    catalogue = repository.catalogue(target)
+    kind = kind_of(repository.policy.sources[source_name].kind)
+    good: list[Verified] = []
+    bad: list[LifeboatError] = []
+    for point in points:
+        try:
+            copy = catalogue.read(point.folder(repository.system, source_name))
+            figures: dict[str, object] = {}
+            if deep:
+                verified, figures = kind.verify_deep(repository, target, copy, passed=passed, tick=tick)
+            else:
+                method = repository.policy.targets[target].verify
+                verified = verify_stored(catalogue.target, copy, method=method, passed=passed)
+        except LifeboatError as error:
+            bad.append(error)
+            journal.write(
+                "verification_failed",
+                source=source_name,
+                recovery_point=point.id,
+                target=target,
+                error=type(error).__name__,
+                what=str(error)[:2000],
+            )
+            continue
+        good.append(verified)
+        journal.write(
+            "verified",
+            source=source_name,
+            recovery_point=point.id,
+            target=target,
+            manifest=copy.sha256,
+            method=verified.method,
+            objects=verified.objects,
+            read_back=verified.read_back,
+            **figures,
+        )
+    if len(bad) == 1:
+        raise bad[0]
+    if bad:
+        raise VerificationFailed(
+            f"{len(bad)} of {len(points)} recovery points on {target} are not good: " + " ".join(map(str, bad)),
+            "Use the other targets' copies, and find out what changed these.",
+        )
+    return good
+
+
+def copy_to(
+    repository: SystemRepository,
+    source_name: str,
+    tier: Tier,
+    target: str,
+    points: Sequence[Point],
+    journal: Journal,
+    *,
+    passed: Passed,
+    tick: Tick,
+) -> list[Copy]:
+    """Carry recovery points to another target; first those of this run, then what that target missed before.
+
+    Returns:
+        The copies that were made or were there already.
+
+    Raises:
+        LifeboatError: this run's recovery points could not be carried. Of older ones a failure is only logged.
+    """
+    primary = repository.catalogue(PRIMARY)
+    catalogue = repository.catalogue(target)
+    lock = lock_until(repository, source_name, tier, target)
+    copies: list[Copy] = []
+    for point in points:
+        original = primary.read(point.folder(repository.system, source_name))
+        copies.append(_copy_one(primary, catalogue, original, journal, lock, passed))
+        tick()
+    for folder in missed(repository, source_name, tier, primary, catalogue):
+        tick()
+        try:
+            copies.append(_copy_one(primary, catalogue, primary.read(folder), journal, lock, passed))
+        except RecoveryPointMissing:
+            continue
+        except LifeboatError:
+            _log.exception("%s was missed before, and can't be carried now either", folder.path)
+    return copies
+
+
+def _copy_one(
+    primary: Catalogue,
+    catalogue: Catalogue,
+    original: Copy,
+    journal: Journal,
+    lock: datetime | None,
+    passed: Passed,
+) -> Copy:
+    manifest = original.manifest
+    copied = copy_point(primary.target, catalogue, original, retain_until=lock, passed=passed)
+    journal.write(
+        "copy_committed",
+        source=manifest.source,
+        recovery_point=manifest.recovery_point,
+        target=catalogue.target.name,
+        manifest=copied.sha256,
+        stored_size=manifest.stored_size,
+    )
+    return copied
+
+
+CATCH_UP = timedelta(days=7)
+"""How far back a target is brought what it missed; older holes are for a person to fill with `lifeboat copy`."""
+
+
+def missed(
+    repository: SystemRepository, source_name: str, tier: Tier, primary: Catalogue, catalogue: Catalogue
+) -> list[RecoveryPointFolder]:
+    """The recovery points of the tier's kind that are committed on the primary target and not on another, newest first."""
+    kind = kind_of(repository.policy.sources[source_name].kind).point_kind(tier)
+    since = repository.outside.clock() - CATCH_UP
+    retention = repository.policy.targets[catalogue.target.name].retention
+    if retention is not None:
+        since = max(since, retention.before(repository.outside.clock(), repository.policy.zone))
+    theirs = {folder.path for folder in catalogue.committed(source_name, kind)}
+    return [
+        folder
+        for folder in reversed(primary.committed(source_name, kind))
+        if folder.path not in theirs and RecoveryPointId.parse(folder.recovery_point).begun >= since
+    ]
+
+
+@dataclass(frozen=True)
+class Published:
+    """What exists at the end of a run.
+
+    Attributes:
+        copies: the targets that have each of the run's recovery points, by its id.
+        missing: required targets that lack one.
+    """
+
+    copies: dict[str, list[str]]
+    missing: list[str]
+
+
+def publish(
+    repository: SystemRepository,
+    source_name: str,
+    points: Sequence[Point],
+    journal: Journal,
+    *,
+    left_out: Iterable[str] = (),
+) -> Published:
+    """Record which copies exist, and which the policy requires and are not there.
+
+    Args:
+        left_out: targets that the person who started the run left out.
+    """
+    copies: dict[str, list[str]] = {point.id: [] for point in points}
+    missing: list[str] = []
+    for name in built_targets(repository.policy):
+        for point in points:
+            reason = _lacks(repository, source_name, point, name)
+            if not reason:
+                copies[point.id].append(name)
+                continue
+            asked = name not in left_out
+            journal.write(
+                "copy_missing",
+                source=source_name,
+                recovery_point=point.id,
+                target=name,
+                what=reason if asked else "left out by the person who started the run",
+            )
+            if asked and repository.policy.targets[name].required:
+                missing.append(f"{point.id} on {name}: {reason}")
+    journal.write("published", source=source_name, copies={point: ", ".join(names) for point, names in copies.items()})
+    journal.deliver()
+    return Published(copies, missing)
+
+
+def _lacks(repository: SystemRepository, source_name: str, point: Point, target: str) -> str:
+    try:
+        repository.catalogue(target).read(point.folder(repository.system, source_name))
+    except LifeboatError as error:
+        return error.what
+    return ""

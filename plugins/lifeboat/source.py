@@ -1,0 +1,66 @@
+"""The few verbs that every kind of source has, whatever it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from lifeboat.policy.naming import Tier
+from lifeboat.repository.catalogue import Copy
+from lifeboat.repository.journal import Journal
+from lifeboat.repository.system import SystemRepository, Work
+from lifeboat.repository.verification import Verified
+from lifeboat.targets.target import Finding
+
+Progress = Callable[[int, int], None]
+Tick = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class BackedUp:
+    """What a backup brought.
+
+    Attributes:
+        copies: the committed recovery points on the primary target.
+        message: what a person should read of it, in a sentence.
+        alarm: what is wrong although something was committed; empty when nothing is.
+    """
+
+    copies: tuple[Copy, ...]
+    message: str
+    alarm: str = ""
+
+
+class Kind(Protocol):
+    """The verbs of a kind of source."""
+
+    def point_kind(self, tier: Tier) -> str:
+        """The kind of recovery point that a tier makes: the word in its id."""
+        ...
+
+    def preflight(self, repository: SystemRepository, source_name: str, tier: Tier, *, tick: Tick) -> list[Finding]:
+        """Look at everything that the source must have; change nothing."""
+        ...
+
+    def back_up(
+        self,
+        repository: SystemRepository,
+        source_name: str,
+        tier: Tier,
+        work: Work,
+        journal: Journal,
+        *,
+        progress: Progress,
+        tick: Tick,
+        retain_until: datetime | None,
+    ) -> BackedUp:
+        """Make and commit recovery points on the primary target."""
+        ...
+
+    def verify_deep(
+        self, repository: SystemRepository, target: str, copy: Copy, *, passed: Callable[[int], None], tick: Tick
+    ) -> tuple[Verified, dict[str, Any]]:
+        """Open a copy and compare it with what the source said of it; returns figures for the journal, too."""
+        ...
