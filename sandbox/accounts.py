@@ -96,6 +96,11 @@ def can_run(program: Path) -> bool:
         return False
 
 
+def _outer_room_name() -> Path:
+    digest = hashlib.sha256(f"{os.geteuid()}:{CLONE}".encode()).hexdigest()[:12]
+    return Path("/var/tmp") / f"lifeboat-sandbox-{digest}"
+
+
 def outer_room() -> Path:
     """The place for what the servers' account can't reach inside the clone; made on first use.
 
@@ -104,8 +109,7 @@ def outer_room() -> Path:
     Raises:
         SandboxError: somebody else owns a directory of that name.
     """
-    digest = hashlib.sha256(f"{os.geteuid()}:{CLONE}".encode()).hexdigest()[:12]
-    room = Path("/var/tmp") / f"lifeboat-sandbox-{digest}"
+    room = _outer_room_name()
     room.mkdir(mode=0o711, exist_ok=True)
     found = room.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
@@ -162,7 +166,7 @@ def remove_server_directory(directory: Path) -> None:
     """Remove what :func:`server_directory` made; one that is gone already is no error."""
     if directory.is_symlink():
         real = directory.resolve()
-        if real.is_relative_to(outer_room() / "directories"):
+        if real.is_relative_to(_outer_room_name() / "directories"):
             remove(real.parent)
         directory.unlink()
     else:
@@ -171,7 +175,7 @@ def remove_server_directory(directory: Path) -> None:
 
 def sweep_outer_room() -> None:
     """Remove outer directories whose link is gone: what a test run that was killed left behind."""
-    for room in (outer_room() / "directories").glob("*"):
+    for room in (_outer_room_name() / "directories").glob("*"):
         try:
             origin = Path((room / "origin").read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -182,7 +186,8 @@ def sweep_outer_room() -> None:
 
 def clear_outer_room() -> None:
     """Remove the outer room with everything in it."""
-    remove(outer_room())
+    if _outer_room_name().exists():
+        remove(outer_room())
 
 
 def remove(directory: Path) -> None:

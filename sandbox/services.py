@@ -28,6 +28,7 @@ from sandbox.slack import SlackReceiver
 ROOM = CLONE / ".sandbox"
 MARK = "LIFEBOAT_SANDBOX"
 BUCKET = "backups"
+PATIENCE = 25.0  # seconds that a service gets for its end, each time it is asked
 # PostgreSQL ends its sessions on SIGINT; SIGTERM would wait for them.
 _END = {"postgres": (signal.SIGINT, signal.SIGQUIT)}
 
@@ -148,7 +149,7 @@ def _end(pid: int, known: str, kind: str) -> None:
             break
         os.kill(pid, number)
         try:
-            wait_until(lambda: identity(pid) != known, within=25, what=f"process {pid} has ended")
+            wait_until(lambda: identity(pid) != known, within=PATIENCE, what=f"process {pid} has ended")
         except SandboxError:
             if number == signal.SIGKILL:
                 raise

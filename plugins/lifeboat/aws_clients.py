@@ -5,9 +5,9 @@ The fields that are understood, as Airflow's Amazon provider understands them:
 - login, password: access key id and secret key; or ``aws_access_key_id`` and ``aws_secret_access_key`` in *extra*;
   without either, the machine's own credentials (environment, profile, instance role);
 - *extra*: ``aws_session_token``, ``region_name``, ``profile_name``, ``endpoint_url`` (of every service), ``verify``
-  (``false``, or the file of an authority's certificates), ``config_kwargs`` (of ``botocore.config.Config``: it wins over
-  what Lifeboat sets), ``service_config.<service>.endpoint_url`` (of one service), ``role_arn`` (a role to assume, with
-  ``assume_role_kwargs``; its credentials are renewed as long as the client lives). STS is asked for the role at
+  (``false``, or the file of an authority's certificates), ``config_kwargs`` (of ``botocore.config.Config``: they win
+  over what Lifeboat sets), ``service_config.<service>.endpoint_url`` (of one service), ``role_arn`` (a role to assume,
+  with ``assume_role_kwargs``; its credentials are renewed as long as the client lives). STS is asked for the role at
   ``service_config.sts.endpoint_url`` or at AWS, never at ``endpoint_url``.
 
 Any other ``assume_role_method`` than ``assume_role`` (SAML, web identity) needs Airflow. Fields that are not named here

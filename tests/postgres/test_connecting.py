@@ -199,7 +199,7 @@ def test_a_certificate_of_another_authority_or_host_is_refused(
 def test_an_unencrypted_server_is_refused_unless_the_policy_allows_it(server: PostgresServer) -> None:
     for mode in ("verify-full", "verify-ca", "require"):
         with pytest.raises(PostgresError):
-            connect_sql(parameters_of(server, Tls(mode), extra={"sslrootcert": "system"}))  # type: ignore[arg-type]
+            connect_sql(parameters_of(server, Tls(mode), extra={"sslrootcert": "system"}))
 
 
 def test_a_connections_sslmode_never_weakens_the_policy() -> None:

@@ -13,9 +13,11 @@ import pytest
 
 from lifeboat.errors import VerificationFailed
 from lifeboat.postgres import tar_check
+from lifeboat.postgres.backup_manifest import file_checksum
 from lifeboat.postgres.segments import MIB, SegmentName
 from lifeboat.postgres.tar_check import ArchiveSummary, check_archives
 from lifeboat.postgres.wal import WalWalker
+from lifeboat.targets.target import Readable
 from sandbox import postgres_builds
 from sandbox.postgres import PostgresServer
 
@@ -95,7 +97,7 @@ def test_a_good_backup_is_good_with_all_its_tablespaces(base: Base) -> None:
 def test_the_wal_in_a_backup_goes_to_the_walker(base: Base) -> None:
     walkers: list[WalWalker] = []
 
-    def walk(name: str, stream: tar_check.Readable) -> None:
+    def walk(name: str, stream: Readable) -> None:
         if not walkers:
             walkers.append(WalWalker(base.identifier, MIB, start))
         walkers[0].feed(name, stream)
@@ -108,7 +110,7 @@ def test_the_wal_in_a_backup_goes_to_the_walker(base: Base) -> None:
 
 
 def test_a_bad_wal_segment_in_a_backup_is_reported(base: Base) -> None:
-    def refuse(name: str, stream: tar_check.Readable) -> None:
+    def refuse(name: str, stream: Readable) -> None:
         raise VerificationFailed(f"{name} is bad.")
 
     with pytest.raises(VerificationFailed, match=r"pg_wal/\w+: \w+ is bad"):
@@ -246,7 +248,7 @@ class Files:
 
     def _manifest(self) -> Iterator[bytes]:
         digest = hashlib.sha256()
-        checksum = tar_check.file_checksum("CRC32C")
+        checksum = file_checksum("CRC32C")
         checksum.update(b"x")
         parts = (
             f'{{ "Path": "base/5/{number}", "Size": 1, "Last-Modified": "2026-11-22 02:00:00 GMT", '

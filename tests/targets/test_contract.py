@@ -2,10 +2,12 @@
 
 Found on the way:
 
-- moto's S3 compares no checksum that comes with an object, and gives every upload in progress one date, in 2010;
-- rclone's S3 ignores If-None-Match and If-Match; gives back the CRC-32 header that came with an object, unexamined, also
-  with the answer to a Range; shows an object lock that was asked for and locks nothing; refuses access keys of two
-  letters.
+- moto's S3 compares no checksum that comes with an object, forgets the lock of a multipart upload, does not know
+  GetObjectRetention, and says of every upload in progress that it began in 2010;
+- rclone's S3 ignores If-None-Match and If-Match; repeats, unexamined, the CRC-32, encryption and lock headers that came
+  with an object (the CRC-32 of the whole even with the answer to a Range), and encrypts and locks nothing; answers
+  NoSuchUpload to a listing of uploads when there are none; reads a whole object for its first HEAD or listing (ETag);
+  with --dir-cache-time 0 two writers of one object lock each other up; refuses access keys of two letters.
 """
 
 from __future__ import annotations

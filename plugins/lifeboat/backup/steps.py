@@ -228,7 +228,7 @@ CATCH_UP = timedelta(days=7)
 def missed(
     repository: SystemRepository, source_name: str, tier: Tier, primary: Catalogue, catalogue: Catalogue
 ) -> list[RecoveryPointFolder]:
-    """The recovery points of the tier's kind that are committed on the primary target and not on another, newest first."""
+    """The recovery points of the tier's kind that are on the primary target and not on another one, newest first."""
     kind = kind_of(repository.policy.sources[source_name].kind).point_kind(tier)
     since = repository.outside.clock() - CATCH_UP
     retention = repository.policy.targets[catalogue.target.name].retention

@@ -71,7 +71,8 @@ class WalDetails(_Model):
         system_identifier: of the cluster.
         timeline: of the segments.
         segment_size: bytes of a whole segment.
-        start_lsn, end_lsn: the WAL that this run brought: every byte from start to end. Equal when there was nothing new.
+        start_lsn, end_lsn: the WAL that this run brought: every byte from start to end; equal when there was
+            nothing new.
         covered_until: every transaction committed by then, by the server's clock, lies before ``end_lsn``.
         history: the ``.history`` file among the streams, when this run found one.
         partial: the name of the unfinished last segment of a timeline that has ended.
@@ -109,7 +110,7 @@ def _parse(model: type[_Part], manifest: Manifest) -> _Part:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"])
         raise ManifestInvalid(
-            f"The manifest of {manifest.recovery_point} says of PostgreSQL what can't be read: {place}: {first['msg']}.",
+            f"The manifest of {manifest.recovery_point} says what can't be read: {place}: {first['msg']}.",
             "Compare the other targets' copies; a newer Lifeboat may have written it.",
         ) from None
 

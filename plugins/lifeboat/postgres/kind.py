@@ -67,7 +67,8 @@ class PostgresKind:
             end = collected.copies[-1].manifest.details["end_lsn"]
             return BackedUp(
                 collected.copies,
-                f"{collected.received / 1e6:,.1f} MB of WAL up to {end}; covered until {collected.covered_until:%Y-%m-%d %H:%M:%S %Z}",
+                f"{collected.received / 1e6:,.1f} MB of WAL up to {end}; "
+                f"covered until {collected.covered_until:%Y-%m-%d %H:%M:%S %Z}",
                 collected.gap,
             )
         copy = back_up_full(
@@ -77,8 +78,8 @@ class PostgresKind:
         alarm = ""
         if manifest.state == "damaged":
             alarm = (
-                f"The server found damaged pages while it was read: {'; '.join(manifest.findings)} The backup is kept as "
-                "damaged; it never counts as good."
+                f"The server found damaged pages while it was read: {'; '.join(manifest.findings)} The backup is kept "
+                "as damaged; it never counts as good."
             )
         return BackedUp(
             (copy,),

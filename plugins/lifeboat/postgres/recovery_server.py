@@ -103,8 +103,8 @@ def check_ready(binaries: Path, major: int, place: Path, owner: Owner | None) ->
         RestoreError: something is missing; the text says what.
     """
     remedy = (
-        f"Restoring this backup takes PostgreSQL {major}'s server programs: name their directory with `binaries` in the "
-        "policy or with --binaries."
+        f"Restoring this backup takes PostgreSQL {major}'s server programs: name their directory with `binaries` in "
+        "the policy or with --binaries."
     )
     try:
         told = _run([str(binaries / "postgres"), "--version"], owner).stdout.decode("utf-8", "replace")

@@ -227,10 +227,9 @@ def _to_recovery_point(
     for row in runs.values():
         for run in row:
             if run.manifest.recovery_point == moment.id:
-                plan = plan_restore(
+                return plan_restore(
                     AtTime(run.details.covered_until), bases, runs, histories, base_id=base_id, timeline=timeline
                 )
-                return plan
     raise MomentUnreachable(
         f"There is no good recovery point {moment.id} on this target.",
         "`lifeboat list` shows what there is, and marks what is damaged.",

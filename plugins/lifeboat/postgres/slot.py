@@ -107,7 +107,7 @@ def wait_until_free(session: Session, name: str, *, tick: Callable[[], None], se
 
 
 def advance_slot(session: Session, name: str, to: Lsn) -> None:
-    """Let the server forget the WAL before ``to``. Call it only when that WAL is committed; raises ``PostgresError``."""
+    """Let the server forget the WAL before ``to``. Only when that WAL is committed; raises ``PostgresError``."""
     _one(session, "SELECT pg_catalog.pg_replication_slot_advance(%s, %s::pg_lsn)", (name, str(to)))
 
 

@@ -9,8 +9,9 @@ from datetime import datetime
 from lifeboat.errors import VerificationFailed
 from lifeboat.postgres.lsn import Lsn
 from lifeboat.postgres.segments import SegmentName, WalFile, WalFileKind, check_segment_size
+from lifeboat.postgres.wal_marks import RestorePoint
 from lifeboat.postgres.wal_pages import PAGE, PageReader, damaged
-from lifeboat.postgres.wal_records import RecordReader, RestorePoint
+from lifeboat.postgres.wal_records import RecordReader
 from lifeboat.targets.target import Readable
 
 
@@ -89,17 +90,17 @@ class WalWalker:
     @property
     def last_commit(self) -> datetime | None:
         """The latest moment of a commit that was seen, in UTC."""
-        return self._records.last_commit if self._records else None
+        return self._records.marks.last_commit if self._records else None
 
     @property
     def last_transaction_end(self) -> datetime | None:
         """The latest moment of a commit or an abort that was seen: what ``recovery_target_time`` can stop at."""
-        return self._records.last_transaction_end if self._records else None
+        return self._records.marks.last_transaction_end if self._records else None
 
     @property
     def restore_points(self) -> tuple[RestorePoint, ...]:
         """The named restore points that were seen, in order."""
-        return self._records.restore_points if self._records else ()
+        return self._records.marks.restore_points if self._records else ()
 
     def feed(self, name: str | SegmentName, stream: Readable, *, until: Lsn | None = None) -> SegmentSummary:
         """Read the next segment, or a piece of it (``….partial``), to its end.

@@ -8,18 +8,17 @@ from __future__ import annotations
 import struct
 from copy import copy
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
 
 import google_crc32c
 
 from lifeboat.errors import VerificationFailed
 from lifeboat.postgres.lsn import Lsn
 from lifeboat.postgres.segments import SegmentName
+from lifeboat.postgres.wal_marks import Marks
 from lifeboat.postgres.wal_pages import PAGE, PAYLOAD, SHORT_HEADER, Run, damaged
 
 _RECORD = struct.Struct("<IIQBBxxI")
 _LENGTH = struct.Struct("<I")
-_TIME = struct.Struct("<q")
 _HEADER = _RECORD.size
 _WITHOUT_CRC = 20
 _KEPT = 256
@@ -30,24 +29,6 @@ _RMGR_TRANSACTION = 1
 _RMGR_LAST_BUILT_IN = 21
 _RMGR_FIRST_CUSTOM = 128
 _SWITCH = 0x40
-_RESTORE_POINT = 0x70
-_OPERATION = 0x70
-_COMMITS = frozenset({0x00, 0x30})
-_ENDS = frozenset({0x00, 0x20, 0x30, 0x40})
-_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
-_LATEST = 2**57
-# Marks of the parts of a record without page images: the origin and the top-level transaction come before the data.
-_SKIPPED = {253: 3, 252: 5}
-_MAIN_DATA = {255: 2, 254: 5}
-
-
-@dataclass(frozen=True)
-class RestorePoint:
-    """A named restore point (``pg_create_restore_point``): its name, its moment, and where its record begins."""
-
-    name: str
-    moment: datetime
-    lsn: Lsn
 
 
 @dataclass
@@ -72,7 +53,7 @@ class RecordReader:
     Attributes:
         position: just behind the last whole record, as PostgreSQL counts it; behind a switch the segment's end.
         records: how many records were read.
-        restore_points: the named restore points that were seen.
+        marks: what a recovery can aim at, as far as it was read.
         switched: by the server's own word, the rest of the present segment is empty.
         ended: nothing but zeros follows the last record.
     """
@@ -84,24 +65,12 @@ class RecordReader:
         self._entered = False
         self._previous: int | None = None
         self._pending: _Pending | None = None
-        self._last_commit: int | None = None
-        self._last_end: int | None = None
         self._timeline = 1
         self.position = start or Lsn(0)
         self.records = 0
-        self.restore_points: tuple[RestorePoint, ...] = ()
+        self.marks = Marks()
         self.switched = False
         self.ended = False
-
-    @property
-    def last_commit(self) -> datetime | None:
-        """The latest moment of a commit that was seen."""
-        return _moment(self._last_commit)
-
-    @property
-    def last_transaction_end(self) -> datetime | None:
-        """The latest moment of a commit or an abort: where ``recovery_target_time`` can stop."""
-        return _moment(self._last_end)
 
     @property
     def unfinished(self) -> Lsn | None:
@@ -111,6 +80,7 @@ class RecordReader:
     def copy(self) -> RecordReader:
         """The present state, to go back to."""
         twin = copy(self)
+        twin.marks = copy(self.marks)
         twin._pending = None if self._pending is None else replace(self._pending)
         return twin
 
@@ -272,37 +242,12 @@ class RecordReader:
             raise self._damaged(lsn, f"the record is of the unknown kind {manager}")
 
     def _note(self, lsn: int, manager: int, info: int, head: bytes) -> None:
-        """Keep what a recovery can aim at."""
-        if manager == _RMGR_XLOG:
-            if info & 0xF0 == _SWITCH:
-                self.switched = True
-            elif info & 0xF0 == _RESTORE_POINT:
-                name = self._main_data(lsn, head, 9)[8:].split(b"\0")[0].decode("utf-8", "replace")
-                point = RestorePoint(name, _EPOCH + timedelta(microseconds=self._time(lsn, head)), Lsn(lsn))
-                self.restore_points = (*self.restore_points, point)
+        if manager == _RMGR_XLOG and info & 0xF0 == _SWITCH:
+            self.switched = True
             return
-        operation = info & _OPERATION
-        if operation in _ENDS:
-            moment = self._time(lsn, head)
-            self._last_end = max(moment, self._last_end or moment)
-            if operation in _COMMITS:
-                self._last_commit = max(moment, self._last_commit or moment)
-
-    def _time(self, lsn: int, head: bytes) -> int:
-        moment: int = _TIME.unpack_from(self._main_data(lsn, head, 8))[0]
-        if not 0 < moment < _LATEST:
-            raise self._damaged(lsn, "the record names an impossible time")
-        return moment
-
-    def _main_data(self, lsn: int, head: bytes, length: int) -> bytes:
-        at = _HEADER
-        while at < len(head) and head[at] in _SKIPPED:
-            at += _SKIPPED[head[at]]
-        if at < len(head) and head[at] in _MAIN_DATA:
-            data = head[at + _MAIN_DATA[head[at]] :]
-            if len(data) >= length:
-                return data
-        raise self._damaged(lsn, "the record has not the form of its kind")
+        what = self.marks.note(lsn, manager, info, head)
+        if what is not None:
+            raise self._damaged(lsn, what)
 
     def _damaged(self, lsn: int, what: str) -> VerificationFailed:
         name = SegmentName.of(self._timeline, Lsn(lsn), self._segment_size)
@@ -328,7 +273,3 @@ class _Walk:
         self.page_begin, self.page_end = self.page_end, self.page_end + PAYLOAD
         self.shift += SHORT_HEADER
         return True
-
-
-def _moment(microseconds: int | None) -> datetime | None:
-    return None if microseconds is None else _EPOCH + timedelta(microseconds=microseconds)

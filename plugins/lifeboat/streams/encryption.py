@@ -101,7 +101,7 @@ class OpenedObject:
             raise ObjectDamaged(
                 f"{what} is not the object that belongs here: it says of itself "
                 f"{_as_words(found)}; expected was {_as_words(context.pairs())}.",
-                "The object was moved or exchanged. Restore from another target, and find out who can write to this one.",
+                "It was moved or exchanged. Restore from another target, and find out who can write to this one.",
             )
 
     def read(self, size: int = -1, /) -> bytes:

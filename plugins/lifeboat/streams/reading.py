@@ -99,30 +99,35 @@ def _pass_volume(
     )
     unsealing.start()
     try:
-        reader = Decompressed(compressed, what)
-        size = 0
-        while piece := reader.read(PIECE_BYTES):
-            size += len(piece)
-            if size > volume.plain_size:
-                break
-            plain.write(piece)
-        if size != volume.plain_size:
-            # A failure of the fetching side says more than the short count it caused.
-            while compressed.next_chunk():
-                pass
-            raise ObjectDamaged(
-                f"{what} holds {'more' if size > volume.plain_size else 'fewer'} than the {volume.plain_size} plain "
-                "bytes that its manifest says.",
-                _ELSEWHERE,
-            )
-        # Reads on to the end of the message: only then has the fetching side compared size and digest.
-        if compressed.read(1):
-            raise ObjectDamaged(f"{what} has bytes after the end of its zstd frame.", _ELSEWHERE)
+        _decompress(compressed, plain, volume, what)
     except BaseException as failure:
         compressed.fail(failure)
         raise
     finally:
         unsealing.join()
+
+
+def _decompress(compressed: Channel, plain: Channel, volume: StoredVolume, what: str) -> None:
+    reader = Decompressed(compressed, what)
+    size = 0
+    while piece := reader.read(PIECE_BYTES):
+        size += len(piece)
+        if size > volume.plain_size:
+            break
+        plain.write(piece)
+    # Read on to the end of the message: only then has the fetching side compared size and digest, and its failure says
+    # more than a count that came out wrong.
+    trailing = False
+    while compressed.next_chunk():
+        trailing = True
+    if size != volume.plain_size:
+        raise ObjectDamaged(
+            f"{what} holds {'more' if size > volume.plain_size else 'fewer'} than the {volume.plain_size} plain "
+            "bytes that its manifest says.",
+            _ELSEWHERE,
+        )
+    if trailing:
+        raise ObjectDamaged(f"{what} has bytes after the end of its zstd frame.", _ELSEWHERE)
 
 
 def _unseal(

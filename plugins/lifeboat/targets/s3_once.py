@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from lifeboat.targets.background import interruptible
@@ -58,7 +59,7 @@ def put_once(
     for patience in range(_PATIENCE_WITH_CONFLICTS, -1, -1):
         condition = {} if honours_conditions is False else {"IfNoneMatch": "*"}
         try:
-            answer = interruptible(lambda extra=condition: client.put_object(Body=data, **extra, **arguments))
+            answer = interruptible(partial(client.put_object, Body=data, **condition, **arguments))
         except Exception as error:
             code = code_of(error)
             if code in ("PreconditionFailed", "412"):

@@ -119,7 +119,8 @@ class Upload:
             if self._options.sends_checksums:
                 arguments |= {"ChecksumAlgorithm": "CRC32", "ChecksumType": "FULL_OBJECT"}
             self._created = in_background(lambda: self._client.create_multipart_upload(**arguments))
-        upload = self._created.result()["UploadId"]
+        self.acknowledged = self._created.result()
+        upload = self.acknowledged["UploadId"]
         while len(self._calls) >= parts_in_flight(part.number, self._concurrency):
             self._collect(parts)
         self._calls[in_background(lambda: self._send_part(part, upload))] = part
