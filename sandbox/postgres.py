@@ -6,9 +6,8 @@ import json
 import secrets
 import signal
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil  # type: ignore[import-untyped]
 import psycopg
@@ -18,6 +17,9 @@ from sandbox.accounts import SandboxError, hand_over, remove_server_directory, s
 from sandbox.certificates import Certificates, make_certificates
 from sandbox.postgres_builds import WHEEL_MAJOR, binaries, has_tls
 from sandbox.processes import Child, free_port, kill_all, release_port, run, start, wait_until
+
+if TYPE_CHECKING:
+    from sandbox.postgres_template import Template
 
 SUPERUSER = "postgres"
 
@@ -341,19 +343,3 @@ class PostgresServer:
             "PGDATABASE": database,
         }
         return run(binaries(WHEEL_MAJOR) / name, *arguments, environment=environment)
-
-
-@dataclass(frozen=True)
-class Template:
-    """A cluster made once and copied for each server: quicker than ``initdb``, but all share one system identifier."""
-
-    major: int
-    data: Path
-    password: str
-
-    @classmethod
-    def make(cls, directory: Path, major: int = WHEEL_MAJOR) -> Template:
-        """Run ``initdb`` in ``directory``, which must not exist."""
-        server = PostgresServer(directory, major=major)
-        server.create()
-        return cls(major, server.data_directory, server.passwords[SUPERUSER])

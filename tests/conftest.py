@@ -10,8 +10,9 @@ import pytest
 
 from sandbox import processes
 from sandbox.accounts import remove_server_directory, server_directory, sweep_outer_room
-from sandbox.postgres import PostgresServer, Template
+from sandbox.postgres import PostgresServer
 from sandbox.postgres_builds import WHEEL_MAJOR, tested_majors
+from sandbox.postgres_template import Template
 
 
 class Clock:

@@ -223,7 +223,7 @@ def test_many_files_cost_no_memory_in_either_stream() -> None:
             tracemalloc.stop()
 
     # Both are larger than the buffers, and differ only in how many files they hold.
-    small, large = peak(2_500), peak(7_500)
+    small, large = peak(2_500), peak(5_000)
     assert large < small * 1.3
 
 

@@ -62,9 +62,9 @@ def test_a_dag_is_triggered_followed_and_read_through_the_rest_api_and_nothing_s
 
 def test_a_dag_file_that_can_not_be_imported_ends_the_waiting_with_its_error(postgres, tmp_path, dags):
     (dags / "probe.py").write_text("from airflow.sdk import dag\nraise RuntimeError('broken on purpose')\n")
-    with AirflowSandbox(tmp_path / "airflow", postgres, dags=dags) as airflow:
-        with pytest.raises(SandboxError, match="broken on purpose"):
-            airflow.wait_until_ready(dags=["probe"])
+    airflow = AirflowSandbox(tmp_path / "airflow", postgres, dags=dags)
+    with airflow, pytest.raises(SandboxError, match="broken on purpose"):
+        airflow.wait_until_ready(dags=["probe"])
 
 
 def test_airflow_does_not_look_through_the_package_for_plugins(tmp_path):

@@ -1,0 +1,45 @@
+"""The backup DAGs of databases: one for each tier of each source of each policy in `include/policies`.
+
+    preflight ▸ dump_compress_upload ▸ verify_primary ▸ ( copy ▸ verify ) for each other target ▸ publish
+"""
+
+from __future__ import annotations
+
+from airflow.sdk import DAG, TriggerRule, task_group
+from lifeboat.operators.backup import BackUp, CopyTo, Preflight, Publish, Verify
+from lifeboat.operators.dag_parts import TierDag, tier_dags
+from lifeboat.policy.targets import PRIMARY
+
+DUMP = "dump_compress_upload"
+
+
+def database_dag(tier: TierDag) -> DAG:
+    """The chain of one tier."""
+    with DAG(**tier.arguments) as dag:
+
+        @task_group(group_id="copies")
+        def copies(target: str) -> None:
+            copy = CopyTo(task_id="copy", target=target, backup_task=DUMP, **tier.step)
+            copy >> Verify(task_id="verify", target=target, backup_task=DUMP, **tier.step)
+
+        preflight = Preflight(task_id="preflight", **tier.step)
+        dump = BackUp(task_id=DUMP, **tier.step)
+        verify = Verify(task_id="verify_primary", target=PRIMARY, backup_task=DUMP, **tier.step)
+        publish = Publish(
+            task_id="publish",
+            backup_task=DUMP,
+            others=tier.others,
+            # Runs in every case, and fails by itself: nothing that failed before may look green.
+            trigger_rule=TriggerRule.ALL_DONE,
+            outlets=[tier.asset],
+            **tier.step,
+        )
+        preflight >> dump >> verify
+        if tier.others:
+            verify >> copies.expand(target=tier.others) >> publish
+        verify >> publish
+    return dag
+
+
+for tier in tier_dags(wal=False):
+    globals()[tier.id] = database_dag(tier)

@@ -1,0 +1,43 @@
+"""The WAL DAGs of databases: every few minutes, everything that was written since the last run.
+
+    collect ▸ ( copy ▸ verify ) for each other target ▸ publish
+
+Each run proves how far the database is covered, also when nothing was written. The run looks at its needs by itself:
+at this pace a task of its own for that would cost more than the work.
+"""
+
+from __future__ import annotations
+
+from airflow.sdk import DAG, TriggerRule, task_group
+from lifeboat.operators.backup import CollectWal, CopyTo, Publish, Verify
+from lifeboat.operators.dag_parts import TierDag, tier_dags
+
+COLLECT = "collect"
+
+
+def wal_dag(tier: TierDag) -> DAG:
+    """The chain of one source's WAL."""
+    with DAG(**tier.arguments) as dag:
+
+        @task_group(group_id="copies")
+        def copies(target: str) -> None:
+            copy = CopyTo(task_id="copy", target=target, backup_task=COLLECT, **tier.step)
+            copy >> Verify(task_id="verify", target=target, backup_task=COLLECT, **tier.step)
+
+        collect = CollectWal(task_id=COLLECT, **tier.step)
+        publish = Publish(
+            task_id="publish",
+            backup_task=COLLECT,
+            others=tier.others,
+            trigger_rule=TriggerRule.ALL_DONE,
+            outlets=[tier.asset],
+            **tier.step,
+        )
+        if tier.others:
+            collect >> copies.expand(target=tier.others) >> publish
+        collect >> publish
+    return dag
+
+
+for tier in tier_dags(wal=True):
+    globals()[tier.id] = wal_dag(tier)

@@ -1,0 +1,302 @@
+"""The operators of a backup DAG: preflight, back up, verify, copy, publish."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowSkipException
+
+from lifeboat.errors import AlreadyCommitted
+from lifeboat.operators.cancellation import Cancellation
+from lifeboat.operators.outside import airflow_outside, has_connection
+from lifeboat.operators.policies import policy_for_task
+from lifeboat.operators.progress import LoggedProgress
+from lifeboat.policy.naming import Tier
+from lifeboat.policy.targets import PRIMARY
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from lifeboat.backup.steps import Point
+    from lifeboat.repository.journal import Journal
+    from lifeboat.repository.system import SystemRepository
+
+
+class _Step(BaseOperator):
+    """A step of one tier of one source; can be stopped at any moment."""
+
+    def __init__(self, *, system: str, source: str, tier: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.system = system
+        self.source = source
+        self.tier = tier
+        self._cancellation = Cancellation()
+
+    def on_kill(self) -> None:
+        """Unwind the task where it stands, so that uploads are aborted and the server's session is closed."""
+        self._cancellation.tell()
+
+    def _repository(self) -> SystemRepository:
+        # Imported here: parsing a DAG file must not pay for the libraries that move bytes.
+        from lifeboat.repository.system import SystemRepository
+
+        loaded = policy_for_task(self.system)
+        for notice in loaded.notices:
+            self.log.info("Policy %s: %s", loaded.path.name, notice)
+        if loaded.stale:
+            self.log.warning("Policy %s is broken; its last valid copy is followed.", loaded.path.name)
+        return SystemRepository(loaded, airflow_outside())
+
+    def _journal(self, context: Context, repository: SystemRepository, *targets: str) -> Journal:
+        from lifeboat.operators.run import actor_of, journal_run
+
+        return repository.journal(*targets, run=journal_run(context), actor=actor_of(context))
+
+
+class Preflight(_Step):
+    """Look at everything that the backup needs before it begins, and name all that is missing.
+
+    Skips the run, and says why: a backfill (data of the past can't be read today), and a system none of whose
+    connections exist yet.
+    """
+
+    def execute(self, context: Context) -> None:
+        """Skip, fail with every remedy, or let the backup begin."""
+        from lifeboat.backup.preflight import insist, preflight
+
+        _refuse_backfill(context)
+        loaded = policy_for_task(self.system)
+        _stay_quiet_until_connected(context, sorted(loaded.connections(self.source)), self.system)
+        findings = preflight(self._repository(), self.source, Tier(self.tier), tick=self._cancellation.check)
+        for finding in findings:
+            say = {"error": self.log.error, "warning": self.log.warning}.get(finding.severity, self.log.info)
+            say("%s: %s %s", finding.subject, finding.what, finding.remedy)
+        insist(findings, f"The {self.tier} backup of {self.system} {self.source}")
+
+
+def _refuse_backfill(context: Context) -> None:
+    run: Any = context["dag_run"]
+    if str(getattr(run.run_type, "value", run.run_type)) == "backfill":
+        raise AirflowSkipException(
+            f"This run is a backfill for {run.logical_date}: a backup reads the data as it is now, and can't be made "
+            "for a moment that has passed. Nothing was backed up."
+        )
+
+
+def _stay_quiet_until_connected(context: Context, connections: list[str], system: str) -> None:
+    """A policy that came with the package, or was written before its connections, is no failure every night.
+
+    One connection that exists, or one run that has ever published something, ends the quiet: from then on a missing
+    connection is a failure.
+    """
+    missing = [name for name in connections if not has_connection(name)]
+    if connections and len(missing) == len(connections) and not _ever_published(context):
+        raise AirflowSkipException(
+            f"None of the connections of {system} exists yet, so nothing is backed up: {', '.join(missing)}."
+        )
+
+
+def _ever_published(context: Context) -> bool:
+    ti: Any = context["ti"]
+    return ti.xcom_pull(task_ids="publish", include_prior_dates=True) is not None
+
+
+class BackUp(_Step):
+    """Dump, compress, encrypt and upload in one streaming pass, and commit on the primary target.
+
+    Returns the names of the committed recovery points: ``[{"id": …, "timeline": …}]``.
+    """
+
+    def execute(self, context: Context) -> list[dict[str, Any]]:
+        """Run the backup; a task that finds its recovery point committed already has nothing left to do."""
+        from lifeboat.backup.steps import Point, back_up
+        from lifeboat.errors import BackupFailed
+        from lifeboat.operators.run import work_of
+
+        repository = self._repository()
+        tier = Tier(self.tier)
+        work = work_of(context, repository, self.source, tier)
+        self.log.info("Recovery point %s, %s", work.recovery_point, work.attempt)
+        progress = LoggedProgress(self.log, "Read", repository.outside.clock)
+        try:
+            done = back_up(
+                repository,
+                self.source,
+                tier,
+                work,
+                self._journal(context, repository, PRIMARY),
+                progress=progress.at,
+                tick=self._cancellation.check,
+            )
+        except AlreadyCommitted as error:
+            self.log.info("%s", error)
+            return [{"id": str(work.recovery_point), "timeline": None}]
+        self.log.info("%s", done.message)
+        if done.alarm:
+            if tier is not Tier.WAL:
+                raise BackupFailed(done.alarm, "Look into the server's data at once; the older recovery points are good.")
+            self.log.error("%s", done.alarm)
+        return [
+            {"id": point.id, "timeline": point.timeline, "alarm": done.alarm}
+            for point in (Point.of(copy) for copy in done.copies)
+        ]
+
+
+class CollectWal(BackUp):
+    """Preflight and collection of WAL in one task: every few minutes a task of its own for the look would cost more
+    than the work, and what is missing is said by the collection itself."""
+
+    def execute(self, context: Context) -> list[dict[str, Any]]:
+        """Skip what a backfill or a system without connections asks for; else collect."""
+        _refuse_backfill(context)
+        loaded = policy_for_task(self.system)
+        _stay_quiet_until_connected(context, sorted(loaded.connections(self.source)), self.system)
+        return super().execute(context)
+
+
+class _OnTarget(_Step):
+    """A step that deals with one target and with the points that the backup task named."""
+
+    template_fields: Sequence[str] = ("target",)
+
+    def __init__(self, *, target: str, backup_task: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.target = target
+        self.backup_task = backup_task
+
+    def _points(self, context: Context) -> list[Point]:
+        return _points_of(context, self.backup_task)
+
+    def _skip_if_left_out(self, context: Context) -> None:
+        if self.target != PRIMARY and self.target in _left_out(context, [self.target]):
+            raise AirflowSkipException(f"The person who started this run left out the target {self.target}.")
+
+
+def _points_of(context: Context, task: str) -> list[Point]:
+    from lifeboat.backup.steps import Point
+
+    ti: Any = context["ti"]
+    told = ti.xcom_pull(task_ids=task) or []
+    return [Point(str(point["id"]), point.get("timeline")) for point in told]
+
+
+def _left_out(context: Context, targets: Sequence[str]) -> list[str]:
+    chosen = (context.get("params") or {}).get("targets")
+    return [] if chosen is None else [name for name in targets if name not in chosen]
+
+
+class Verify(_OnTarget):
+    """Compare a copy's every object with its manifest; deep on request: decrypt, decompress, check every file."""
+
+    def execute(self, context: Context) -> None:
+        """Fail when the copy is not good."""
+        from lifeboat.backup.steps import verify
+
+        self._skip_if_left_out(context)
+        repository = self._repository()
+        progress = LoggedProgress(self.log, "Verified", repository.outside.clock)
+        others = [PRIMARY] if self.target != PRIMARY else []
+        verified = verify(
+            repository,
+            self.source,
+            self.target,
+            self._points(context),
+            self._journal(context, repository, self.target, *others),
+            deep=bool((context.get("params") or {}).get("deep_verification")),
+            passed=progress.passed,
+            tick=self._cancellation.check,
+        )
+        for result in verified:
+            self.log.info(
+                "Good: %d objects, %s MB, %s MB read back (%s)",
+                result.objects,
+                f"{result.stored_size / 1e6:,.1f}",
+                f"{result.read_back / 1e6:,.1f}",
+                result.method,
+            )
+
+
+class CopyTo(_OnTarget):
+    """Carry the stored bytes from the primary target to another one, and what that one missed before."""
+
+    def execute(self, context: Context) -> None:
+        """Copy this run's recovery points; fail when they can't be carried."""
+        from lifeboat.backup.steps import copy_to
+
+        self._skip_if_left_out(context)
+        repository = self._repository()
+        progress = LoggedProgress(self.log, "Copied", repository.outside.clock)
+        copies = copy_to(
+            repository,
+            self.source,
+            Tier(self.tier),
+            self.target,
+            self._points(context),
+            self._journal(context, repository, self.target, PRIMARY),
+            passed=progress.passed,
+            tick=self._cancellation.check,
+        )
+        self.log.info("On %s: %s", self.target, ", ".join(copy.manifest.recovery_point for copy in copies))
+
+
+class Publish(_Step):
+    """Record what exists now, and fail when a copy that the policy requires is missing.
+
+    Runs in every case; a run that was skipped from its beginning stays skipped.
+    """
+
+    def __init__(self, *, backup_task: str, others: Sequence[str], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.backup_task = backup_task
+        self.others = list(others)
+
+    def execute(self, context: Context) -> dict[str, list[str]]:
+        """Return the targets that have each recovery point."""
+        from lifeboat.backup.steps import publish
+        from lifeboat.errors import BackupFailed
+
+        points = _points_of(context, self.backup_task)
+        if not points:
+            self._nothing_to_publish(context)
+        repository = self._repository()
+        done = publish(
+            repository,
+            self.source,
+            points,
+            self._journal(context, repository, PRIMARY, *self.others),
+            left_out=_left_out(context, self.others),
+        )
+        for point, targets in done.copies.items():
+            self.log.info("%s is on: %s", point, ", ".join(targets) or "no target")
+        if done.missing:
+            raise BackupFailed(
+                f"Copies that the policy requires are missing: {'; '.join(done.missing)}.",
+                "The primary copy is not affected. Clear the failed copy task once the target is back; the next run "
+                "brings it what it missed.",
+            )
+        _raise_alarm(context, self.backup_task)
+        return done.copies
+
+    def _nothing_to_publish(self, context: Context) -> None:
+        from lifeboat.errors import BackupFailed
+
+        ti: Any = context["ti"]
+        states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id]).get(ti.run_id, {})
+        if any(state in ("failed", "upstream_failed") for state in states.values()):
+            raise BackupFailed("Nothing was backed up by this run.", "The log of the task that failed says why.")
+        raise AirflowSkipException("Nothing was backed up by this run; the task before says why.")
+
+
+def _raise_alarm(context: Context, task: str) -> None:
+    from lifeboat.errors import BackupFailed
+
+    ti: Any = context["ti"]
+    alarms = {str(point.get("alarm") or "") for point in ti.xcom_pull(task_ids=task) or []} - {""}
+    if alarms:
+        raise BackupFailed(
+            " ".join(sorted(alarms)), "What was collected is stored; see to the remedy before the next incident."
+        )
+
+

@@ -1,0 +1,149 @@
+"""What all DAGs of Lifeboat share: their arguments, their pages and forms, and the row of copies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import Asset, CronTriggerTimetable, Param
+
+from lifeboat.operators.alerts import failure_callbacks
+from lifeboat.operators.policies import policies_for_dags
+from lifeboat.policy.built import built_targets, built_tiers
+from lifeboat.policy.model import LoadedPolicy
+from lifeboat.policy.naming import dag_id
+from lifeboat.policy.targets import PRIMARY
+from lifeboat.policy.tiers import TierPolicy
+
+RETRY_DELAY = timedelta(minutes=1)
+LONGEST_RETRY_DELAY = timedelta(minutes=30)
+
+
+@dataclass(frozen=True)
+class TierDag:
+    """One DAG to be made: a tier of a source of a system."""
+
+    loaded: LoadedPolicy
+    source: str
+    tier: str
+
+    @property
+    def id(self) -> str:
+        """The DAG's id, ``<system>_<source>_<tier>``."""
+        return dag_id(self.loaded.policy.system, self.source, self.tier)
+
+    @property
+    def settings(self) -> TierPolicy:
+        """What the policy says of the tier."""
+        tiers = self.loaded.policy.sources[self.source].tiers
+        return next(settings for tier, settings in tiers.items() if tier.value == self.tier)
+
+    @property
+    def others(self) -> list[str]:
+        """The targets besides the primary one."""
+        return [name for name in built_targets(self.loaded.policy) if name != PRIMARY]
+
+    @property
+    def asset(self) -> Asset:
+        """What ``publish`` updates: other DAGs may wait for it."""
+        return Asset(
+            name=f"{self.loaded.policy.system}/{self.source}/{self.tier}",
+            uri=f"lifeboat://{self.loaded.policy.system}/{self.source}/{self.tier}",
+        )
+
+    @property
+    def step(self) -> dict[str, Any]:
+        """The arguments that every operator of the DAG takes."""
+        return {"system": self.loaded.policy.system, "source": self.source, "tier": self.tier}
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of the DAG itself.
+
+        No start date: a past one would run at once what was due before the DAG existed. One run at a time: the next
+        one waits.
+        """
+        policy, settings = self.loaded.policy, self.settings
+        schedule = None
+        if settings.schedule is not None:
+            schedule = CronTriggerTimetable(settings.schedule, timezone=policy.timezone)
+        return {
+            "dag_id": self.id,
+            "description": f"{self.tier} backup of {policy.system} {self.source}",
+            "schedule": schedule,
+            "start_date": None,
+            "catchup": False,
+            "is_paused_upon_creation": False,
+            "max_active_runs": 1,
+            "doc_md": page(self),
+            "tags": {"lifeboat", policy.system, self.tier, *(["stale policy"] if self.loaded.stale else [])},
+            "params": form(self),
+            "on_failure_callback": failure_callbacks(policy, self.source, self.tier) or None,
+            "default_args": {
+                "retries": settings.retries,
+                "retry_delay": RETRY_DELAY,
+                "retry_exponential_backoff": True,
+                "max_retry_delay": LONGEST_RETRY_DELAY,
+                "execution_timeout": settings.timeout.fixed if settings.timeout is not None else None,
+                **({"queue": settings.queue} if settings.queue else {}),
+                **({"pool": settings.pool} if settings.pool else {}),
+            },
+        }
+
+
+def tier_dags(*, wal: bool) -> Iterator[TierDag]:
+    """The DAGs of all policies: of the WAL tiers, or of the others."""
+    for loaded in policies_for_dags().policies.values():
+        for source, tier in built_tiers(loaded.policy):
+            if (tier.value == "wal") is wal:
+                yield TierDag(loaded, source, tier.value)
+
+
+def form(dag: TierDag) -> dict[str, Param]:
+    """The trigger form."""
+    others = dag.others
+    return {
+        "targets": Param(
+            default=others,
+            type="array",
+            items={"type": "string"},
+            examples=others,
+            title="Copies on",
+            description="The targets besides the primary one. Leave all of them for a normal run.",
+        ),
+        "deep_verification": Param(
+            default=False,
+            type="boolean",
+            title="Deep verification",
+            description="Decrypt every copy and compare every file with what PostgreSQL said of it.",
+        ),
+        "note": Param(
+            default="", type="string", maxLength=500, title="Note", description="Kept in the recovery point's manifest."
+        ),
+    }
+
+
+def page(dag: TierDag) -> str:
+    """The DAG's page in Airflow."""
+    policy, settings = dag.loaded.policy, dag.settings
+    rows = "\n".join(
+        f"| {name} | `{target.url}` | {'yes' if target.required else 'no'} |"
+        for name, target in built_targets(policy).items()
+    )
+    stale = "\n> **The policy's file is broken: its last valid copy is followed.**\n" if dag.loaded.stale else ""
+    return f"""# {dag.tier} backup of {policy.system} {dag.source}
+{stale}
+{policy.description}
+
+Kept for **{settings.retention}**. Objectives: at most **{policy.objectives.rpo_of(dag.source)}** of data lost, back within
+**{policy.objectives.rto_of(dag.source)}**. The recovery point's moment is always when the data was read: a run for a past
+date is skipped.
+
+| target | where | required |
+| --- | --- | --- |
+{rows}
+
+To bring it back: `lifeboat restore {policy.system} {dag.source} --plan --into DIRECTORY` shows what can be reached.
+"""
