@@ -49,7 +49,7 @@ def up() -> int:
         (
             f"Airflow:  {services.airflow.url}  user {USER}, password in {services.airflow.password_file}",
             f"ERP:      127.0.0.1:{services.erp.port}, database erp",
-            f"Targets:  {services.primary.endpoint}  {services.offsite.endpoint}  {services.local}",
+            f"Targets:  {services.primary.endpoint}  {services.offsite.endpoint}  {services.system.local}",
             f"Slack:    messages in {services.slack.file}",
         )
     )

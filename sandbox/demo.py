@@ -8,6 +8,8 @@ from collections.abc import Callable
 from rich.table import Table
 
 from sandbox import erp
+from sandbox.demo_backup import back_up, collect_wal, show_recovery_points
+from sandbox.demo_disaster import bring_back, lose_the_database, measure_what_was_lost
 from sandbox.services import Services
 from sandbox.steps import Steps
 
@@ -42,7 +44,17 @@ def show_the_dags(services: Services, steps: Steps) -> None:
         steps.console.print(f"[red]can't be imported:[/red] {error['filename']}")
 
 
-STORY: tuple[Callable[[Services, Steps], None], ...] = (fill_the_erp, wait_for_airflow, show_the_dags)
+STORY: tuple[Callable[[Services, Steps], None], ...] = (
+    fill_the_erp,
+    wait_for_airflow,
+    show_the_dags,
+    back_up,
+    collect_wal,
+    show_recovery_points,
+    lose_the_database,
+    bring_back,
+    measure_what_was_lost,
+)
 
 
 def run(services: Services, steps: Steps) -> None:

@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
@@ -18,6 +19,7 @@ import psutil  # type: ignore[import-untyped]
 from sandbox import erp
 from sandbox.accounts import CLONE, SandboxError, remove, remove_server_directory, sweep_outer_room
 from sandbox.airflow import AirflowSandbox
+from sandbox.demo_system import DemoSystem, make_demo_system
 from sandbox.erp_writer import Writer
 from sandbox.postgres import PostgresServer
 from sandbox.postgres_role import create_backup_role
@@ -40,7 +42,7 @@ class Services:
         erp: the server whose database is backed up, and lost in the demo.
         metadata: the server with Airflow's own database.
         primary, offsite: S3 servers with a bucket ``backups`` each.
-        local: a directory, as a third target.
+        system: the demo's policy, keys and local target; made by :meth:`start`.
         slack, airflow, writer: what their classes say.
     """
 
@@ -53,7 +55,8 @@ class Services:
         self.metadata = PostgresServer(directory / "metadata", settings=fast, detached=detached)
         self.primary = self._s3("primary")
         self.offsite = self._s3("offsite")
-        self.local = directory / "local"
+        self.system: DemoSystem
+        self.incident: datetime | None = None
         self.slack = SlackReceiver(directory / "slack")
         self.writer = Writer(self.erp, directory / "writer", rate=writer_rate)
         self.airflow = AirflowSandbox(directory / "airflow", self.metadata)
@@ -74,10 +77,11 @@ class Services:
 
     def environment(self) -> dict[str, str]:
         """What Airflow's processes and the command line find in their environment, besides connections."""
-        return {MARK: str(self.directory), "LIFEBOAT_DEMO_LOCAL": str(self.local)}
+        return {MARK: str(self.directory), "LIFEBOAT_POLICIES": str(self.system.policies)}
 
     def start(self, progress: Callable[[str], None] = lambda _: None) -> None:
         """Start all but the writer; Airflow goes on booting when this returns."""
+        self.system = make_demo_system(self.directory / "system", binaries=self.erp.binaries)
         progress("PostgreSQL for Airflow")
         self.metadata.create()
         self.metadata.start()
@@ -89,7 +93,6 @@ class Services:
         erp.create_database(self.erp)
         create_backup_role(self.erp, databases=[erp.DATABASE])
         progress("S3 servers and Slack receiver")
-        self.local.mkdir(mode=0o700)
         for server in (self.primary, self.offsite):
             server.start(outlive_us=self._detached)
             self._record(server.name, "other", server)

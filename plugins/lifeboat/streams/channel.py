@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Callable
 from threading import Condition
 
+from lifeboat.errors import StreamError
+
 TICK_SECONDS = 0.25
 """How long a waiting side sleeps before it looks around: short against every protocol's time-out."""
 
@@ -37,13 +39,20 @@ class Channel:
     def write(self, data: bytes, tick: Callable[[], None] = no_tick) -> None:
         """Hand over ``data``; ``tick`` is called about four times a second while there is no room.
 
+        Nothing is no piece: it would look like the end of the stream on the other side.
+
         Raises:
+            StreamError: the stream was said to have ended.
             BaseException: the failure that the other side reported.
         """
         while True:
             with self._changed:
                 if self._failure is not None:
                     raise self._failure
+                if self._ended:
+                    raise StreamError("More was written to a stream after its end.")
+                if not data:
+                    return
                 if not self._waiting or self._waiting + len(data) <= self._capacity:
                     self._chunks.append(data)
                     self._waiting += len(data)
@@ -54,6 +63,12 @@ class Channel:
                     raise self._failure
             # Outside the lock: a tick may take its time (it speaks to a server) and must not stop the reader.
             tick()
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the stream has ended and all of it was read."""
+        with self._changed:
+            return self._ended and not self._chunks and self._failure is None
 
     def end(self) -> None:
         """Say that everything was written: the reader sees the end of the stream."""

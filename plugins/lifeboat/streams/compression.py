@@ -35,12 +35,15 @@ def compress(plain: Channel, compressed: Channel, *, level: int, threads: int) -
 
 
 class Decompressed:
-    """The plain bytes of a compressed stream. Memory is bounded by the frame's window, whatever it expands to."""
+    """The plain bytes of a compressed stream. Memory is bounded by the frame's window, whatever it expands to.
+
+    What stands behind a frame is read as another frame, so that it is found and not passed over.
+    """
 
     def __init__(self, compressed: Readable, what: str) -> None:
         self._what = what
         self._reader = zstandard.ZstdDecompressor(max_window_size=LARGEST_WINDOW_BYTES).stream_reader(
-            cast("IO[bytes]", compressed), read_size=PIECE_BYTES, read_across_frames=False
+            cast("IO[bytes]", compressed), read_size=PIECE_BYTES, read_across_frames=True
         )
 
     def read(self, size: int = -1, /) -> bytes:

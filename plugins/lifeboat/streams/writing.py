@@ -9,12 +9,13 @@ bytes over, so that it is free to speak its server's protocol in time.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from threading import Thread
 
-from lifeboat.errors import Cancelled
+from lifeboat.errors import Cancelled, StreamError
 from lifeboat.streams.channel import TICK_SECONDS, Channel, no_tick
 from lifeboat.streams.compression import PIECE_BYTES, compress
 from lifeboat.streams.context import ObjectContext
@@ -26,7 +27,7 @@ from lifeboat.streams.stored import StoredStream, StoredVolume, volume_file
 from lifeboat.targets.target import Target
 
 ABORT_SECONDS = 3.0
-"""How long an abort waits for its threads: a stopped task is killed 5 s after it was told."""
+"""How long an abort waits for its threads, for all of them together: a stopped task is killed 5 s after it was told."""
 
 
 @dataclass(frozen=True)
@@ -83,13 +84,16 @@ class _Volume:
     def end(self) -> None:
         self._plain.end()
 
+    def raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
     def finish(self, tick: Callable[[], None]) -> StoredVolume:
         for thread in self._threads:
             while thread.is_alive():
                 thread.join(TICK_SECONDS)
                 tick()
-        if self._failure is not None:
-            raise self._failure
+        self.raise_failure()
         assert self._stored is not None
         return self._stored.model_copy(update={"plain_size": self.plain_size})
 
@@ -97,14 +101,19 @@ class _Volume:
         self._plain.fail(failure)
         self._compressed.fail(failure)
 
-    def wait_for_abort(self) -> None:
+    def wait_for_abort(self, deadline: float) -> None:
         for thread in self._threads:
-            thread.join(ABORT_SECONDS)
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def _store(self) -> None:
         try:
             body = DigestingReader(seal(self._compressed, self._context, self._to.keyring))
             size = self._to.target.put(self._to.folder + self._file, body, retain_until=self._to.retain_until)
+            if size != body.size or not self._compressed.exhausted:
+                raise StreamError(
+                    f"Target {self._to.target.name} took {self._to.folder}{self._file} for complete before its end.",
+                    "Nothing of it was committed; run the backup again.",
+                )
             self._stored = StoredVolume(
                 number=self._context.volume,
                 file=self._file,
@@ -122,7 +131,8 @@ class _Volume:
 class StreamWriter:
     """Writes one stream to a target as one or more volumes.
 
-    Nothing of it counts before :meth:`finish` has returned; :meth:`abort` leaves no object that was not complete.
+    Nothing of it counts before :meth:`finish` has returned; :meth:`abort` leaves no object that was not complete. A
+    writer that has raised once raises ever after: a stream with a hole can't be finished.
 
     Args:
         name: the stream's name, as in :class:`StoredStream`.
@@ -150,6 +160,8 @@ class StreamWriter:
         self._pending_size = 0
         self._stored: list[StoredVolume] = []
         self._ending: list[_Volume] = []
+        self._broken: BaseException | None = None
+        self._finished: StoredStream | None = None
         self._plain_sha256 = hashlib.sha256() if plain_digest else None
         self._number = 1
         self._volume = self._next_volume()
@@ -157,40 +169,81 @@ class StreamWriter:
     def write(self, data: bytes | memoryview) -> None:
         """Take more of the stream; waits while the later stages are busy.
 
+        Args:
+            data: kept as it is until the next MiB is full: its memory must not be used for anything else.
+
         Raises:
             LifeboatError: whatever stopped a later stage: the target, a key service, the disk.
         """
-        if self._plain_sha256 is not None:
-            self._plain_sha256.update(data)
-        self.plain_size += len(data)
-        self._pending.append(data)
-        self._pending_size += len(data)
-        if self._pending_size >= PIECE_BYTES:
-            self._hand_over()
+        self._insist_on_whole()
+        try:
+            if self._plain_sha256 is not None:
+                self._plain_sha256.update(data)
+            self.plain_size += len(data)
+            self._pending.append(data)
+            self._pending_size += len(data)
+            if self._pending_size >= PIECE_BYTES:
+                self._hand_over()
+        except BaseException as failure:
+            self._broken = failure
+            raise
 
     def end(self) -> None:
         """Say that the stream is complete, without waiting for the target; :meth:`finish` does that."""
-        self._hand_over()
-        self._volume.end()
+        self._insist_on_whole()
+        try:
+            self._hand_over()
+            self._volume.end()
+        except BaseException as failure:
+            self._broken = failure
+            raise
 
     def finish(self) -> StoredStream:
         """Wait until all of it is stored, and say what was stored; :meth:`end` has been called or is implied."""
+        if self._finished is not None:
+            return self._finished
         self.end()
-        self._stored.extend(volume.finish(self._tick) for volume in [*self._ending, self._volume])
-        self._ending = []
-        digest = self._plain_sha256.hexdigest() if self._plain_sha256 is not None else None
-        return StoredStream(name=self.name, plain_sha256=digest, volumes=tuple(self._stored))
+        try:
+            self._finished = self._finish()
+        except BaseException as failure:
+            self._broken = failure
+            raise
+        return self._finished
 
     def abort(self, failure: BaseException | None = None) -> None:
-        """Give the stream up: uploads under way are aborted; volumes that are complete stay, uncommitted."""
+        """Give the stream up: uploads under way are aborted; volumes that are complete stay, uncommitted.
+
+        Waits at most 3 s for them. Several writers are given up by :func:`abort_all`.
+        """
+        abort_all([self], failure)
+
+    def _give_up(self, failure: BaseException | None) -> None:
         reason = failure or Cancelled(f"Writing {self.name} was given up.")
-        volumes = [*self._ending, self._volume]
-        for volume in volumes:
+        self._broken = self._broken or reason
+        for volume in self._under_way():
             volume.abort(reason)
-        for volume in volumes:
-            volume.wait_for_abort()
+
+    def _under_way(self) -> list[_Volume]:
+        return [*self._ending, self._volume]
+
+    def _insist_on_whole(self) -> None:
+        if self._broken is not None:
+            raise self._broken
+
+    def _finish(self) -> StoredStream:
+        stored = [*self._stored, *(volume.finish(self._tick) for volume in self._under_way())]
+        if sum(volume.plain_size for volume in stored) != self.plain_size:
+            raise StreamError(
+                f"Of the {self.plain_size} bytes of {self.name} not all were stored.",
+                "Nothing of it was committed; run the backup again.",
+            )
+        digest = self._plain_sha256.hexdigest() if self._plain_sha256 is not None else None
+        return StoredStream(name=self.name, plain_sha256=digest, volumes=tuple(stored))
 
     def _hand_over(self) -> None:
+        # A volume whose upload is still ending may fail while gigabytes of the next one are taken.
+        for volume in self._ending:
+            volume.raise_failure()
         data = b"".join(self._pending)
         self._pending, self._pending_size = [], 0
         while data:
@@ -206,13 +259,26 @@ class StreamWriter:
         self._ending.append(self._volume)
         # One volume may finish its upload while the next one fills; a second would double the memory for nothing.
         while len(self._ending) > 1:
-            self._stored.append(self._ending.pop(0).finish(self._tick))
+            self._stored.append(self._ending[0].finish(self._tick))
+            # Not before it is done: an abort must reach it.
+            del self._ending[0]
         self._number += 1
         self._volume = self._next_volume()
 
     def _next_volume(self) -> _Volume:
         context = ObjectContext(self._to.system, self._to.source, self._to.recovery_point, self.name, self._number)
         return _Volume(context, self._to, self._settings)
+
+
+def abort_all(writers: Iterable[StreamWriter], failure: BaseException | None = None) -> None:
+    """Give several streams up at once, and wait at most 3 s for all of their uploads together."""
+    writers = list(writers)
+    for writer in writers:
+        writer._give_up(failure)
+    deadline = time.monotonic() + ABORT_SECONDS
+    for writer in writers:
+        for volume in writer._under_way():
+            volume.wait_for_abort(deadline)
 
 
 def single_threaded(settings: StreamSettings) -> StreamSettings:
