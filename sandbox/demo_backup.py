@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from lifeboat.connections import outside_from
@@ -80,18 +81,16 @@ def show_recovery_points(services: Services, steps: Steps) -> None:
         catalogue = system.catalogue(target)
         for copy in (*catalogue.recovery_points(SOURCE).copies, *catalogue.wal(SOURCE).copies):
             held.setdefault(copy.manifest.recovery_point, {})[target] = copy
-    table = Table(title="Recovery points", title_justify="left")
-    for column in ("recovery point", "moment (UTC)", "plain", "stored", "ratio", *TARGETS):
-        table.add_column(column, justify="right" if column in ("plain", "stored", "ratio") else "left")
+    table = Table(title="Recovery points", title_justify="left", box=SIMPLE_HEAD)
+    for column in ("recovery point", "plain MB", "stored MB", *TARGETS):
+        table.add_column(column, justify="right" if column.endswith("MB") else "left", no_wrap=True)
     for point, copies in sorted(held.items()):
         manifest = next(iter(copies.values())).manifest
         table.add_row(
             point,
-            f"{manifest.moment:%H:%M:%S}",
-            f"{manifest.plain_size / 1e6:,.1f} MB",
-            f"{manifest.stored_size / 1e6:,.1f} MB",
-            f"{manifest.plain_size / manifest.stored_size:.1f}" if manifest.stored_size else "–",
-            *("[green]✓[/green]" if target in copies else "[red]missing[/red]" for target in TARGETS),
+            f"{manifest.plain_size / 1e6:,.1f}",
+            f"{manifest.stored_size / 1e6:,.1f}",
+            *("[green]✓[/green]" if target in copies else "[red]✗[/red]" for target in TARGETS),
         )
     steps.console.print(table)
     steps.fact("recovery points", f"{len(held)}, on {', '.join(TARGETS)}")
