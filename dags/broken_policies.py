@@ -1,6 +1,7 @@
-"""Raises one import error that lists everything that is wrong in the policies' files; makes no DAG.
+"""Raises one import error in Airflow that lists everything that is wrong in the policies' files; makes no DAG.
 
-A broken policy stops nobody else: the last valid copy of it keeps its own DAGs running, marked stale.
+A broken policy stops nobody else: the last valid copy of it keeps its own DAGs running, marked stale. The words
+"airflow" and "dag" must stay in this file: Airflow does not even look into one without them.
 """
 
 from __future__ import annotations

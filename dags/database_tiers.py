@@ -1,29 +1,30 @@
 """The backup DAGs of databases: one for each tier of each source of each policy in `include/policies`.
 
-    preflight ▸ dump_compress_upload ▸ verify_primary ▸ ( copy ▸ verify ) for each other target ▸ publish
+preflight ▸ dump_compress_upload ▸ verify_primary ▸ ( copy ▸ verify ) for each other target ▸ publish
 """
 
 from __future__ import annotations
 
 from airflow.sdk import DAG, TriggerRule, task_group
+
 from lifeboat.operators.backup import BackUp, CopyTo, Preflight, Publish, Verify
 from lifeboat.operators.dag_parts import TierDag, tier_dags
 from lifeboat.policy.targets import PRIMARY
 
-DUMP = "dump_compress_upload"
+PREFLIGHT, DUMP = "preflight", "dump_compress_upload"
 
 
 def database_dag(tier: TierDag) -> DAG:
     """The chain of one tier."""
-    with DAG(**tier.arguments) as dag:
+    with DAG(tier.id, schedule=tier.schedule, **tier.arguments) as dag:
 
         @task_group(group_id="copies")
         def copies(target: str) -> None:
             copy = CopyTo(task_id="copy", target=target, backup_task=DUMP, **tier.step)
             copy >> Verify(task_id="verify", target=target, backup_task=DUMP, **tier.step)
 
-        preflight = Preflight(task_id="preflight", **tier.step)
-        dump = BackUp(task_id=DUMP, **tier.step)
+        preflight = Preflight(task_id=PREFLIGHT, **tier.step)
+        dump = BackUp(task_id=DUMP, preflight_task=PREFLIGHT, **tier.step)
         verify = Verify(task_id="verify_primary", target=PRIMARY, backup_task=DUMP, **tier.step)
         publish = Publish(
             task_id="publish",

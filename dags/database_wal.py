@@ -3,12 +3,14 @@
     collect ▸ ( copy ▸ verify ) for each other target ▸ publish
 
 Each run proves how far the database is covered, also when nothing was written. The run looks at its needs by itself:
-at this pace a task of its own for that would cost more than the work.
+at this pace a task of its own for that would cost more than the work. Copies are tried once: the next run brings what
+a target missed, and waiting here for that target would keep the next run, and with it the primary copy, from beginning.
 """
 
 from __future__ import annotations
 
 from airflow.sdk import DAG, TriggerRule, task_group
+
 from lifeboat.operators.backup import CollectWal, CopyTo, Publish, Verify
 from lifeboat.operators.dag_parts import TierDag, tier_dags
 
@@ -17,12 +19,12 @@ COLLECT = "collect"
 
 def wal_dag(tier: TierDag) -> DAG:
     """The chain of one source's WAL."""
-    with DAG(**tier.arguments) as dag:
+    with DAG(tier.id, schedule=tier.schedule, **tier.arguments) as dag:
 
         @task_group(group_id="copies")
         def copies(target: str) -> None:
-            copy = CopyTo(task_id="copy", target=target, backup_task=COLLECT, **tier.step)
-            copy >> Verify(task_id="verify", target=target, backup_task=COLLECT, **tier.step)
+            copy = CopyTo(task_id="copy", target=target, backup_task=COLLECT, retries=0, **tier.step)
+            copy >> Verify(task_id="verify", target=target, backup_task=COLLECT, retries=0, **tier.step)
 
         collect = CollectWal(task_id=COLLECT, **tier.step)
         publish = Publish(
@@ -31,6 +33,7 @@ def wal_dag(tier: TierDag) -> DAG:
             others=tier.others,
             trigger_rule=TriggerRule.ALL_DONE,
             outlets=[tier.asset],
+            retries=0,
             **tier.step,
         )
         if tier.others:

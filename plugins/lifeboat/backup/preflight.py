@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from lifeboat.backup.kinds import kind_of
-from lifeboat.errors import LifeboatError, PreflightFailed
+from lifeboat.errors import Cancelled, LifeboatError, PreflightFailed
 from lifeboat.policy.built import built_targets
 from lifeboat.policy.naming import Tier
 from lifeboat.repository.system import PRIMARY, SystemRepository
@@ -26,6 +26,8 @@ def preflight(repository: SystemRepository, source_name: str, tier: Tier, *, tic
     kind = kind_of(repository.policy.sources[source_name].kind)
     try:
         findings += kind.preflight(repository, source_name, tier, tick=tick)
+    except Cancelled:
+        raise
     except LifeboatError as error:
         findings.append(Finding("error", source_name, error.what, error.remedy))
     return findings
@@ -47,6 +49,8 @@ def _keys(repository: SystemRepository) -> list[Finding]:
     try:
         keyring = repository.sealing
         findings += [Finding("warning", "encryption", f"Optional key left out: {left}") for left in keyring.left_out]
+    except Cancelled:
+        raise
     except LifeboatError as error:
         findings.append(Finding("error", "encryption", error.what, error.remedy))
     try:
@@ -71,6 +75,8 @@ def _keys(repository: SystemRepository) -> list[Finding]:
 def _target(repository: SystemRepository, name: str) -> list[Finding]:
     try:
         findings = repository.target(name).check()
+    except Cancelled:
+        raise
     except LifeboatError as error:
         findings = [Finding("error", f"target {name}", error.what, error.remedy)]
     if name == PRIMARY:

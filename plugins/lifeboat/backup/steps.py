@@ -6,14 +6,16 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from lifeboat.backup.kinds import kind_of
-from lifeboat.errors import Cancelled, LifeboatError, RecoveryPointMissing, VerificationFailed
+from lifeboat.errors import Cancelled, LifeboatError, RecoveryPointMissing, TargetUnavailable, VerificationFailed
 from lifeboat.policy.built import built_targets
 from lifeboat.policy.naming import Tier
 from lifeboat.repository.catalogue import Catalogue, Copy
 from lifeboat.repository.copying import copy as copy_point
-from lifeboat.repository.journal import Journal
+from lifeboat.repository.journal import EventKind, Journal
+from lifeboat.repository.journal_carrying import carry_events
 from lifeboat.repository.layout import RecoveryPointFolder, RecoveryPointId
 from lifeboat.repository.system import PRIMARY, SystemRepository, Work
 from lifeboat.repository.verification import Verified, verify_stored
@@ -74,19 +76,25 @@ def back_up(
 
 
 def _journal_failure(journal: Journal, source_name: str, work: Work, failure: BaseException) -> None:
-    if isinstance(failure, Cancelled):
+    if isinstance(failure, Cancelled | KeyboardInterrupt | SystemExit):
         # Seconds remain: they go to the uploads that have to be aborted.
         return
+    _record(
+        journal,
+        "backup_failed",
+        failure,
+        source=source_name,
+        recovery_point=str(work.recovery_point),
+        target=PRIMARY,
+        attempt=work.attempt,
+    )
+
+
+def _record(journal: Journal, kind: EventKind, failure: BaseException, **what: Any) -> None:
     try:
-        journal.write(
-            "backup_failed",
-            source=source_name,
-            recovery_point=str(work.recovery_point),
-            target=PRIMARY,
-            attempt=work.attempt,
-            error=type(failure).__name__,
-            what=str(failure)[:2000],
-        )
+        journal.write(kind, error=type(failure).__name__, what=str(failure)[:2000], **what)
+    except Cancelled:
+        raise
     except LifeboatError:
         # The failure itself is what the caller must hear of; a primary target that is away takes no events either.
         _log.exception("The failure could not be journaled")
@@ -129,16 +137,11 @@ def verify(
             else:
                 method = repository.policy.targets[target].verify
                 verified = verify_stored(catalogue.target, copy, method=method, passed=passed)
+        except Cancelled:
+            raise
         except LifeboatError as error:
             bad.append(error)
-            journal.write(
-                "verification_failed",
-                source=source_name,
-                recovery_point=point.id,
-                target=target,
-                error=type(error).__name__,
-                what=str(error)[:2000],
-            )
+            _record(journal, "verification_failed", error, source=source_name, recovery_point=point.id, target=target)
             continue
         good.append(verified)
         journal.write(
@@ -173,30 +176,72 @@ def copy_to(
     passed: Passed,
     tick: Tick,
 ) -> list[Copy]:
-    """Carry recovery points to another target; first those of this run, then what that target missed before.
+    """Carry recovery points to another target; first those of this run, then what that target missed before: recovery
+    points and events.
 
     Returns:
         The copies that were made or were there already.
 
     Raises:
-        LifeboatError: this run's recovery points could not be carried. Of older ones a failure is only logged.
+        LifeboatError: this run's recovery points could not all be carried. Of older ones a failure is only logged.
     """
     primary = repository.catalogue(PRIMARY)
     catalogue = repository.catalogue(target)
     lock = lock_until(repository, source_name, tier, target)
     copies: list[Copy] = []
+    failures: list[LifeboatError] = []
     for point in points:
-        original = primary.read(point.folder(repository.system, source_name))
-        copies.append(_copy_one(primary, catalogue, original, journal, lock, passed))
-        tick()
-    for folder in missed(repository, source_name, tier, primary, catalogue):
-        tick()
         try:
-            copies.append(_copy_one(primary, catalogue, primary.read(folder), journal, lock, passed))
-        except RecoveryPointMissing:
-            continue
-        except LifeboatError:
-            _log.exception("%s was missed before, and can't be carried now either", folder.path)
+            original = primary.read(point.folder(repository.system, source_name))
+            copies.append(_copy_one(primary, catalogue, original, journal, lock, passed))
+        except Cancelled:
+            raise
+        except LifeboatError as failure:
+            failures.append(failure)
+            _record(journal, "copy_failed", failure, source=source_name, recovery_point=point.id, target=target)
+        tick()
+    if not isinstance(failures[-1] if failures else None, TargetUnavailable):
+        copies += _catch_up(repository, source_name, tier, primary, catalogue, journal, lock, passed, tick)
+    if failures:
+        raise failures[0]
+    return copies
+
+
+def _catch_up(
+    repository: SystemRepository,
+    source_name: str,
+    tier: Tier,
+    primary: Catalogue,
+    catalogue: Catalogue,
+    journal: Journal,
+    lock: datetime | None,
+    passed: Passed,
+    tick: Tick,
+) -> list[Copy]:
+    copies: list[Copy] = []
+    try:
+        for folder in missed(repository, source_name, tier, primary, catalogue):
+            tick()
+            try:
+                copies.append(_copy_one(primary, catalogue, primary.read(folder), journal, lock, passed))
+            except RecoveryPointMissing:
+                continue
+            except (Cancelled, TargetUnavailable):
+                raise
+            except LifeboatError:
+                _log.exception("%s was missed before, and can't be carried now either", folder.path)
+        carry_events(
+            primary.target,
+            catalogue.target,
+            repository.system,
+            repository.trusted,
+            now=repository.outside.clock(),
+            back=CATCH_UP,
+        )
+    except Cancelled:
+        raise
+    except LifeboatError:
+        _log.exception("What target %s missed before can't be carried now", catalogue.target.name)
     return copies
 
 
@@ -294,6 +339,8 @@ def publish(
 def _lacks(repository: SystemRepository, source_name: str, point: Point, target: str) -> str:
     try:
         repository.catalogue(target).read(point.folder(repository.system, source_name))
+    except Cancelled:
+        raise
     except LifeboatError as error:
         return error.what
     return ""

@@ -6,48 +6,77 @@ was killed.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from lifeboat.policy.model import Policy
 from lifeboat.policy.people import SlackChannel
 
-_TEXT = """:rotating_light: *{{{{ dag.dag_id }}}}* failed: run `{{{{ run_id }}}}`
-*At risk:* {risk}
-*What to do:* open the run's failed task and read the last lines of its log: they say what happened and what to do. \
-Older recovery points are not touched. {remedy}
-*Whom to call:* {contact}"""
+_PATIENCE_SECONDS = 15
 
 
-def failure_callbacks(policy: Policy, source: str, tier: str) -> list[Any]:
-    """The notifiers of a tier's DAG: one for each Slack channel that takes critical messages."""
-    # The provider is imported only where a policy uses it: DAG files are parsed often.
-    from airflow.providers.slack.notifications.slack_webhook import SlackWebhookNotifier
+@dataclass(frozen=True)
+class SlackAlert:
+    """Tells a Slack channel of a failed run; the DAG's failure callback.
 
-    text = failure_text(policy, source, tier)
+    Attributes:
+        connection: the id of the incoming webhook's connection.
+        risk: what could be lost now.
+        remedy: what to do besides reading the failed task's log.
+        whom: whom to call.
+    """
+
+    connection: str
+    risk: str
+    remedy: str
+    whom: str
+
+    def __call__(self, context: Any) -> None:
+        """Send it. What goes wrong with that stands in the DAG processor's log."""
+        # Imported when something has failed: DAG files are parsed often, and the provider takes a second.
+        from airflow.providers.slack.hooks.slack_webhook import SlackWebhookHook
+
+        hook = SlackWebhookHook(slack_webhook_conn_id=self.connection, timeout=_PATIENCE_SECONDS)
+        hook.send(text=self.text(context["dag"].dag_id, context["run_id"]))
+
+    def text(self, dag_id: str, run_id: str) -> str:
+        """The message, in Slack's own mark-up."""
+        return (
+            f":rotating_light: *{dag_id}* failed: run `{run_id}`\n"
+            f"*At risk:* {self.risk}\n"
+            "*What to do:* open the run's failed task and read the last lines of its log: they say what happened and "
+            f"what to do. Older recovery points are not touched. {self.remedy}\n"
+            f"*Whom to call:* {self.whom}"
+        )
+
+
+def failure_callbacks(policy: Policy, source: str, tier: str) -> list[SlackAlert]:
+    """The alerts of a tier's DAG: one for each Slack channel that takes critical messages."""
+    risk, remedy = _risk_and_remedy(policy, source, tier)
     return [
-        SlackWebhookNotifier(slack_webhook_conn_id=channel.connection, text=text)
+        SlackAlert(channel.connection, risk, remedy, _whom(policy))
         for channel in policy.alerts.channels.values()
         if isinstance(channel, SlackChannel) and "critical" in channel.severities
     ]
 
 
-def failure_text(policy: Policy, source: str, tier: str) -> str:
-    """The message, with what only the run knows as Jinja expressions."""
+def _risk_and_remedy(policy: Policy, source: str, tier: str) -> tuple[str, str]:
     rpo = policy.objectives.rpo_of(source)
     if tier == "wal":
-        risk = (
+        return (
             f"transactions of {policy.system} {source} since the last WAL run could be lost with the server; the "
-            f"objective is {rpo}. Meanwhile the server keeps its WAL, which fills its disk."
+            f"objective is {rpo}. Meanwhile the server keeps its WAL, which fills its disk.",
+            "The next run brings everything since; if several fail in a row, watch the server's free disk space.",
         )
-        remedy = "The next run brings everything since; if several fail in a row, watch the server's free disk space."
-    else:
-        risk = (
-            f"no new {tier} recovery point of {policy.system} {source}, or fewer copies of it than the policy requires; "
-            "a restore begins with an older one and takes longer."
-        )
-        remedy = "Clear the failed task to try again."
+    return (
+        f"no new {tier} recovery point of {policy.system} {source}, or fewer copies of it than the policy requires; "
+        "a restore begins with an older one and takes longer.",
+        "Clear the failed task to try again.",
+    )
+
+
+def _whom(policy: Policy) -> str:
     contact = policy.contacts.get("primary")
-    whom = "nobody is named in the policy"
-    if contact is not None:
-        whom = ", ".join(part for part in (contact.name, contact.email, contact.phone) if part)
-    return _TEXT.format(risk=risk, remedy=remedy, contact=whom)
+    if contact is None:
+        return "nobody is named in the policy"
+    return ", ".join(part for part in (contact.name, contact.email, contact.phone) if part)

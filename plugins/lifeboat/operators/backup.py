@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, AirflowTaskTimeout
 
 from lifeboat.errors import AlreadyCommitted
 from lifeboat.operators.cancellation import Cancellation
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from lifeboat.backup.steps import Point
+    from lifeboat.policy.model import LoadedPolicy
+    from lifeboat.repository.catalogue import Copy
     from lifeboat.repository.journal import Journal
     from lifeboat.repository.system import SystemRepository
 
@@ -36,6 +39,8 @@ class _Step(BaseOperator):
 
     def on_kill(self) -> None:
         """Unwind the task where it stands, so that uploads are aborted and the server's session is closed."""
+        if isinstance(sys.exception(), AirflowTaskTimeout):
+            return  # It has unwound the task already, and says better what happened.
         self._cancellation.tell()
 
     def _repository(self) -> SystemRepository:
@@ -54,26 +59,43 @@ class _Step(BaseOperator):
 
         return repository.journal(*targets, run=journal_run(context), actor=actor_of(context))
 
+    def _stay_quiet_until_connected(self, context: Context, loaded: LoadedPolicy) -> None:
+        """A policy that came with the package, or was written before its connections, is no failure every night.
+
+        One connection that exists, or one run that has ever published something, ends the quiet: from then on a missing
+        connection is a failure, and all that are missing are named.
+        """
+        connections = sorted(loaded.connections(self.source))
+        missing = [name for name in connections if not has_connection(name)]
+        if connections and len(missing) == len(connections) and not _ever_published(context):
+            raise AirflowSkipException(
+                f"None of the connections of {self.system} exists yet, so nothing is backed up: {', '.join(missing)}."
+            )
+        if missing:
+            self.log.error("Connections that the policy names and Airflow does not have: %s", ", ".join(missing))
+
 
 class Preflight(_Step):
     """Look at everything that the backup needs before it begins, and name all that is missing.
 
     Skips the run, and says why: a backfill (data of the past can't be read today), and a system none of whose
-    connections exist yet.
+    connections exist yet. Returns the moment at which it looked: the backup's name depends on it.
     """
 
-    def execute(self, context: Context) -> None:
+    def execute(self, context: Context) -> str:
         """Skip, fail with every remedy, or let the backup begin."""
         from lifeboat.backup.preflight import insist, preflight
 
         _refuse_backfill(context)
         loaded = policy_for_task(self.system)
-        _stay_quiet_until_connected(context, sorted(loaded.connections(self.source)), self.system)
-        findings = preflight(self._repository(), self.source, Tier(self.tier), tick=self._cancellation.check)
+        self._stay_quiet_until_connected(context, loaded)
+        repository = self._repository()
+        findings = preflight(repository, self.source, Tier(self.tier), tick=self._cancellation.check)
         for finding in findings:
             say = {"error": self.log.error, "warning": self.log.warning}.get(finding.severity, self.log.info)
             say("%s: %s %s", finding.subject, finding.what, finding.remedy)
         insist(findings, f"The {self.tier} backup of {self.system} {self.source}")
+        return repository.outside.clock().isoformat()
 
 
 def _refuse_backfill(context: Context) -> None:
@@ -85,19 +107,6 @@ def _refuse_backfill(context: Context) -> None:
         )
 
 
-def _stay_quiet_until_connected(context: Context, connections: list[str], system: str) -> None:
-    """A policy that came with the package, or was written before its connections, is no failure every night.
-
-    One connection that exists, or one run that has ever published something, ends the quiet: from then on a missing
-    connection is a failure.
-    """
-    missing = [name for name in connections if not has_connection(name)]
-    if connections and len(missing) == len(connections) and not _ever_published(context):
-        raise AirflowSkipException(
-            f"None of the connections of {system} exists yet, so nothing is backed up: {', '.join(missing)}."
-        )
-
-
 def _ever_published(context: Context) -> bool:
     ti: Any = context["ti"]
     return ti.xcom_pull(task_ids="publish", include_prior_dates=True) is not None
@@ -106,19 +115,27 @@ def _ever_published(context: Context) -> bool:
 class BackUp(_Step):
     """Dump, compress, encrypt and upload in one streaming pass, and commit on the primary target.
 
-    Returns the names of the committed recovery points: ``[{"id": …, "timeline": …}]``.
+    Returns the names of the committed recovery points: ``[{"id": …, "timeline": …, "alarm": …}]``.
+
+    Args:
+        preflight_task: the task whose returned moment names the backup; ``None`` where there is none before.
     """
+
+    def __init__(self, *, preflight_task: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.preflight_task = preflight_task
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Run the backup; a task that finds its recovery point committed already has nothing left to do."""
         from lifeboat.backup.steps import Point, back_up
-        from lifeboat.errors import BackupFailed
-        from lifeboat.operators.run import work_of
+        from lifeboat.operators.run import committed_before, work_of
 
         repository = self._repository()
         tier = Tier(self.tier)
-        work = work_of(context, repository, self.source, tier)
+        work = work_of(context, repository, self.source, tier, self.preflight_task)
         self.log.info("Recovery point %s, %s", work.recovery_point, work.attempt)
+        if work.run.try_number != 1 and (before := committed_before(repository, self.source, work)) is not None:
+            return self._done_before(before)
         progress = LoggedProgress(self.log, "Read", repository.outside.clock)
         try:
             done = back_up(
@@ -130,18 +147,35 @@ class BackUp(_Step):
                 progress=progress.at,
                 tick=self._cancellation.check,
             )
-        except AlreadyCommitted as error:
-            self.log.info("%s", error)
-            return [{"id": str(work.recovery_point), "timeline": None}]
+        except AlreadyCommitted:
+            # By an earlier try whose worker was thought dead: its recovery point is as good as this one.
+            before = committed_before(repository, self.source, work)
+            if before is None:
+                raise
+            return self._done_before(before)
         self.log.info("%s", done.message)
         if done.alarm:
             if tier is not Tier.WAL:
-                raise BackupFailed(done.alarm, "Look into the server's data at once; the older recovery points are good.")
+                _fail_for_good(done.alarm)
             self.log.error("%s", done.alarm)
-        return [
-            {"id": point.id, "timeline": point.timeline, "alarm": done.alarm}
-            for point in (Point.of(copy) for copy in done.copies)
-        ]
+        return [_name(Point.of(copy), done.alarm) for copy in done.copies]
+
+    def _done_before(self, copy: Copy) -> list[dict[str, Any]]:
+        from lifeboat.backup.steps import Point
+
+        self.log.info("%s is committed already: nothing is left to do.", copy.manifest.recovery_point)
+        if copy.manifest.state == "damaged":
+            _fail_for_good(f"It is damaged: {'; '.join(copy.manifest.findings)}")
+        return [_name(Point.of(copy))]
+
+
+def _name(point: Point, alarm: str = "") -> dict[str, Any]:
+    return {"id": point.id, "timeline": point.timeline, "alarm": alarm}
+
+
+def _fail_for_good(alarm: str) -> NoReturn:
+    # Not tried again: the retry would find its recovery point committed, and the pages would be no better.
+    raise AirflowFailException(f"{alarm} Look into the server's data at once; the older recovery points are good.")
 
 
 class CollectWal(BackUp):
@@ -151,8 +185,7 @@ class CollectWal(BackUp):
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Skip what a backfill or a system without connections asks for; else collect."""
         _refuse_backfill(context)
-        loaded = policy_for_task(self.system)
-        _stay_quiet_until_connected(context, sorted(loaded.connections(self.source)), self.system)
+        self._stay_quiet_until_connected(context, policy_for_task(self.system))
         return super().execute(context)
 
 
@@ -298,5 +331,3 @@ def _raise_alarm(context: Context, task: str) -> None:
         raise BackupFailed(
             " ".join(sorted(alarms)), "What was collected is stored; see to the remedy before the next incident."
         )
-
-

@@ -59,20 +59,21 @@ class TierDag:
         return {"system": self.loaded.policy.system, "source": self.source, "tier": self.tier}
 
     @property
+    def schedule(self) -> CronTriggerTimetable | None:
+        """When it runs, on the clock of the policy's zone; ``None``: only by hand."""
+        cron = self.settings.schedule
+        return None if cron is None else CronTriggerTimetable(cron, timezone=self.loaded.policy.timezone)
+
+    @property
     def arguments(self) -> dict[str, Any]:
-        """The arguments of the DAG itself.
+        """The other arguments of the DAG itself.
 
         No start date: a past one would run at once what was due before the DAG existed. One run at a time: the next
         one waits.
         """
         policy, settings = self.loaded.policy, self.settings
-        schedule = None
-        if settings.schedule is not None:
-            schedule = CronTriggerTimetable(settings.schedule, timezone=policy.timezone)
         return {
-            "dag_id": self.id,
             "description": f"{self.tier} backup of {policy.system} {self.source}",
-            "schedule": schedule,
             "start_date": None,
             "catchup": False,
             "is_paused_upon_creation": False,
@@ -82,6 +83,7 @@ class TierDag:
             "params": form(self),
             "on_failure_callback": failure_callbacks(policy, self.source, self.tier) or None,
             "default_args": {
+                "owner": policy.contacts["primary"].name if "primary" in policy.contacts else "lifeboat",
                 "retries": settings.retries,
                 "retry_delay": RETRY_DELAY,
                 "retry_exponential_backoff": True,
@@ -108,7 +110,8 @@ def form(dag: TierDag) -> dict[str, Param]:
         "targets": Param(
             default=others,
             type="array",
-            items={"type": "string"},
+            # A misspelt name would leave its target out without a word.
+            items={"type": "string", "enum": others} if others else {"type": "string"},
             examples=others,
             title="Copies on",
             description="The targets besides the primary one. Leave all of them for a normal run.",
@@ -137,9 +140,9 @@ def page(dag: TierDag) -> str:
 {stale}
 {policy.description}
 
-Kept for **{settings.retention}**. Objectives: at most **{policy.objectives.rpo_of(dag.source)}** of data lost, back within
-**{policy.objectives.rto_of(dag.source)}**. The recovery point's moment is always when the data was read: a run for a past
-date is skipped.
+Kept for **{settings.retention}**. Objectives: at most **{policy.objectives.rpo_of(dag.source)}** of data lost, back
+within **{policy.objectives.rto_of(dag.source)}**. The recovery point's moment is always when the data was read,
+whatever date a run carries; a backfill is skipped.
 
 | target | where | required |
 | --- | --- | --- |

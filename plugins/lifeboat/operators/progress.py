@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from datetime import datetime
+from typing import Any, Protocol
 
 INTERVAL_SECONDS = 10.0
+
+
+class Log(Protocol):
+    """What a task's log is asked for."""
+
+    def info(self, event: Any, /, *args: Any) -> Any:
+        """Write a line."""
 
 
 class LoggedProgress:
@@ -17,7 +24,7 @@ class LoggedProgress:
         total: bytes expected, where that is known beforehand.
     """
 
-    def __init__(self, log: logging.Logger, what: str, clock: Callable[[], datetime], total: int = 0) -> None:
+    def __init__(self, log: Log, what: str, clock: Callable[[], datetime], total: int = 0) -> None:
         self._log = log
         self._what = what
         self._clock = clock
@@ -48,4 +55,5 @@ class LoggedProgress:
             share = f" of {self._total / 1e6:,.0f} MB ({min(100, 100 * self._done // self._total)} %)"
             if rate > 0 and self._total > self._done:
                 left = f", about {(self._total - self._done) / rate:,.0f} s left"
-        self._log.info("%s %s MB%s, %s MB/s%s", self._what, f"{self._done / 1e6:,.0f}", share, f"{rate / 1e6:,.0f}", left)
+        done, speed = f"{self._done / 1e6:,.0f}", f"{rate / 1e6:,.0f}"
+        self._log.info("%s %s MB%s, %s MB/s%s", self._what, done, share, speed, left)

@@ -7,24 +7,32 @@ from typing import TYPE_CHECKING, Any
 
 from lifeboat.backup.kinds import kind_of
 from lifeboat.policy.naming import Tier
+from lifeboat.repository.catalogue import Copy
+from lifeboat.repository.layout import WAL, RecoveryPointId
 from lifeboat.repository.manifest import Run
-from lifeboat.repository.system import SystemRepository, Work
+from lifeboat.repository.system import PRIMARY, SystemRepository, Work
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
-def work_of(context: Context, repository: SystemRepository, source: str, tier: Tier) -> Work:
+def work_of(context: Context, repository: SystemRepository, source: str, tier: Tier, preflight: str | None) -> Work:
     """What this try is called.
 
     The id's time is when the run really began, never its logical date: a run for a past date reads today's data. The
-    four digits come from the run, so that a retry finds the same id and a cleared run, which begins anew, another one.
+    four digits come from the run and from its preflight's moment, so that a retry, or this task cleared alone, finds
+    them again, and a run that was cleared as a whole gets others.
+
+    Args:
+        preflight: the task that returned its moment; ``None`` where the backup is the run's first task.
     """
     run: Any = context["dag_run"]
+    ti: Any = context["ti"]
     begun = run.start_date or repository.outside.clock()
-    mark = hashlib.sha256(f"{run.dag_id} {run.run_id} {begun.isoformat()}".encode()).hexdigest()[:4]
+    looked = ti.xcom_pull(task_ids=preflight) if preflight is not None else None
+    mark = hashlib.sha256(f"{run.dag_id} {run.run_id} {looked or begun.isoformat()}".encode()).hexdigest()[:4]
     kind = kind_of(repository.policy.sources[source].kind)
-    number = int(context["ti"].try_number or 1)
+    number = int(ti.try_number or 1)
     return Work.new(
         kind.point_kind(tier),
         begun=begun,
@@ -35,6 +43,27 @@ def work_of(context: Context, repository: SystemRepository, source: str, tier: T
         attempt=number,
         note=str((context.get("params") or {}).get("note") or ""),
     )
+
+
+def committed_before(repository: SystemRepository, source: str, work: Work) -> Copy | None:
+    """What an earlier try of the same task committed: killed before it could say so, or cleared after its success.
+
+    Airflow sets the run's beginning anew when a task of an ended run is cleared, and with it the time in the id: so the
+    four digits and the run that the manifest names are what is looked for.
+    """
+    kind = work.recovery_point.kind
+    if kind == WAL:
+        # A WAL run that was committed is not done again: the next try takes up what came after it.
+        return None
+    catalogue = repository.catalogue(PRIMARY)
+    for folder in reversed(catalogue.committed(source, kind)):
+        if RecoveryPointId.parse(folder.recovery_point).mark != work.recovery_point.mark:
+            continue
+        copy = catalogue.read(folder)
+        found = copy.manifest.run
+        if (found.dag_id, found.run_id) == (work.run.dag_id, work.run.run_id):
+            return copy
+    return None
 
 
 def actor_of(context: Context) -> str:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Literal, Protocol
 
+from psycopg import Error as PsycopgError
 from psycopg import pq
 from psycopg.pq.abc import PGresult
 
@@ -145,8 +146,24 @@ def stream_base_backup(
     pgconn = connection.pgconn
     notices = _Notices()
     pgconn.notice_handler = notices.take
-    pgconn.send_query(options.command().encode())
+    try:
+        return _streamed(connection, options, archives, notices, tick)
+    except PsycopgError as error:
+        raise BackupFailed(
+            f"The connection to the server broke: {failure_of(str(error).encode())}.",
+            "Look at the server's log. Nothing of this attempt was committed; the next try starts anew.",
+        ) from error
 
+
+def _streamed(
+    connection: ReplicationConnection,
+    options: BaseBackupOptions,
+    archives: Archives,
+    notices: _Notices,
+    tick: Callable[[], None],
+) -> BaseBackup:
+    pgconn = connection.pgconn
+    pgconn.send_query(options.command().encode())
     start, start_timeline = _position(_expect(connection, pq.ExecStatus.TUPLES_OK, seconds=SILENCE_SECONDS))
     tablespaces = _tablespaces(_expect(connection, pq.ExecStatus.TUPLES_OK))
     _expect(connection, pq.ExecStatus.COPY_OUT)

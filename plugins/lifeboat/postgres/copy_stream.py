@@ -30,7 +30,7 @@ class CopyStream:
 
     Args:
         pgconn: a connection in non-blocking mode whose current result is the COPY.
-        tick: called about four times a second while nothing arrives; may raise.
+        tick: called about four times a second, also while data keeps flowing; may raise.
         silence_seconds: how long the server may say nothing at all.
     """
 
@@ -38,6 +38,7 @@ class CopyStream:
         self._pgconn = pgconn
         self._tick = tick
         self._silence = silence_seconds
+        self._due = monotonic()
         self._poll = select.poll()
         self._poll.register(pgconn.socket, select.POLLIN)
 
@@ -51,12 +52,12 @@ class CopyStream:
         heard = monotonic()
         while True:
             message = self.message_at_hand()
+            self._tick_in_time()
             if message is not None:
                 return message if len(message) else None
             if self._wait(TICK_SECONDS):
                 self._consume()
                 continue
-            self._tick()
             if monotonic() - heard > self._silence:
                 raise BackupFailed(
                     f"The server sent nothing for {self._silence:.0f} s.",
@@ -77,6 +78,11 @@ class CopyStream:
         if size == 0:
             return None
         return memoryview(b"") if size < 0 else memoryview(data)
+
+    def _tick_in_time(self) -> None:
+        if monotonic() >= self._due:
+            self._due = monotonic() + TICK_SECONDS
+            self._tick()
 
     def wait(self, seconds: float) -> None:
         """Wait until something arrives, at most that long."""

@@ -10,6 +10,7 @@ from lifeboat.errors import LifeboatError, ManifestInvalid, VerificationFailed
 from lifeboat.postgres.base_backup import MAIN_ARCHIVE, MANIFEST_STREAM
 from lifeboat.postgres.connecting import no_tick
 from lifeboat.postgres.details import FULL, WAL, FullDetails, WalDetails, full_details, wal_details
+from lifeboat.postgres.reach import WalRun, segments_lacking
 from lifeboat.postgres.restore_sources import origin_of, read_offer
 from lifeboat.postgres.segments import WalFile, WalFileKind
 from lifeboat.postgres.tar_check import ArchiveSummary, check_archives
@@ -111,6 +112,10 @@ def _agrees(summary: ArchiveSummary, details: FullDetails, walker: WalWalker) ->
 def _wal(
     copy: Copy, details: WalDetails, origin: Origin, passed: Callable[[int], None], tick: Callable[[], None]
 ) -> WalWalker:
+    if lacking := segments_lacking(WalRun(copy, details)):
+        raise VerificationFailed(
+            f"Its manifest names no {', '.join(lacking[:5])}, though it claims that WAL.", "Use another copy of it."
+        )
     walker = WalWalker(details.system_identifier, details.segment_size)
     for stream in copy.manifest.streams:
         tick()

@@ -45,7 +45,8 @@ class FullDetails(_Model):
         system_identifier: of the cluster.
         timeline: that it was taken on, from start to stop.
         start_lsn, stop_lsn: the WAL between them is in the main archive and makes the backup consistent.
-        started, stopped: the server's clock at these moments.
+        started, stopped: the server's clock before the start and just after the stop: what was committed before
+            ``started`` is in the full, what was committed after ``stopped`` is not.
         superuser: the bootstrap superuser's name, whom a restored server certainly knows.
         tablespaces: in the order of their archives.
         plain_total: bytes of all archives.
@@ -76,7 +77,9 @@ class WalDetails(_Model):
         covered_until: every transaction committed by then, by the server's clock, lies before ``end_lsn``.
         history: the ``.history`` file among the streams, when this run found one.
         partial: the name of the unfinished last segment of a timeline that has ended.
-        ended: whether the timeline has ended at ``end_lsn``.
+        ended: whether the timeline has ended at ``end_lsn``: then what was committed on the next one by
+            ``covered_until`` is in that one's run.
+        begins: where the timeline left its parent; ``None`` for one without.
     """
 
     system_identifier: int
@@ -88,6 +91,7 @@ class WalDetails(_Model):
     history: str | None = None
     partial: str | None = None
     ended: bool = False
+    begins: Lsn | None = None
 
 
 def full_details(manifest: Manifest) -> FullDetails:

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import datetime
 from functools import partial
+from threading import Thread
 
-from lifeboat.errors import BackupFailed, PostgresError, SlotLost
+from lifeboat.errors import BackupFailed, PostgresError, SlotLost, TimelineConflict
 from lifeboat.policy.postgres_source import PostgresSource
 from lifeboat.postgres.base_backup import (
     MANIFEST_STREAM,
@@ -17,7 +18,7 @@ from lifeboat.postgres.base_backup import (
     stream_base_backup,
 )
 from lifeboat.postgres.connecting import connect_sql, no_tick
-from lifeboat.postgres.details import FULL, FullDetails, Tablespace, as_details
+from lifeboat.postgres.details import FULL, FullDetails, Tablespace, as_details, full_details
 from lifeboat.postgres.parameters import ConnectionParameters, Tls, connection_parameters
 from lifeboat.postgres.replication import ReplicationConnection
 from lifeboat.postgres.server_facts import ServerFacts, server_facts
@@ -77,7 +78,8 @@ def back_up_full(
     target = repository.target(PRIMARY)
     catalogue = repository.catalogue(PRIMARY)
     refuse_if_committed(target, RecoveryPointFolder(repository.system, source_name, str(work.recovery_point)))
-    work = work.after(newest_id(catalogue.recovery_points(source_name).of_kind(FULL)))
+    earlier = catalogue.recovery_points(source_name).of_kind(FULL)
+    work = work.after(newest_id(earlier))
     destination = repository.destination(target, source_name, work, retain_until=retain_until)
     begun = repository.outside.clock()
     point = str(work.recovery_point)
@@ -86,12 +88,14 @@ def back_up_full(
     with ExitStack() as stack:
         session = stack.enter_context(connect_sql(parameters, tick=tick))
         facts = server_facts(session)
+        _insist_on_primary(session)
+        _insist_on_same_cluster(facts, earlier)
         ensure_slot(session, source.slot_name(repository.system, source_name), write_event)
         write_event("backup_begun", target=PRIMARY, attempt=work.attempt, tiers=list(work.tiers))
         started = _server_clock(session)
         connection = stack.enter_context(ReplicationConnection(parameters, tick=tick))
         reserve(connection)
-        archives = _Archives(destination, repository.streams, progress)
+        archives = _Archives(destination, repository.streams, progress, tick)
         try:
             backup = stream_base_backup(
                 connection,
@@ -104,11 +108,16 @@ def back_up_full(
                 archives,
                 tick=tick,
             )
+            # At once: what is committed while the last bytes are stored is no part of this backup.
+            stopped = _server_clock(session)
             streams = archives.finish()
         except BaseException as failure:
+            # Side by side: each may need a moment, and a stopped task has few.
+            closing = Thread(target=connection.close, name="close", daemon=True)
+            closing.start()
             archives.abort(failure)
+            closing.join()
             raise
-        stopped = _server_clock(session)
         superuser = _bootstrap_superuser(session)
         _same_server(facts, backup)
     place = next_place(catalogue.recovery_points(source_name).of_kind(FULL))
@@ -199,6 +208,27 @@ def _server_clock(session: Session) -> datetime:
     return row[0]
 
 
+def _insist_on_primary(session: Session) -> None:
+    row = session.execute("SELECT pg_catalog.pg_is_in_recovery()").fetchone()
+    if row is None or row[0]:
+        raise BackupFailed(
+            "The server is a standby: the WAL that its backup needs can't be told from here.",
+            "Let the connection lead to the primary.",
+        )
+
+
+def _insist_on_same_cluster(facts: ServerFacts, earlier: list[Copy]) -> None:
+    newest = max(earlier, key=lambda copy: copy.manifest.sequence, default=None)
+    if newest is None or (known := full_details(newest.manifest).system_identifier) == facts.system_identifier:
+        return
+    raise TimelineConflict(
+        f"The newest full, {newest.manifest.recovery_point}, was made of the cluster {known}; this server is "
+        f"{facts.system_identifier}.",
+        "The connection leads to another server, or the cluster was made anew (pg_upgrade does that). For a new "
+        "cluster name a new source in the policy, so that the old one's recovery points stay apart.",
+    )
+
+
 def _same_server(facts: ServerFacts, backup: BaseBackup) -> None:
     if not facts.timeline == backup.start_timeline == backup.stop_timeline:
         raise BackupFailed(
@@ -242,7 +272,10 @@ def _tablespace(sent: SentTablespace) -> Tablespace:
 class _Archives:
     """Gives each of the server's streams a writer of its own."""
 
-    def __init__(self, destination: Destination, settings: StreamSettings, progress: Progress) -> None:
+    def __init__(
+        self, destination: Destination, settings: StreamSettings, progress: Progress, tick: Callable[[], None]
+    ) -> None:
+        self._tick = tick
         self._destination = destination
         self._settings = settings
         self._progress = progress
@@ -256,7 +289,7 @@ class _Archives:
         while len(self._writers) > 1:
             self._stored.append(self._writers.pop(0).finish())
         self._writers.append(
-            StreamWriter(name, self._destination, self._settings, plain_digest=name == MANIFEST_STREAM)
+            StreamWriter(name, self._destination, self._settings, tick=self._tick, plain_digest=name == MANIFEST_STREAM)
         )
 
     def write(self, data: memoryview) -> None:

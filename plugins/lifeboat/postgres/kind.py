@@ -69,7 +69,7 @@ class PostgresKind:
                 collected.copies,
                 f"{collected.received / 1e6:,.1f} MB of WAL up to {end}; "
                 f"covered until {collected.covered_until:%Y-%m-%d %H:%M:%S %Z}",
-                collected.gap,
+                collected.alarm,
             )
         copy = back_up_full(
             repository, source_name, source, work, journal, progress=progress, tick=tick, retain_until=retain_until

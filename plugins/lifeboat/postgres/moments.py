@@ -38,12 +38,28 @@ class AtLsn:
 
 @dataclass(frozen=True)
 class AtName:
-    """A restore point that was named with ``pg_create_restore_point``."""
+    """A restore point that was named with ``pg_create_restore_point``; of several with one name, the newest."""
 
     name: str
 
     def __str__(self) -> str:
         return f"the restore point {self.name!r}"
+
+
+@dataclass(frozen=True)
+class LocatedPoint:
+    """Where a named restore point stands in the WAL: the newest of that name.
+
+    Attributes:
+        lsn: where its record begins.
+        timeline: of the segment that it was found in.
+        moment: when it was made, by the server's clock.
+    """
+
+    name: str
+    lsn: Lsn
+    timeline: int
+    moment: datetime
 
 
 @dataclass(frozen=True)

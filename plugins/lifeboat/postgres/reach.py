@@ -8,7 +8,7 @@ from datetime import datetime
 
 from lifeboat.postgres.details import FullDetails, WalDetails, full_details, wal_details
 from lifeboat.postgres.lsn import Lsn
-from lifeboat.postgres.segments import SegmentName
+from lifeboat.postgres.segments import covering
 from lifeboat.postgres.timelines import TimelineHistory
 from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.manifest import Manifest
@@ -46,8 +46,9 @@ class Reach:
 
     Attributes:
         base: the full.
-        earliest: the first moment: the full's own end.
-        latest: the last proven one; equal to ``earliest`` when no WAL follows.
+        earliest: the first moment that can be told by its time: the full has ended by then.
+        latest: the last proven one; equal to ``earliest`` when no WAL follows: then the full itself can be brought
+            back, and no moment by its time.
         end_lsn: up to where the WAL goes without a gap.
         timeline: the timeline at its end.
         runs: the WAL runs that lead there, in order.
@@ -96,47 +97,107 @@ def reach_of(
     Args:
         runs: all WAL runs by timeline, as :func:`wal_runs` gives them.
         histories: of every timeline whose history file is stored.
-        timeline: go along this timeline's history; by default the newest one that descends from the base's.
+        timeline: go along this timeline's history, which must be one of the base's future (:func:`leads_to`); by
+            default the newest one that descends from the base's.
     """
     goal = timeline if timeline is not None else _newest_descendant(base.details, histories)
     lineage = histories.get(goal, TimelineHistory(goal))
     details = base.details
-    position = _behind(details.stop_lsn, details.server.wal_segment_size)
-    latest = details.stopped
-    taken: list[WalRun] = []
-    gap = ""
+    size = details.server.wal_segment_size
+    walk = _Walk(_behind(details.stop_lsn, size), details.stopped)
     for step in _steps(lineage, details.timeline):
+        switch = end_of(step, lineage)
         for run in runs.get(step, []):
-            if run.details.system_identifier != details.system_identifier or run.details.end_lsn < position:
-                continue
-            if _begins(run, lineage) > position:
-                gap = f"WAL of timeline {step} from {position} to {run.details.start_lsn} is missing"
-                break
-            if run.details.covered_until < latest and run.details.end_lsn == position:
-                continue
-            taken.append(run)
-            position = max(position, run.details.end_lsn)
-            latest = max(latest, run.details.covered_until)
-        if gap:
+            # What lies behind the switch was written by a server that went another way.
+            foreign = run.details.system_identifier != details.system_identifier
+            if not foreign and (switch is None or run.details.start_lsn < switch):
+                walk.take(run, proven_until(run, lineage))
+        if walk.gap:
             break
-        # The next timeline begins in the segment in which this one ended.
-        switch = _end_of(step, lineage)
         if switch is not None:
-            position = min(position, Lsn(switch - switch % details.server.wal_segment_size))
+            # The next timeline begins in the segment in which this one ended.
+            walk.position = min(walk.position, Lsn(switch - switch % size))
     return Reach(
         base,
         details.stopped,
-        latest,
-        position,
-        taken[-1].details.timeline if taken else details.timeline,
-        tuple(taken),
-        gap,
+        walk.latest,
+        walk.position,
+        walk.taken[-1].details.timeline if walk.taken else details.timeline,
+        tuple(walk.taken),
+        walk.gap,
     )
+
+
+class _Walk:
+    """Along the runs of a history, from one to the next that joins it."""
+
+    def __init__(self, position: Lsn, latest: datetime) -> None:
+        self.position = position
+        self.latest = latest
+        self.taken: list[WalRun] = []
+        self.gap = ""
+
+    def take(self, run: WalRun, proven: datetime | None) -> None:
+        details = run.details
+        if self.gap or details.end_lsn < self.position:
+            return
+        if details.start_lsn > self.position:
+            self.gap = f"WAL of timeline {details.timeline} from {self.position} to {details.start_lsn} is missing"
+            return
+        if lacking := segments_lacking(run):
+            if details.end_lsn > self.position:
+                self.gap = f"the WAL run {run.manifest.recovery_point} lacks {lacking[0]}"
+            return
+        if details.end_lsn == self.position and (proven is None or proven <= self.latest):
+            return
+        self.taken.append(run)
+        self.position = max(self.position, details.end_lsn)
+        self.latest = max(self.latest, proven or self.latest)
+
+
+def proven_until(run: WalRun, lineage: TimelineHistory) -> datetime | None:
+    """The moment by which everything committed along this history is in the run or before it; ``None`` when the run
+    proves none: its timeline ended in it, or this history left that timeline before the run's end."""
+    switch = end_of(run.details.timeline, lineage)
+    if run.details.ended or (switch is not None and run.details.end_lsn > switch):
+        return None
+    return run.details.covered_until
+
+
+def segments_lacking(run: WalRun) -> list[str]:
+    """The WAL files that a run should have brought by its own account, and that its manifest does not name."""
+    details = run.details
+    named = {stream.name for stream in run.manifest.streams}
+    wanted = [
+        str(name) for name in covering(details.start_lsn, details.end_lsn, details.timeline, details.segment_size)
+    ]
+    if details.partial is not None and wanted:
+        wanted[-1] = details.partial
+    return [name for name in wanted if name not in named]
+
+
+def leads_to(base: Base, lineage: TimelineHistory) -> bool:
+    """Whether recovery from ``base`` can follow this history: it passes through the base."""
+    timeline = base.details.timeline
+    if timeline == lineage.timeline:
+        return True
+    switch = end_of(timeline, lineage)
+    return switch is not None and switch >= base.details.stop_lsn
+
+
+def end_of(timeline: int, lineage: TimelineHistory) -> Lsn | None:
+    """Where a history leaves a timeline; ``None`` for the one it tells of, and for those it does not know."""
+    return next((switch.switch for switch in lineage.switches if switch.parent == timeline), None)
 
 
 def _behind(lsn: Lsn, segment_size: int) -> Lsn:
     """The end of the segment that holds the last byte before ``lsn``: the full brings that segment itself."""
     return Lsn(-(-lsn // segment_size) * segment_size)
+
+
+def brought_by_itself(base: Base) -> Lsn:
+    """Up to where the WAL lies in the full."""
+    return _behind(base.details.stop_lsn, base.details.server.wal_segment_size)
 
 
 def _newest_descendant(details: FullDetails, histories: Mapping[int, TimelineHistory]) -> int:
@@ -151,18 +212,3 @@ def _newest_descendant(details: FullDetails, histories: Mapping[int, TimelineHis
 def _steps(lineage: TimelineHistory, first: int) -> list[int]:
     order = [*(switch.parent for switch in lineage.switches), lineage.timeline]
     return order[order.index(first) :] if first in order else [first]
-
-
-def _end_of(timeline: int, lineage: TimelineHistory) -> Lsn | None:
-    return next((switch.switch for switch in lineage.switches if switch.parent == timeline), None)
-
-
-def _begins(run: WalRun, lineage: TimelineHistory) -> Lsn:
-    return run.details.start_lsn
-
-
-def segments_needed(reach: Reach, stop: Lsn, lineage: TimelineHistory) -> list[SegmentName]:
-    """The segments that recovery reads besides the full's own, up to and without ``stop``."""
-    size = reach.base.details.server.wal_segment_size
-    start = reach.base.details.start_lsn
-    return lineage.covering(Lsn(start - start % size), max(stop, start), size)

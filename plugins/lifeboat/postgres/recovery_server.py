@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import pwd
 import re
 import signal
 import subprocess
@@ -21,7 +20,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import psycopg
 from psycopg.rows import TupleRow
@@ -29,6 +27,7 @@ from psycopg.rows import TupleRow
 from lifeboat.errors import RestoreError
 from lifeboat.postgres.lsn import Lsn
 from lifeboat.postgres.server_facts import ServerFacts
+from lifeboat.postgres.server_programs import identity
 from lifeboat.postgres.unpacking import Owner
 
 TICK_SECONDS = 0.1
@@ -41,6 +40,7 @@ _LAST_COMMIT = re.compile(r"last completed transaction was at log time (\S+ \S+)
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1
 _KEPT_AS_THEY_WERE = (
+    "track_commit_timestamp",
     "max_connections",
     "max_locks_per_transaction",
     "max_prepared_transactions",
@@ -48,7 +48,15 @@ _KEPT_AS_THEY_WERE = (
     "max_worker_processes",
     "allow_in_place_tablespaces",
 )
-"""Recovery refuses to go on when one of these is lower than it was on the server."""
+"""Recovery refuses to go on when one of these is lower than it was on the server; and a server that opens without
+``track_commit_timestamp`` throws away what was recorded."""
+_MANY = "1000"
+"""More replication origins than any server has: recovery ends when their places do not suffice."""
+_SESSION = {"session_preload_libraries": "", "local_preload_libraries": "", "statement_timeout": "0"}
+"""For our own sessions: stronger than what ALTER DATABASE or ALTER ROLE has set."""
+_NO_SUCH_DATABASE = re.compile(r'database "[^"]*" does not exist|not currently accepting connections')
+_NEVER = re.compile(r"FATAL: .*(does not exist|is not permitted to log in|too many connections|could not access file)")
+"""What a session is refused with for good; everything else may pass while the server recovers."""
 
 
 @dataclass(frozen=True)
@@ -73,63 +81,6 @@ class EndedBeforeTarget(RestoreError):
     """The WAL at hand ended before the moment that recovery was to stop at."""
 
 
-def run_as(name: str | None, place: Path) -> Owner | None:
-    """The user to run servers as, and to give the restored files to: ourselves when we are an ordinary user.
-
-    PostgreSQL refuses to run as root; for root it is the user named, else whoever owns ``place``, else ``postgres``.
-
-    Raises:
-        RestoreError: we are root, and there is no such user.
-    """
-    if os.geteuid() != 0:
-        return None
-    if name is None and (owner := place.stat()).st_uid != 0:
-        return Owner(owner.st_uid, owner.st_gid)
-    for candidate in [name] if name else ["postgres", "nobody"]:
-        try:
-            entry = pwd.getpwnam(candidate)
-        except KeyError:
-            continue
-        return Owner(entry.pw_uid, entry.pw_gid)
-    raise RestoreError(
-        f"There is no user {name or 'postgres'!r} here.", "Name one with --run-as; PostgreSQL won't run as root."
-    )
-
-
-def check_ready(binaries: Path, major: int, place: Path, owner: Owner | None) -> None:
-    """Insist on the right server programs, and on the server's user being able to reach them and the destination.
-
-    Raises:
-        RestoreError: something is missing; the text says what.
-    """
-    remedy = (
-        f"Restoring this backup takes PostgreSQL {major}'s server programs: name their directory with `binaries` in "
-        "the policy or with --binaries."
-    )
-    try:
-        told = _run([str(binaries / "postgres"), "--version"], owner).stdout.decode("utf-8", "replace")
-    except OSError as error:
-        raise RestoreError(f"{binaries / 'postgres'} can't be run: {error.strerror}.", remedy) from error
-    found = re.search(r"\(PostgreSQL\) (\d+)", told)
-    if found is None or int(found[1]) != major:
-        raise RestoreError(f"{binaries / 'postgres'} is {told.strip() or 'no PostgreSQL server'}.", remedy)
-    if _run(["test", "-x", str(place)], owner).returncode != 0:
-        raise RestoreError(
-            f"The user that runs the server can't reach {place}.",
-            "Choose a destination whose parent directories that user may enter, or name another user with --run-as.",
-        )
-
-
-def _run(arguments: list[str], owner: Owner | None) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        arguments, check=False, stdin=subprocess.DEVNULL, capture_output=True, cwd="/", timeout=60, **_identity(owner)
-    )
-
-
-def _identity(owner: Owner | None) -> dict[str, Any]:
-    return {"user": owner.uid, "group": owner.gid, "extra_groups": []} if owner is not None else {}
-
-
 class RecoveryServer:
     """One server process for one data directory; a context that leaves no process behind.
 
@@ -148,6 +99,7 @@ class RecoveryServer:
         self._facts = facts
         self._owner = owner
         self._process: subprocess.Popen[bytes] | None = None
+        self._database = "postgres"
         self._log = room / "server.log"
 
     def __enter__(self) -> RecoveryServer:
@@ -180,6 +132,7 @@ class RecoveryServer:
         self._set_foreign_settings_aside()
         self._write("recovery.signal", "", self._data)
         self._configure(staging, timeline, target)
+        self._log.unlink(missing_ok=True)
         self._start()
         deadline = time.monotonic() + limit_seconds
         while not self._open(superuser):
@@ -194,10 +147,17 @@ class RecoveryServer:
             time.sleep(TICK_SECONDS)
         return self._outcome(superuser, timeline)
 
-    def session(self, user: str, database: str = "postgres") -> psycopg.Connection[TupleRow]:
-        """A session on the open server."""
+    def session(self, user: str, database: str | None = None) -> psycopg.Connection[TupleRow]:
+        """A session on the open server; in a database that surely lets one in, unless one is named."""
+        settings = _SESSION | ({"event_triggers": "off"} if self._facts.major >= 17 else {})
         return psycopg.connect(
-            host=str(self._room), port=PORT, user=user, dbname=database, autocommit=True, connect_timeout=10
+            host=str(self._room),
+            port=PORT,
+            user=user,
+            dbname=database or self._database,
+            autocommit=True,
+            connect_timeout=10,
+            options=" ".join(f"-c {name}={value}" for name, value in settings.items()),
         )
 
     def stop(self) -> None:
@@ -211,6 +171,19 @@ class RecoveryServer:
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGQUIT)
             process.wait(STOP_SECONDS)
+
+    def stop_cleanly(self) -> None:
+        """Stop it, and insist on its having written everything.
+
+        Raises:
+            RestoreError: it did not; its last words are in the text.
+        """
+        process = self._process
+        self.stop()
+        if process is None or process.returncode != 0:
+            raise RestoreError(
+                "The recovered server did not shut down cleanly.", f"Its last words: {self._last_words()}"
+            )
 
     def _set_foreign_settings_aside(self) -> None:
         auto = self._data / AUTO_CONF
@@ -236,6 +209,11 @@ class RecoveryServer:
             "session_preload_libraries": "",
             "local_preload_libraries": "",
             "max_logical_replication_workers": "0",
+            "max_replication_slots": _MANY,
+            **({"max_active_replication_origins": _MANY} if self._facts.major >= 18 else {}),
+            # The defaults suit segments of 16 MiB; with larger ones the server would not start.
+            "min_wal_size": f"{5 * self._facts.wal_segment_size // 1024}kB",
+            "max_wal_size": f"{64 * self._facts.wal_segment_size // 1024}kB",
             "autovacuum": "off",
             "hot_standby": "off",
             "huge_pages": "off",
@@ -288,7 +266,7 @@ class RecoveryServer:
                     cwd=self._room,
                     env={"PATH": "/usr/bin:/bin", "LANG": "C", "LC_ALL": "C", "TZ": "UTC"},
                     preexec_fn=die_with_parent,
-                    **_identity(self._owner),
+                    **identity(self._owner),
                 )
         except OSError as error:
             raise RestoreError(
@@ -302,9 +280,22 @@ class RecoveryServer:
             with self.session(user) as session:
                 row = session.execute("SELECT pg_catalog.pg_is_in_recovery()").fetchone()
                 return row is not None and row[0] is False
-        except psycopg.OperationalError:
+        except psycopg.OperationalError as error:
+            if _NO_SUCH_DATABASE.search(str(error)) and (another := self._another_database()) is not None:
+                self._database = another
+            elif _NEVER.search(str(error)):
+                raise RestoreError(
+                    f"The recovered server lets nobody in: {str(error).strip()}",
+                    "A bootstrap superuser that was renamed or barred from logging in after the full was taken does "
+                    "this: restore to an earlier moment, or from a later full.",
+                ) from error
             # Not open yet; a server that died is noticed by its process.
             return False
+
+    def _another_database(self) -> str | None:
+        names = ["postgres", "template1", *(database.name for database in self._facts.databases)]
+        left = names[names.index(self._database) + 1 :]
+        return next((name for name in left if name != self._database), None)
 
     def _outcome(self, user: str, followed: int) -> Recovered:
         with self.session(user) as session:

@@ -26,7 +26,7 @@ from lifeboat.postgres.parameters import CONNECT_SECONDS, ConnectionParameters
 from lifeboat.postgres.refusals import clean_message
 
 COMMAND_SECONDS = 60.0
-CANCEL_SECONDS = 3.0
+CANCEL_SECONDS = 1.0
 Row = tuple[str | None, ...]
 
 
@@ -166,7 +166,7 @@ class ReplicationConnection:
         return f"it answered with {pq.ExecStatus(result.status).name}, which this command does not have"
 
     def close(self) -> None:
-        """End what runs on the server, within three seconds, and close the connection. Harmless when closed already."""
+        """End what runs on the server, within a second, and close the connection. Harmless when closed already."""
         if self.pgconn.status == pq.ConnStatus.OK and self.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
             canceller = threading.Thread(target=_cancel, args=(self.pgconn,), name="lifeboat-cancel", daemon=True)
             canceller.start()

@@ -8,8 +8,17 @@ from datetime import UTC, datetime
 
 from lifeboat.errors import MomentUnreachable
 from lifeboat.postgres.lsn import Lsn
-from lifeboat.postgres.moments import AtLsn, AtName, AtRecoveryPoint, AtTime, Moment
-from lifeboat.postgres.reach import Base, Reach, WalRun, reach_of
+from lifeboat.postgres.moments import AtLsn, AtName, AtRecoveryPoint, AtTime, LocatedPoint, Moment
+from lifeboat.postgres.reach import (
+    Base,
+    Reach,
+    WalRun,
+    brought_by_itself,
+    end_of,
+    leads_to,
+    proven_until,
+    reach_of,
+)
 from lifeboat.postgres.segments import SegmentName
 from lifeboat.postgres.timelines import TimelineHistory
 
@@ -68,6 +77,7 @@ def plan_restore(
     *,
     base_id: str | None = None,
     timeline: int | None = None,
+    located: LocatedPoint | None = None,
 ) -> RestorePlan:
     """Choose the newest full from which the moment can be reached, and the WAL from there.
 
@@ -77,37 +87,90 @@ def plan_restore(
         histories: of the timelines whose history is stored.
         base_id: begin with this full.
         timeline: follow this timeline's history.
+        located: where the named restore point is, when the moment is one.
 
     Raises:
         MomentUnreachable: the moment lies outside what can be reached; the text says what can.
     """
+    offered = _Offered(runs, histories)
     if isinstance(moment, AtRecoveryPoint):
-        return _to_recovery_point(moment, bases, runs, histories, base_id, timeline)
-    candidates = [base for base in bases if base_id in (None, base.manifest.recovery_point)]
-    if not candidates:
+        for base in bases:
+            if base.manifest.recovery_point == moment.id:
+                return _plan_alone(moment, base, offered)
+    run = _run_named(moment, runs)
+    if timeline is None:
+        # A recovery point, and a restore point, belong to one history: that one is meant, whichever is the newest.
+        timeline = run.details.timeline if run is not None else located.timeline if located is not None else None
+    candidates = _candidates(bases, histories, base_id, timeline)
+    reaches = [reach_of(base, runs, histories, timeline=timeline) for base in candidates]
+    for reach in reversed(reaches):
+        if run is not None:
+            if run in reach.runs:
+                taken = reach.runs[: reach.runs.index(run) + 1]
+                return _plan(moment, reach, taken, offered, timeline, {})
+        elif _contains(reach, moment, histories, timeline, located):
+            until = _runs_until(moment, reach, histories, timeline, located)
+            return _plan(moment, reach, until, offered, timeline, _target(moment, until, located))
+    raise MomentUnreachable(f"{_subject(moment)} can't be reached.", ranges_in_words(reaches))
+
+
+def _run_named(moment: Moment, runs: Mapping[int, Sequence[WalRun]]) -> WalRun | None:
+    if not isinstance(moment, AtRecoveryPoint):
+        return None
+    # One run may have brought the end of one timeline and the beginning of the next: its end is on the latter.
+    for timeline in sorted(runs, reverse=True):
+        for run in runs[timeline]:
+            if run.manifest.recovery_point == moment.id:
+                return run
+    raise MomentUnreachable(
+        f"There is no good recovery point {moment.id} on this target.",
+        "`lifeboat list` shows what there is, and marks what is damaged.",
+    )
+
+
+def _candidates(
+    bases: Sequence[Base], histories: Mapping[int, TimelineHistory], base_id: str | None, timeline: int | None
+) -> list[Base]:
+    named = [base for base in bases if base_id in (None, base.manifest.recovery_point)]
+    if not named:
         raise MomentUnreachable(
             f"There is no good full backup{f' {base_id}' if base_id else ''} on this target.",
             "Choose another target or another recovery point; `lifeboat list` shows what there is.",
         )
-    reaches = [reach_of(base, runs, histories, timeline=timeline) for base in candidates]
-    for reach in reversed(reaches):
-        if _contains(reach, moment):
-            return _plan(moment, reach, histories, timeline)
-    raise MomentUnreachable(f"{_subject(moment)} can't be reached.", ranges_in_words(reaches))
+    if timeline is None:
+        return named
+    lineage = histories.get(timeline, TimelineHistory(timeline))
+    candidates = [base for base in named if leads_to(base, lineage)]
+    if not candidates:
+        raise MomentUnreachable(
+            f"From no good full{f' {base_id}' if base_id else ''} on this target does recovery lead to timeline "
+            f"{timeline}.",
+            f"Timelines with WAL or fulls here: {_timelines(bases, histories)}.",
+        )
+    return candidates
+
+
+def _timelines(bases: Sequence[Base], histories: Mapping[int, TimelineHistory]) -> str:
+    return ", ".join(str(one) for one in sorted({*histories, *(base.details.timeline for base in bases)})) or "none"
 
 
 def ranges_in_words(reaches: Sequence[Reach]) -> str:
     """The time ranges that can be reached, in a sentence."""
     ranges = merged_ranges(reaches)
-    words = "; ".join(f"{_words(first)} to {_words(last)}" for first, last in ranges)
+    words = "; ".join(f"{_words(first)} to {_words(last)}" for first, last in ranges) or "no moment by its time"
+    alone = ", ".join(reach.base.manifest.recovery_point for reach in reaches if not reach.runs)
     gaps = sorted({reach.gap for reach in reaches if reach.gap})
-    return f"Reachable: {words}." + (f" Gap: {'; '.join(gaps)}." if gaps else "")
+    return (
+        f"Reachable: {words}."
+        + (f" Without WAL behind them, as they are: {alone}." if alone else "")
+        + (f" Gap: {'; '.join(gaps)}." if gaps else "")
+    )
 
 
 def merged_ranges(reaches: Sequence[Reach]) -> list[tuple[datetime, datetime]]:
     """The time ranges that can be reached, overlapping ones made one, oldest first."""
     ranges: list[tuple[datetime, datetime]] = []
-    for first, last in sorted((reach.earliest, reach.latest) for reach in reaches):
+    for first, last in sorted((reach.earliest, reach.latest) for reach in reaches if reach.runs):
         if ranges and first <= ranges[-1][1]:
             ranges[-1] = (ranges[-1][0], max(last, ranges[-1][1]))
         else:
@@ -124,23 +187,58 @@ def _subject(moment: Moment) -> str:
     return text[0].upper() + text[1:]
 
 
-def _contains(reach: Reach, moment: Moment) -> bool:
+def _contains(
+    reach: Reach,
+    moment: Moment,
+    histories: Mapping[int, TimelineHistory],
+    timeline: int | None,
+    located: LocatedPoint | None,
+) -> bool:
     if isinstance(moment, AtTime):
-        return reach.earliest <= moment.time <= reach.latest
+        if not reach.earliest <= moment.time <= reach.latest:
+            return False
+        lineage = _lineage(reach, histories, timeline)
+        return any((until := proven_until(run, lineage)) and until >= moment.time for run in reach.runs)
+    if isinstance(moment, AtName):
+        return located is not None and reach.base.details.stop_lsn <= located.lsn < reach.end_lsn
     if isinstance(moment, AtLsn):
         return reach.base.details.stop_lsn <= moment.lsn <= max(reach.end_lsn, reach.base.details.stop_lsn)
     return True
 
 
-def _plan(moment: Moment, reach: Reach, histories: Mapping[int, TimelineHistory], timeline: int | None) -> RestorePlan:
-    runs = _runs_until(moment, reach)
+def _lineage(reach: Reach, histories: Mapping[int, TimelineHistory], timeline: int | None) -> TimelineHistory:
     goal = timeline if timeline is not None else reach.timeline
-    lineage = histories.get(goal, TimelineHistory(goal))
-    end = max((run.details.end_lsn for run in runs), default=reach.base.details.stop_lsn)
+    return histories.get(goal, TimelineHistory(goal))
+
+
+@dataclass(frozen=True)
+class _Offered:
+    runs: Mapping[int, Sequence[WalRun]]
+    histories: Mapping[int, TimelineHistory]
+
+    def history_stages(self) -> tuple[Stage, ...]:
+        """All of them, not only those on the way: the restored server takes the next free number for its own
+        timeline, and must not take one that is in use."""
+        return tuple(
+            Stage(run.details.history, run, run.details.history)
+            for timeline in sorted(self.runs)
+            for run in self.runs[timeline]
+            if run.details.history is not None
+        )
+
+
+def _plan(
+    moment: Moment,
+    reach: Reach,
+    runs: Sequence[WalRun],
+    offered: _Offered,
+    timeline: int | None,
+    target: Mapping[str, str],
+) -> RestorePlan:
+    lineage = _lineage(reach, offered.histories, timeline)
+    own = reach.base.details.stop_lsn
+    end = max(own, min(reach.end_lsn, max((run.details.end_lsn for run in runs), default=own)))
     stages = _stages(reach, runs, lineage, end)
-    history_stages = tuple(
-        Stage(run.details.history, run, run.details.history) for run in reach.runs if run.details.history is not None
-    )
     plain_wal = len(stages) * reach.base.details.server.wal_segment_size
     fetched = reach.base.manifest.stored_size + sum(
         stage.run.manifest.stream(stage.stream).stored_size for stage in stages
@@ -150,25 +248,39 @@ def _plan(moment: Moment, reach: Reach, histories: Mapping[int, TimelineHistory]
         reach.base,
         reach,
         stages,
-        history_stages,
-        goal,
-        _target(moment, reach, bool(runs)),
+        offered.history_stages(),
+        lineage.timeline,
+        target,
         end,
         fetched,
         (reach.base.details.plain_total + plain_wal) * ROOM_FACTOR_PERCENT // 100 + plain_wal,
     )
 
 
-def _runs_until(moment: Moment, reach: Reach) -> list[WalRun]:
+def _plan_alone(moment: Moment, base: Base, offered: _Offered) -> RestorePlan:
+    """A full with nothing but the WAL in it."""
+    details = base.details
+    alone = Reach(base, details.stopped, details.stopped, brought_by_itself(base), details.timeline, ())
+    return _plan(moment, alone, (), offered, None, {"recovery_target": "immediate"})
+
+
+def _runs_until(
+    moment: Moment,
+    reach: Reach,
+    histories: Mapping[int, TimelineHistory],
+    timeline: int | None,
+    located: LocatedPoint | None,
+) -> list[WalRun]:
     """The runs whose WAL is needed: those up to the first that covers the moment."""
+    lineage = _lineage(reach, histories, timeline)
     runs: list[WalRun] = []
-    if isinstance(moment, AtTime) and moment.time <= reach.earliest:
-        return runs
     for run in reach.runs:
         runs.append(run)
-        if isinstance(moment, AtTime) and run.details.covered_until >= moment.time:
+        if isinstance(moment, AtTime) and (until := proven_until(run, lineage)) and until >= moment.time:
             break
-        if isinstance(moment, AtLsn) and run.details.end_lsn > moment.lsn:
+        lsn = moment.lsn if isinstance(moment, AtLsn) else located.lsn if located is not None else None
+        switch = end_of(run.details.timeline, lineage)
+        if lsn is not None and run.details.end_lsn > lsn and (switch is None or switch > lsn):
             break
     return runs
 
@@ -186,6 +298,11 @@ def _stages(reach: Reach, runs: Sequence[WalRun], lineage: TimelineHistory, end:
         stage = _find(segment, held, lineage)
         if stage is not None:
             stages.append(stage)
+        elif segment.start(size) >= brought_by_itself(reach.base):
+            raise MomentUnreachable(
+                f"The WAL segment {segment}, which recovery needs, is not among what is stored here.",
+                "Choose another target, or a moment before it.",
+            )
     return tuple(stages)
 
 
@@ -198,39 +315,12 @@ def _find(segment: SegmentName, held: Mapping[str, Stage], lineage: TimelineHist
     return None
 
 
-def _target(moment: Moment, reach: Reach, has_wal: bool) -> dict[str, str]:
-    if isinstance(moment, AtTime) and moment.time > reach.earliest:
+def _target(moment: Moment, runs: Sequence[WalRun], located: LocatedPoint | None) -> dict[str, str]:
+    if isinstance(moment, AtTime):
         return {"recovery_target_time": moment.time.astimezone(UTC).isoformat(sep=" ")}
     if isinstance(moment, AtLsn):
         return {"recovery_target_lsn": str(moment.lsn)}
-    if isinstance(moment, AtName):
-        return {"recovery_target_name": moment.name}
-    if not has_wal or isinstance(moment, AtTime):
-        return {"recovery_target": "immediate"}
-    return {}
-
-
-def _to_recovery_point(
-    moment: AtRecoveryPoint,
-    bases: Sequence[Base],
-    runs: Mapping[int, Sequence[WalRun]],
-    histories: Mapping[int, TimelineHistory],
-    base_id: str | None,
-    timeline: int | None,
-) -> RestorePlan:
-    for base in bases:
-        if base.manifest.recovery_point == moment.id:
-            alone = Reach(
-                base, base.details.stopped, base.details.stopped, base.details.stop_lsn, base.details.timeline, ()
-            )
-            return _plan(moment, alone, histories, timeline)
-    for row in runs.values():
-        for run in row:
-            if run.manifest.recovery_point == moment.id:
-                return plan_restore(
-                    AtTime(run.details.covered_until), bases, runs, histories, base_id=base_id, timeline=timeline
-                )
-    raise MomentUnreachable(
-        f"There is no good recovery point {moment.id} on this target.",
-        "`lifeboat list` shows what there is, and marks what is damaged.",
-    )
+    if located is not None:
+        # Not by its name: the same name may stand in the WAL twice, and recovery stops at the first.
+        return {"recovery_target_lsn": str(located.lsn)}
+    return {} if runs else {"recovery_target": "immediate"}

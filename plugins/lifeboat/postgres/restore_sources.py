@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 
-from lifeboat.errors import ManifestInvalid
-from lifeboat.postgres.moments import Moment
+from lifeboat.errors import ManifestInvalid, MomentUnreachable
+from lifeboat.postgres.moments import AtName, LocatedPoint, Moment
 from lifeboat.postgres.reach import Base, Reach, WalRun, bases, reach_of, wal_runs
-from lifeboat.postgres.restore_planning import RestorePlan, plan_restore
+from lifeboat.postgres.restore_planning import RestorePlan, plan_restore, ranges_in_words
 from lifeboat.postgres.timelines import TimelineHistory
-from lifeboat.repository.catalogue import Copy
+from lifeboat.postgres.wal import WalWalker
+from lifeboat.repository.catalogue import Copy, Listing
 from lifeboat.repository.system import SystemRepository
 from lifeboat.streams.reading import Origin, opened
 
@@ -26,6 +29,7 @@ class Offer:
         runs: the WAL runs by timeline.
         histories: by timeline.
         unreadable: what is committed there and can't be believed.
+        locate: finds a named restore point by reading WAL, newest first: which ones there are stands in no manifest.
     """
 
     target: str
@@ -33,14 +37,25 @@ class Offer:
     runs: dict[int, list[WalRun]]
     histories: dict[int, TimelineHistory]
     unreadable: tuple[str, ...]
+    locate: Callable[[str], LocatedPoint | None] = field(repr=False)
 
     def reaches(self) -> list[Reach]:
         """How far recovery from each full goes."""
         return [reach_of(base, self.runs, self.histories) for base in self.bases]
 
     def plan(self, moment: Moment, *, base_id: str | None = None, timeline: int | None = None) -> RestorePlan:
-        """The plan for a moment; raises ``MomentUnreachable``."""
-        return plan_restore(moment, self.bases, self.runs, self.histories, base_id=base_id, timeline=timeline)
+        """The plan for a moment; raises ``MomentUnreachable``.
+
+        For a named restore point WAL is read, which may raise what reading a damaged copy raises.
+        """
+        located: LocatedPoint | None = None
+        if isinstance(moment, AtName) and (located := self.locate(moment.name)) is None:
+            raise MomentUnreachable(
+                f"No WAL on {self.target} holds a restore point named {moment.name!r}.", ranges_in_words(self.reaches())
+            )
+        return plan_restore(
+            moment, self.bases, self.runs, self.histories, base_id=base_id, timeline=timeline, located=located
+        )
 
 
 def read_offer(repository: SystemRepository, source: str, target: str) -> Offer:
@@ -51,8 +66,11 @@ def read_offer(repository: SystemRepository, source: str, target: str) -> Offer:
         KeyUnavailable: a timeline's history is stored and can't be opened.
     """
     catalogue = repository.catalogue(target)
-    points = catalogue.recovery_points(source)
-    wal = catalogue.wal(source)
+    return offer_from(repository, target, catalogue.recovery_points(source), catalogue.wal(source))
+
+
+def offer_from(repository: SystemRepository, target: str, points: Listing, wal: Listing) -> Offer:
+    """The same from listings that were read already; raises as :func:`read_offer`."""
     runs = wal_runs(wal.copies)
     histories: dict[int, TimelineHistory] = {}
     for row in runs.values():
@@ -61,7 +79,28 @@ def read_offer(repository: SystemRepository, source: str, target: str) -> Offer:
                 content = read_small(repository, target, run.copy, run.details.history)
                 histories[run.details.timeline] = TimelineHistory.parse(run.details.timeline, content)
     unreadable = tuple(bad.reason for bad in (*points.unreadable, *wal.unreadable))
-    return Offer(target, bases(points.copies), runs, histories, unreadable)
+    locate = partial(_locate, repository, target, runs)
+    return Offer(target, bases(points.copies), runs, histories, unreadable, locate)
+
+
+def _locate(repository: SystemRepository, target: str, runs: dict[int, list[WalRun]], name: str) -> LocatedPoint | None:
+    newest_first = sorted(
+        (run for row in runs.values() for run in row),
+        key=lambda run: (run.manifest.begun, run.details.timeline),
+        reverse=True,
+    )
+    for run in newest_first:
+        # Each run begins with a segment and ends behind a switch: it can be read by itself.
+        walker = WalWalker(run.details.system_identifier, run.details.segment_size, checksums=False)
+        origin = origin_of(repository, target, run.copy)
+        for stream in run.manifest.streams:
+            if stream.name != run.details.history:
+                with opened(stream, origin) as plain:
+                    walker.feed(stream.name, plain)
+        found = [point for point in walker.restore_points if point.name == name]
+        if found:
+            return LocatedPoint(name, found[-1].lsn, run.details.timeline, found[-1].moment)
+    return None
 
 
 def origin_of(repository: SystemRepository, target: str, copy: Copy) -> Origin:

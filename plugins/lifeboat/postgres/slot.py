@@ -87,18 +87,23 @@ def drop_slot(session: Session, name: str) -> None:
     _one(session, "SELECT pg_catalog.pg_drop_replication_slot(%s)", (name,))
 
 
-def wait_until_free(session: Session, name: str, *, tick: Callable[[], None], seconds: float = BUSY_SECONDS) -> None:
-    """Wait until no session uses the slot: one may be left over from a worker that died.
+def wait_until_free(session: Session, name: str, *, tick: Callable[[], None], seconds: float | None = None) -> None:
+    """Wait until no session uses the slot: one may be left over from a worker that died. A slot that is lost, or not
+    there, is free.
+
+    Args:
+        seconds: how long; ``BUSY_SECONDS`` unless told.
 
     Raises:
         PostgresError: it is still in use after that time.
     """
-    deadline = time.monotonic() + seconds
-    while (slot := find_slot(session, name)) is not None and slot.active_pid is not None:
+    limit = BUSY_SECONDS if seconds is None else seconds
+    deadline = time.monotonic() + limit
+    statement = "SELECT active_pid FROM pg_catalog.pg_replication_slots WHERE slot_name = %s"
+    while (row := _one(session, statement, (name,))) is not None and row[0] is not None:
         if time.monotonic() > deadline:
             raise PostgresError(
-                f"The replication slot {name!r} is still used by the server's process {slot.active_pid} after "
-                f"{seconds:.0f} s.",
+                f"The replication slot {name!r} is still used by the server's process {row[0]} after {limit:.0f} s.",
                 "Another run collects WAL at this moment, or something else uses our slot: look for that process in "
                 "pg_stat_replication.",
             )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from types import TracebackType
@@ -44,8 +46,9 @@ class Unpacker:
     def directory(self, path: str) -> None:
         """Make a directory."""
         place = self._place(path)
-        place.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
-        self._give(place)
+        with _on_disk(place):
+            place.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+            self._give(place)
 
     def link(self, path: str, points_to: str) -> None:
         """A symbolic link in an archive is a tablespace's: the server makes it anew from ``tablespace_map``."""
@@ -60,7 +63,8 @@ class Unpacker:
         place = self._place(path)
         if not place.parent.is_dir():
             self.directory(str(PurePosixPath(path).parent))
-        descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
+        with _on_disk(place):
+            descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
         return Writing(self, os.fdopen(descriptor, "wb", buffering=0), content, place)
 
     def _place(self, path: str) -> Path:
@@ -79,6 +83,23 @@ class Unpacker:
             os.chown(place, self.owner.uid, self.owner.gid)
 
 
+@contextmanager
+def _on_disk(place: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileExistsError as error:
+        raise ObjectDamaged(
+            f"The archives hold {place.name} twice.", "Use another recovery point, and find out what this is."
+        ) from error
+    except OSError as error:
+        if error.errno == NO_SPACE:
+            raise NotEnoughDisk(
+                f"The disk is full at {place}.",
+                "Make room there, or name another destination; what was written so far is removed.",
+            ) from error
+        raise RestoreError(f"{place} can't be written: {error.strerror}.", "Look at the disk.") from error
+
+
 class Writing:
     """A file's content on its way to the disk: reading it writes it."""
 
@@ -91,17 +112,10 @@ class Writing:
     def read(self, size: int = -1, /) -> bytes:
         """More of the content, written already."""
         data = self._content.read(size)
-        try:
+        with _on_disk(self._place):
             rest = memoryview(data)
             while rest:
                 rest = rest[self._file.write(rest) :]
-        except OSError as error:
-            if error.errno == NO_SPACE:
-                raise NotEnoughDisk(
-                    f"The disk is full at {self._place}.",
-                    "Make room there, or name another destination; what was written so far is removed.",
-                ) from error
-            raise RestoreError(f"{self._place} can't be written: {error.strerror}.", "Look at the disk.") from error
         self._unpacker.written += len(data)
         return data
 
@@ -116,4 +130,5 @@ class Writing:
             while self.read(1024 * 1024):
                 pass
         self._file.close()
-        self._unpacker._give(self._place)
+        if kind is None:
+            self._unpacker._give(self._place)

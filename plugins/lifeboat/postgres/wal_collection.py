@@ -24,8 +24,8 @@ from lifeboat.postgres.lsn import Lsn
 from lifeboat.postgres.replication import ReplicationConnection
 from lifeboat.postgres.slot import Session, advance_slot, find_slot, wait_until_free
 from lifeboat.postgres.timelines import TimelineHistory
-from lifeboat.postgres.wal_planning import Leg, plan_legs
-from lifeboat.postgres.wal_receiving import WalReceiver
+from lifeboat.postgres.wal_planning import Leg, branch_in_words, plan_legs
+from lifeboat.postgres.wal_receiving import SESSION_SETTINGS, WalReceiver
 from lifeboat.postgres.wal_writing import SegmentWriter
 from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.commit import Place, commit, newest_id, next_place, wrapped_keys
@@ -44,11 +44,18 @@ class Collected:
         copies: a recovery point for each timeline, on the primary target.
         covered_until: every transaction committed by then is in the repository.
         gap: what was lost before it, in a sentence; empty when nothing was. A new full is needed after a gap.
+        branch: that the server is not the one the repository expects, in a sentence; empty when it is.
     """
 
     copies: tuple[Copy, ...]
     covered_until: datetime
     gap: str = ""
+    branch: str = ""
+
+    @property
+    def alarm(self) -> str:
+        """What somebody must be told although WAL was committed."""
+        return " ".join(filter(None, [self.gap, self.branch]))
 
     @property
     def received(self) -> int:
@@ -100,13 +107,16 @@ class _Run:
         self._slot = source.slot_name(repository.system, source_name)
         self._parameters = source_parameters(repository, source, what=f"wal {repository.system} {source_name}")
         self._event = partial(journal.write, source=source_name, recovery_point=str(work.recovery_point))
-        self._gap = ""
+        self._gaps: list[str] = []
+        self._branch = ""
 
     def collect(self) -> Collected:
         with ExitStack() as stack:
             session = stack.enter_context(connect_sql(self._parameters, tick=self._tick))
             self._ensure_slot(session)
-            connection = stack.enter_context(ReplicationConnection(self._parameters, tick=self._tick))
+            connection = stack.enter_context(
+                ReplicationConnection(self._parameters, settings=SESSION_SETTINGS, tick=self._tick)
+            )
             self._system_identifier = connection.identify_system().system_identifier
             self._segment_size = _segment_size(session)
             self._server_version = str(_value(session, "SELECT pg_catalog.current_setting('server_version')"))
@@ -114,18 +124,23 @@ class _Run:
             covered_until = _moment(session)
             stop = self._switch(session)
             history, document = _history(connection)
-            legs = self._plan(session, history)
+            legs = self._plan(session, history, stop)
             copies: list[Copy] = []
             for leg in legs:
-                last = leg is legs[-1]
-                copies.append(
-                    self._bring(
-                        leg, stop if last else leg.end or stop, connection, document if last else None, covered_until
-                    )
-                )
+                try:
+                    copies.append(self._bring(leg, stop, connection, document, covered_until))
+                except SlotLost:
+                    if leg.end is None:
+                        raise
+                    # The rest of an old timeline is gone for ever: waiting for it would stop all that follows.
+                    self._name_gap(leg.timeline, leg.start, leg.end)
             end = wal_details(copies[-1].manifest).end_lsn
             advance_slot(session, self._slot, end)
-        return Collected(tuple(copies), covered_until, self._gap)
+        return Collected(tuple(copies), covered_until, self._gap, self._branch)
+
+    @property
+    def _gap(self) -> str:
+        return " ".join(self._gaps)
 
     def _ensure_slot(self, session: Session) -> None:
         wait_until_free(session, self._slot, tick=self._tick)
@@ -133,7 +148,7 @@ class _Run:
 
     def _note_event(self, kind: str, **details: object) -> None:
         if kind == "wal_gap":
-            self._gap = str(details.get("what", ""))
+            self._gaps.append(str(details.get("what", "")))
         self._event(kind, **details)  # type: ignore[arg-type]
 
     def _switch(self, session: Session) -> Lsn:
@@ -154,7 +169,7 @@ class _Run:
             ) from error
         return Lsn(-(-position // self._segment_size) * self._segment_size)
 
-    def _plan(self, session: Session, history: TimelineHistory) -> list[Leg]:
+    def _plan(self, session: Session, history: TimelineHistory, position: Lsn) -> list[Leg]:
         slot = find_slot(session, self._slot)
         if slot is None or slot.restart_lsn is None:
             raise SlotLost(
@@ -163,12 +178,14 @@ class _Run:
         newest = [copy for timeline in self._catalogue.timelines(self._source_name) if (copy := self._newest(timeline))]
         self._work = self._work.after(newest_id(newest))
         committed = {details.timeline: details for details in (wal_details(copy.manifest) for copy in newest)}
+        self._branch = branch_in_words(committed, history)
         return plan_legs(
             committed,
             system_identifier=self._system_identifier,
             history=history,
             segment_size=self._segment_size,
             reserved_from=slot.restart_lsn,
+            position=position,
         )
 
     def _newest(self, timeline: int) -> Copy | None:
@@ -189,6 +206,8 @@ class _Run:
         history: bytes | None,
         covered_until: datetime,
     ) -> Copy:
+        stop = stop if leg.end is None else leg.end
+        history = history if leg.end is None else None
         target = self._repository.target(PRIMARY)
         destination = self._repository.destination(
             target, self._source_name, self._work, timeline=leg.timeline, retain_until=self._retain_until
@@ -226,6 +245,7 @@ class _Run:
             history=more[0].name if more else None,
             partial=partial_name,
             ended=leg.end is not None,
+            begins=leg.begins,
         )
         manifest = Manifest(
             system=self._repository.system,
@@ -241,7 +261,7 @@ class _Run:
             begun=begun,
             committed=self._repository.outside.clock(),
             moment=covered_until,
-            findings=(self._gap,) if self._gap else (),
+            findings=tuple(filter(None, [*self._gaps, self._branch])),
             degraded=destination.keyring.left_out,
             details=as_details(details),
             streams=(*streams, *more),
@@ -273,10 +293,11 @@ class _Run:
         collection goes on where the server still has it."""
         start = leg.start
         try:
-            ended = receiver.receive(leg.timeline, start, end, writer)
+            ended = receiver.receive(leg.timeline, start, end, _Told(writer, end - start, self._progress))
         except SlotLost as lost:
+            writer.drop_unfinished()
             start = self._first_kept(leg, lost)
-            ended = receiver.receive(leg.timeline, start, end, writer)
+            ended = receiver.receive(leg.timeline, start, end, _Told(writer, end - start, self._progress))
         if ended.position < end:
             # The timeline ended under our eyes: the piece of its last segment is brought again under its own name.
             piece = writer.drop_unfinished()
@@ -294,14 +315,16 @@ class _Run:
         if kept is None or kept <= leg.start or leg.end is not None:
             raise lost
         first = Lsn(kept - kept % self._segment_size)
-        self._gap = (
-            f"WAL of timeline {leg.timeline} from {leg.start} to {first} is lost: the server removed it before it was "
+        self._name_gap(leg.timeline, leg.start, first)
+        return first
+
+    def _name_gap(self, timeline: int, start: Lsn, end: Lsn) -> None:
+        what = (
+            f"WAL of timeline {timeline} from {start} to {end} is lost: the server removed it before it was "
             "collected. A new full is needed: moments after the gap can be reached only from a full taken after it."
         )
-        self._event(
-            "wal_gap", state="lost", timeline=leg.timeline, start=str(leg.start), end=str(first), what=self._gap
-        )
-        return first
+        self._gaps.append(what)
+        self._event("wal_gap", state="lost", timeline=timeline, start=str(start), end=str(end), what=what)
 
     def _place(self, leg: Leg) -> Place:
         newest = self._newest(leg.timeline)
@@ -329,6 +352,19 @@ def _history(connection: ReplicationConnection) -> tuple[TimelineHistory, bytes 
     rows = connection.query(f"TIMELINE_HISTORY {timeline}")
     content = (rows[0][1] or "").encode()
     return TimelineHistory.parse(timeline, content), content
+
+
+class _Told:
+    """A writer that tells how far it has come."""
+
+    def __init__(self, writer: SegmentWriter, total: int, progress: Callable[[int, int], None]) -> None:
+        self._writer = writer
+        self._total = total
+        self._progress = progress
+
+    def write(self, start: Lsn, data: memoryview) -> None:
+        self._writer.write(start, data)
+        self._progress(self._writer.received, self._total)
 
 
 def _segment_size(session: Session) -> int:

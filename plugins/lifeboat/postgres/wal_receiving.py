@@ -22,8 +22,11 @@ from lifeboat.postgres.lsn import Lsn
 from lifeboat.postgres.replication import ReplicationConnection
 
 STATUS_SECONDS = 5.0
-"""How often the server hears from us while data flows or the target is slow: wal_sender_timeout is a minute by default,
-and a server that hears nothing for that long ends the session."""
+"""How often the server hears from us while data flows or the target is slow."""
+SESSION_SETTINGS = {"wal_sender_timeout": "60s"}
+"""For the connection that WAL is received on: a server that hears nothing for that long ends the session. Set here and
+not left to the server's own configuration, where some have a second or two, and others 0: a slot would then stay with a
+dead worker for ever."""
 SILENCE_SECONDS = 600.0
 RESULT_SECONDS = 120.0
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
@@ -82,6 +85,15 @@ class WalReceiver:
             SlotLost: the server no longer has the WAL from ``start`` on.
             BackupFailed: the stream broke, or the server was silent for too long.
         """
+        try:
+            return self._received(timeline, start, stop, sink)
+        except PsycopgError as error:
+            raise BackupFailed(
+                f"The connection to the server broke: {failure_of(str(error).encode())}.",
+                "Look at the server's log; the next run goes on from what was committed.",
+            ) from error
+
+    def _received(self, timeline: int, start: Lsn, stop: Lsn, sink: WalSink) -> StreamEnd:
         self._begin(timeline, start)
         stream = CopyStream(self._pgconn, tick=self.keep_alive, silence_seconds=SILENCE_SECONDS)
         position = start
@@ -92,7 +104,6 @@ class WalReceiver:
                 if message is None:
                     return self._timeline_ended(position)
                 position = self._take(message, position, stop, sink)
-                self.keep_alive()
         except SlotLost:
             self._streaming = False
             self._skip_results()

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from lifeboat.errors import ManifestInvalid, ObjectMissing, RecoveryPointMissing
+from lifeboat.errors import (
+    ManifestInvalid,
+    ObjectMissing,
+    RecoveryPointMissing,
+    TargetError,
+    TargetFull,
+    TargetUnavailable,
+)
 from lifeboat.repository.layout import (
     MANIFEST,
     WAL,
@@ -14,9 +20,11 @@ from lifeboat.repository.layout import (
     RecoveryPointId,
     is_recovery_point,
     source_folder,
+    timeline_of,
 )
 from lifeboat.repository.manifest import Manifest, digest_of, parse_manifest
-from lifeboat.repository.signing import TrustedKeys
+from lifeboat.repository.side_by_side import side_by_side
+from lifeboat.repository.signing import LARGEST_SIGNATURE_BYTES, TrustedKeys
 from lifeboat.targets.target import Target
 
 READERS = 8
@@ -104,7 +112,7 @@ class Catalogue:
     def timelines(self, source: str) -> list[int]:
         """The timelines that have WAL."""
         names = self.target.list_folders(f"{source_folder(self.system, source)}{WAL}/")
-        return sorted(int(name, 16) for name in names if len(name) == 8)
+        return sorted(timeline for name in names if (timeline := timeline_of(name)) is not None)
 
     def committed(self, source: str, kind: str) -> list[RecoveryPointFolder]:
         """The folders of all committed recovery points of a kind, oldest first, by their commit marks alone: no
@@ -112,10 +120,12 @@ class Catalogue:
         if kind == WAL:
             # Thousands of small folders: one listing of everything in them is cheaper than a look into each.
             return [
-                RecoveryPointFolder(self.system, source, parts[-2], timeline)
+                folder
                 for timeline in self.timelines(source)
                 for info in self.target.list(source_folder(self.system, source, timeline))
-                if (parts := info.key.split("/"))[-1] == MANIFEST and is_recovery_point(parts[-2])
+                if info.key.endswith(f"/{MANIFEST}") and is_recovery_point(name := info.key.split("/")[-2])
+                # A run that somebody copied into a deeper folder is not the run.
+                if (folder := RecoveryPointFolder(self.system, source, name, timeline)).manifest == info.key
             ]
         return [
             folder
@@ -161,7 +171,7 @@ class Catalogue:
             ) from error
         manifest = parse_manifest(document, folder, what)
         try:
-            signature = self.target.read(folder.signature(manifest.attempt))
+            signature = self.target.read(folder.signature(manifest.attempt), limit=LARGEST_SIGNATURE_BYTES)
         except ObjectMissing as error:
             raise ManifestInvalid(f"{what} has no signature.", "Compare it with the other targets' copies.") from error
         self._trusted.verify_file(document, signature, signed=manifest.committed, what=what)
@@ -172,8 +182,7 @@ class Catalogue:
         return [RecoveryPointFolder(self.system, source, name, timeline) for name in names if is_recovery_point(name)]
 
     def _read(self, folders: Iterable[RecoveryPointFolder]) -> Listing:
-        with ThreadPoolExecutor(READERS, thread_name_prefix="catalogue") as pool:
-            found = list(pool.map(self._read_one, folders))
+        found = side_by_side(self._read_one, folders, at_once=READERS, name="read manifests")
         copies = [copy for copy in found if isinstance(copy, Copy)]
         copies.sort(key=lambda copy: (copy.manifest.begun, copy.manifest.sequence))
         return Listing(tuple(copies), tuple(bad for bad in found if isinstance(bad, Unreadable)))
@@ -184,7 +193,10 @@ class Catalogue:
         except RecoveryPointMissing:
             # An attempt under way, or remains of one: what has no manifest does not exist.
             return None
-        except ManifestInvalid as error:
+        except (TargetUnavailable, TargetFull):
+            raise
+        except (ManifestInvalid, TargetError) as error:
+            # A link or a mountain of bytes in a manifest's place says nothing of the other recovery points.
             return Unreadable(folder, self.target.name, str(error))
 
 

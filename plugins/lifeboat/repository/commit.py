@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -11,6 +10,7 @@ from lifeboat.errors import AlreadyCommitted, ObjectDamaged, ObjectExists, Repos
 from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.layout import RecoveryPointFolder
 from lifeboat.repository.manifest import Manifest, Previous, WrappedKey
+from lifeboat.repository.side_by_side import side_by_side
 from lifeboat.repository.signing import Signer
 from lifeboat.streams.encryption import wrapping_keys_of
 from lifeboat.streams.keys import WrappingKey
@@ -65,21 +65,31 @@ def commit(target: Target, manifest: Manifest, signer: Signer) -> Copy:
     Raises:
         AlreadyCommitted: another attempt was committed meanwhile; this one stays uncommitted and is cleaned up later.
         ObjectDamaged: an object is not there in its size, or its data key is not wrapped by the keys it should be.
+        KeyUnavailable: the signing key is not valid at this time: nobody would believe the manifest.
     """
+    signer.insist_on_validity(manifest.committed)
     folder = manifest.folder
     refuse_if_committed(target, folder)
     check_stored(target, manifest)
     document = manifest.to_json()
     signature = signer.signature_file(document)
+    atomic = target.conditional_writes
     target.put_new(folder.signature(manifest.attempt), signature)
     try:
         target.put_new(folder.manifest, document)
     except ObjectExists as error:
-        raise AlreadyCommitted(
-            f"Another attempt of {manifest.recovery_point} was committed on target {target.name} first.",
-            "Nothing is lost: that attempt is whole; this one's objects go with the next clean-up.",
-        ) from error
+        raise _lost(target, manifest) from error
+    if not atomic and target.read(folder.manifest) != document:
+        # Both had looked, and the other one wrote last: what is there now is what counts.
+        raise _lost(target, manifest)
     return Copy(manifest, document, signature, target.name)
+
+
+def _lost(target: Target, manifest: Manifest) -> AlreadyCommitted:
+    return AlreadyCommitted(
+        f"Another attempt of {manifest.recovery_point} was committed on target {target.name} first.",
+        "Nothing is lost: that attempt is whole; this one's objects go with the next clean-up.",
+    )
 
 
 def check_stored(target: Target, manifest: Manifest) -> None:
@@ -90,8 +100,12 @@ def check_stored(target: Target, manifest: Manifest) -> None:
     """
     wanted = {WrappingKey(key.provider, key.name) for key in manifest.wrapped_keys}
     folder = manifest.folder.attempt(manifest.attempt)
-    with ThreadPoolExecutor(READERS, thread_name_prefix="read back") as pool:
-        list(pool.map(lambda stream: _check_stream(target, folder, stream, wanted), manifest.streams))
+    side_by_side(
+        lambda stream: _check_stream(target, folder, stream, wanted),
+        manifest.streams,
+        at_once=READERS,
+        name="read back",
+    )
 
 
 def _check_stream(target: Target, folder: str, stream: StoredStream, wanted: set[WrappingKey]) -> None:

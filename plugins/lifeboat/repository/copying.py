@@ -7,13 +7,14 @@ object arrived as the manifest says.
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
+from threading import Event
 
-from lifeboat.errors import AlreadyCommitted, ObjectExists
+from lifeboat.errors import AlreadyCommitted, Cancelled, ObjectDamaged, ObjectExists
 from lifeboat.repository.catalogue import Catalogue, Copy
 from lifeboat.repository.commit import refuse_if_committed
+from lifeboat.repository.side_by_side import side_by_side
 from lifeboat.streams.digests import DigestingReader
 from lifeboat.streams.reading import compare
 from lifeboat.streams.stored import StoredVolume
@@ -24,11 +25,16 @@ SIDE_BY_SIDE = 3
 
 
 class _Counting:
-    def __init__(self, source: Readable, passed: Callable[[int], None]) -> None:
+    """Tells how much arrives, and ends when the other objects' fate makes this one pointless."""
+
+    def __init__(self, source: Readable, passed: Callable[[int], None], stop: Event) -> None:
         self._source = source
         self._passed = passed
+        self._stop = stop
 
     def read(self, size: int = -1, /) -> bytes:
+        if self._stop.is_set():
+            raise Cancelled("The copy was given up.")
         data = self._source.read(size)
         self._passed(len(data))
         return data
@@ -64,16 +70,17 @@ def copy(
         refuse_if_committed(target, manifest.folder)
         folder = manifest.folder.attempt(manifest.attempt)
         volumes = [volume for stream in manifest.streams for volume in stream.volumes]
-        with ThreadPoolExecutor(SIDE_BY_SIDE, thread_name_prefix=f"copy to {target.name}") as pool:
-            jobs = [pool.submit(_carry, origin, target, folder, volume, retain_until, passed) for volume in volumes]
-            try:
-                for job in jobs:
-                    job.result()
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        stop = Event()
+        side_by_side(
+            lambda volume: _carry(origin, target, folder, volume, retain_until, passed, stop),
+            volumes,
+            at_once=SIDE_BY_SIDE,
+            name=f"copy to {target.name}",
+            stop=stop,
+        )
         _put_same(target, manifest.folder.signature(manifest.attempt), original.signature)
-        _put_same(target, manifest.folder.manifest, original.document)
+        with suppress(ObjectExists):
+            target.put_new(manifest.folder.manifest, original.document)
     present = catalogue.read(manifest.folder)
     if present.sha256 != original.sha256:
         raise AlreadyCommitted(
@@ -98,12 +105,17 @@ def _carry(
     volume: StoredVolume,
     retain_until: datetime | None,
     passed: Callable[[int], None],
+    stop: Event,
 ) -> None:
     key = folder + volume.file
     with origin.open(key) as body:
-        digesting = DigestingReader(_Counting(body, passed))
+        digesting = DigestingReader(_Counting(body, passed, stop))
         checked = _EndChecked(digesting, volume, f"{key} on {origin.name}")
-        target.put(key, checked, retain_until=retain_until)
+        if target.put(key, checked, retain_until=retain_until) != volume.stored_size:
+            raise ObjectDamaged(
+                f"Target {target.name} took {key} for complete before its end.",
+                "Nothing was committed there; look at that target's own log.",
+            )
 
 
 class _EndChecked:

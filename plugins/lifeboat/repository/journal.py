@@ -19,8 +19,9 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from lifeboat.errors import LifeboatError, ManifestInvalid, ObjectExists, TargetError
+from lifeboat.errors import Cancelled, LifeboatError, ManifestInvalid, ObjectExists, TargetError, TargetUnavailable
 from lifeboat.repository.layout import journal_folder
+from lifeboat.repository.published import published_schema
 from lifeboat.repository.signing import Signer, TrustedKeys
 from lifeboat.targets.target import Target
 
@@ -84,6 +85,11 @@ class Event(BaseModel):
     key_id: str
     signature: str = ""
 
+    @field_validator("actor", "details", mode="before")
+    @classmethod
+    def _is_text(cls, value: Any) -> Any:
+        return _printable(value)
+
     @field_validator("details")
     @classmethod
     def _has_no_floats(cls, details: dict[str, Any]) -> dict[str, Any]:
@@ -104,6 +110,22 @@ class Event(BaseModel):
         """Where it is stored."""
         stamp = self.time.astimezone(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
         return f"{journal_folder(self.system, self.time)}{stamp}-{self.run}-{self.number:04d}.json"
+
+
+def journal_schema_text() -> str:
+    """The JSON Schema of an event, as ``docs/journal.schema.json`` holds it."""
+    return published_schema(Event, "Lifeboat journal event")
+
+
+def _printable(value: Any) -> Any:
+    """Names of files may hold bytes that are no text; an event about them is written all the same."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_printable(key): _printable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_printable(item) for item in value]
+    return value
 
 
 def _canonical(document: dict[str, Any]) -> bytes:
@@ -146,6 +168,7 @@ class Journal:
         self._actor = actor
         self._clock = clock
         self._previous: str | None = None
+        self._latest: datetime | None = None
         self._written: list[tuple[str, bytes]] = []
         self._missed: set[tuple[str, str]] = set()
 
@@ -163,8 +186,11 @@ class Journal:
         Raises:
             TargetError: the first target did not take it.
         """
+        # The key begins with the time: a clock that was set back must not put an event before its predecessor.
+        now = self._clock()
+        time = now if self._latest is None else max(now, self._latest)
         unsigned = Event(
-            time=self._clock(),
+            time=time,
             run=self._run,
             number=len(self._written) + 1,
             previous=self._previous,
@@ -187,6 +213,7 @@ class Journal:
                     raise
                 self._missed.add((taker.name, event.key))
                 _log.warning("The journal on target %s will get event %s later: %s", taker.name, event.key, error)
+        self._latest = time
         self._previous = hashlib.sha256(document).hexdigest()
         self._written.append((event.key, document))
         return event
@@ -222,13 +249,10 @@ def read_journal(
     for key in _keys(target, system, since, now):
         try:
             document = target.read(key)
-            event = Event.model_validate_json(document)
-        except (ValidationError, LifeboatError) as error:
-            yield JournalProblem(key, f"The event can't be read: {type(error).__name__}.")
-            continue
-        try:
-            _verify(event, document, key, trusted)
-        except ManifestInvalid as error:
+            event = parse_event(document, key, trusted)
+        except (Cancelled, TargetUnavailable):
+            raise
+        except LifeboatError as error:
             yield JournalProblem(key, str(error))
             continue
         number, digest = last.get(event.run, (0, ""))
@@ -263,8 +287,19 @@ def _keys(target: Target, system: str, since: datetime | None, now: datetime | N
     )
 
 
-def _verify(event: Event, document: bytes, key: str, trusted: TrustedKeys) -> None:
+def parse_event(document: bytes, key: str, trusted: TrustedKeys) -> Event:
+    """Read a stored event and insist on its being the one that was signed for this place.
+
+    Raises:
+        ManifestInvalid: it can't be believed.
+    """
     what = f"The event {key}"
+    try:
+        event = Event.model_validate_json(document)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise ManifestInvalid(f"{what} can't be read: {first['msg']}.") from None
     if event.key != key or event.to_json() != document:
         raise ManifestInvalid(f"{what} does not stand where it was written, or not as it was written.")
     trusted.verify(event.signed_bytes(), key_id=event.key_id, signature=event.signature, signed=event.time, what=what)
+    return event

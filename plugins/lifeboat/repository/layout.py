@@ -22,8 +22,9 @@ WAL = "wal"
 JOURNAL = "journal"
 POLICIES = "policies"
 _STAMP = "%Y%m%dT%H%M%SZ"
-_ID = re.compile(r"^(?P<stamp>\d{8}T\d{6}Z)-(?P<kind>[a-z]+)-(?P<mark>[0-9a-f]{4})$")
-_ATTEMPT = re.compile(r"^attempt-\d{2}-[0-9a-f]{8}$")
+_ID = re.compile(r"(?P<stamp>[0-9]{8}T[0-9]{6}Z)-(?P<kind>[a-z]+)-(?P<mark>[0-9a-f]{4})")
+_ATTEMPT = re.compile(r"attempt-[0-9]{2}-[0-9a-f]{8}")
+_TIMELINE = re.compile(r"[0-9A-F]{8}")
 
 
 @dataclass(frozen=True)
@@ -41,27 +42,40 @@ class RecoveryPointId:
         Raises:
             RepositoryError: it is none.
         """
-        found = _ID.match(text)
-        if found is None:
+        found = _ID.fullmatch(text)
+        begun = _moment(found["stamp"]) if found is not None else None
+        if found is None or begun is None:
             raise RepositoryError(
                 f"{text!r} is not a recovery point's id.",
                 "Ids look like 20261122T020000Z-full-7f3a; `lifeboat list` shows them.",
             )
-        begun = datetime.strptime(found["stamp"], _STAMP).replace(tzinfo=UTC)
         return cls(begun, found["kind"], found["mark"])
 
     def __str__(self) -> str:
         return f"{self.begun.astimezone(UTC).strftime(_STAMP)}-{self.kind}-{self.mark}"
 
 
+def _moment(stamp: str) -> datetime | None:
+    try:
+        return datetime.strptime(stamp, _STAMP).replace(tzinfo=UTC)
+    except ValueError:
+        return None  # the 31st of February
+
+
 def is_recovery_point(folder: str) -> bool:
     """Whether a folder's name is a recovery point's id."""
-    return _ID.match(folder) is not None
+    found = _ID.fullmatch(folder)
+    return found is not None and _moment(found["stamp"]) is not None
 
 
 def is_attempt(folder: str) -> bool:
     """Whether a folder's name is an attempt's."""
-    return _ATTEMPT.match(folder) is not None
+    return _ATTEMPT.fullmatch(folder) is not None
+
+
+def timeline_of(folder: str) -> int | None:
+    """The timeline whose WAL a folder of that name holds; ``None`` when the name is no timeline's."""
+    return int(folder, 16) if _TIMELINE.fullmatch(folder) else None
 
 
 def attempt_name(number: int, mark: str) -> str:

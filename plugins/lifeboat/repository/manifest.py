@@ -7,13 +7,17 @@ wrote it. The schema is published in ``docs/manifest.schema.json``.
 from __future__ import annotations
 
 import hashlib
+import json
 from typing import Any, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lifeboat.errors import ManifestInvalid
-from lifeboat.repository.layout import RecoveryPointFolder, is_attempt, is_recovery_point
+from lifeboat.repository.layout import RecoveryPointFolder, RecoveryPointId, is_attempt, is_recovery_point
+from lifeboat.repository.published import published_schema
 from lifeboat.streams.stored import StoredStream
+
+FORMAT_VERSION = 1
 
 
 class _Model(BaseModel):
@@ -100,6 +104,8 @@ class Manifest(_Model):
     def _is_whole(self) -> Self:
         if not is_recovery_point(self.recovery_point) or not is_attempt(self.attempt):
             raise ValueError("recovery_point or attempt is not a name of that form")
+        if RecoveryPointId.parse(self.recovery_point).kind != self.kind:
+            raise ValueError("kind is another one than recovery_point says")
         if (self.sequence == 1) != (self.previous is None):
             raise ValueError("the first of a sequence, and only the first, has no previous manifest")
         names = [stream.name for stream in self.streams]
@@ -151,6 +157,20 @@ def digest_of(document: bytes) -> str:
     return hashlib.sha256(document).hexdigest()
 
 
+def manifest_schema_text() -> str:
+    """The JSON Schema of a manifest, as ``docs/manifest.schema.json`` holds it."""
+    return published_schema(Manifest, "Lifeboat manifest")
+
+
+def _version_of(document: bytes) -> int | None:
+    try:
+        found = json.loads(document)
+    except (ValueError, RecursionError):
+        return None
+    version = found.get("format_version") if isinstance(found, dict) else None
+    return version if isinstance(version, int) else None
+
+
 def parse_manifest(document: bytes, folder: RecoveryPointFolder, what: str) -> Manifest:
     """Read a stored manifest and insist on its being the one that belongs to ``folder``.
 
@@ -160,11 +180,17 @@ def parse_manifest(document: bytes, folder: RecoveryPointFolder, what: str) -> M
     try:
         manifest = Manifest.model_validate_json(document)
     except ValidationError as error:
+        version = _version_of(document)
+        if version not in (None, FORMAT_VERSION):
+            raise ManifestInvalid(
+                f"{what} is of format version {version}; this Lifeboat reads version {FORMAT_VERSION}.",
+                "A newer Lifeboat wrote it: read it with that one.",
+            ) from None
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"])
         raise ManifestInvalid(
             f"{what} can't be read: {place}: {first['msg']}.",
-            "Compare it with the other targets' copies; a newer Lifeboat may have written it.",
+            "Compare it with the other targets' copies.",
         ) from None
     if manifest.folder != folder:
         raise ManifestInvalid(

@@ -24,6 +24,7 @@ from lifeboat.policy.signing import SigningPolicy
 
 ALGORITHM = "Ed25519"
 RAW_PUBLIC_KEY_BYTES = 32
+LARGEST_SIGNATURE_BYTES = 64 * 1024
 
 
 class TrustedKeyData(Protocol):
@@ -41,10 +42,27 @@ class TrustedKeyData(Protocol):
 
 @dataclass(frozen=True)
 class Signer:
-    """Signs with one private key, known to readers as ``key_id``."""
+    """Signs with one private key, known to readers as ``key_id``; they believe it from ``valid_from`` on, and no more
+    from ``valid_until`` on."""
 
     key_id: str
     _key: Ed25519PrivateKey = field(repr=False)
+    valid_from: datetime | None = None
+    valid_until: datetime | None = None
+
+    def insist_on_validity(self, moment: datetime) -> None:
+        """Insist on what is signed at ``moment`` being believed.
+
+        Raises:
+            KeyUnavailable: the policy gives the key another time.
+        """
+        too_early = self.valid_from is not None and moment < self.valid_from
+        if too_early or (self.valid_until is not None and moment >= self.valid_until):
+            raise KeyUnavailable(
+                f"The signing key {self.key_id!r} is not valid at {moment.isoformat()}: nobody would believe what it "
+                "signs.",
+                "Extend valid_until under signing.trusted, or sign with a newer key.",
+            )
 
     def sign(self, data: bytes) -> str:
         """The signature in base64."""
@@ -88,7 +106,7 @@ class TrustedKeys:
                 f"{what} is signed by the key {key_id!r}, which the policy does not trust.",
                 "If the key is yours, add its public half under signing.trusted; if not, somebody else wrote this.",
             )
-        if signed < key.valid_from or (key.valid_until is not None and signed > key.valid_until):
+        if signed < key.valid_from or (key.valid_until is not None and signed >= key.valid_until):
             raise ManifestInvalid(
                 f"{what} is of {signed.isoformat()}, when the key {key_id!r} was not valid.",
                 "Compare the validity under signing.trusted with the day on which the key was changed.",
@@ -110,7 +128,7 @@ class TrustedKeys:
         try:
             document = json.loads(signature_file)
             algorithm, key_id, signature = document["algorithm"], document["key_id"], document["signature"]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise ManifestInvalid(f"The signature of {what} can't be read.", "Compare the other targets.") from None
         if algorithm != ALGORITHM:
             raise ManifestInvalid(
@@ -149,4 +167,5 @@ def signer_of(policy: SigningPolicy, outside: Outside) -> Signer:
             "Nobody could verify what it signs: add its public half under signing.trusted with an id of its own, and "
             "name that id in signing.key_id.",
         )
-    return Signer(policy.key_id, key)
+    (own,) = (trusted for trusted in policy.trusted if trusted.id == policy.key_id)
+    return Signer(policy.key_id, key, own.valid_from, own.valid_until)

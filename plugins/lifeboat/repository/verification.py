@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from lifeboat.errors import ObjectDamaged, ObjectMissing, VerificationFailed
+from lifeboat.errors import ObjectDamaged, TargetError, TargetFull, TargetUnavailable, VerificationFailed
 from lifeboat.repository.catalogue import Copy
 from lifeboat.streams.digests import DigestingReader
 from lifeboat.streams.reading import compare
@@ -49,7 +49,7 @@ def verify_stored(
 
     Raises:
         VerificationFailed: objects are missing or are not what was written; all of them are named.
-        TargetError: the target failed.
+        TargetError: the target can't be reached: nothing is said of the copy.
     """
     folder = copy.manifest.folder.attempt(copy.manifest.attempt)
     wrong: list[str] = []
@@ -62,7 +62,9 @@ def verify_stored(
                 continue
             _read_back(target, folder, volume, passed)
             read_back += volume.stored_size
-        except (ObjectDamaged, ObjectMissing) as error:
+        except (TargetUnavailable, TargetFull):
+            raise
+        except (ObjectDamaged, TargetError) as error:
             wrong.append(error.what)
     if wrong:
         more = f" And {len(wrong) - MOST_SHOWN} more." if len(wrong) > MOST_SHOWN else ""

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+from cryptography.exceptions import InvalidTag
+
 from lifeboat.errors import KeyUnavailable, ObjectDamaged
 from lifeboat.streams.context import ObjectContext
 from lifeboat.streams.keys import KMS_PROVIDER, Keyring, WrappingKey
@@ -44,15 +46,16 @@ def seal(plain: Readable, context: ObjectContext, keyring: Keyring) -> Readable:
     """
     from aws_encryption_sdk.identifiers import AlgorithmSuite
 
-    stream = _client().stream(
-        mode="e",
-        source=plain,
-        keyring=keyring.keyring,
-        encryption_context=context.pairs(),
-        frame_length=FRAME_BYTES,
-        algorithm=AlgorithmSuite.AES_256_GCM_HKDF_SHA512_COMMIT_KEY,
+    return _Sealing(
+        _client().stream(
+            mode="e",
+            source=plain,
+            keyring=keyring.keyring,
+            encryption_context=context.pairs(),
+            frame_length=FRAME_BYTES,
+            algorithm=AlgorithmSuite.AES_256_GCM_HKDF_SHA512_COMMIT_KEY,
+        )
     )
-    return _Sealing(stream)
 
 
 class _Sealing:
@@ -70,13 +73,13 @@ class _Sealing:
 
 
 def _asking_for_keys(ask: Callable[[], Any]) -> Any:
-    from aws_cryptographic_material_providers.mpl.errors import AwsCryptographicMaterialProvidersException
+    from aws_cryptographic_material_providers.mpl.errors import ServiceError
     from aws_encryption_sdk.exceptions import AWSEncryptionSDKClientError
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
         return ask()
-    except (AwsCryptographicMaterialProvidersException, AWSEncryptionSDKClientError, BotoCoreError, ClientError) as e:
+    except (ServiceError, AWSEncryptionSDKClientError, BotoCoreError, ClientError) as e:
         raise KeyUnavailable(
             f"No data key could be wrapped by all keys: {e}", "Check that each key of the policy can be reached."
         ) from e
@@ -121,24 +124,29 @@ class OpenedObject:
             raise ObjectDamaged(f"{self._what} has bytes after the end of its message.", _ELSEWHERE)
 
     def _guard(self, step: Callable[[], Any], *, opening: bool = False) -> Any:
-        from aws_cryptographic_material_providers.mpl.errors import AwsCryptographicMaterialProvidersException
+        from aws_cryptographic_material_providers.mpl.errors import ServiceError
         from aws_encryption_sdk.exceptions import AWSEncryptionSDKClientError
         from botocore.exceptions import BotoCoreError, ClientError
-        from cryptography.exceptions import InvalidTag
 
         try:
             return step()
-        except (AwsCryptographicMaterialProvidersException, BotoCoreError, ClientError) as error:
-            raise KeyUnavailable(
-                f"{self._what} can't be opened with the keys at hand: {error}",
-                "Give a key that its manifest names under wrapped_keys, or restore from another target.",
-            ) from error
-        except (AWSEncryptionSDKClientError, InvalidTag, EOFError, ValueError) as error:
+        except (AWSEncryptionSDKClientError, ServiceError, BotoCoreError, ClientError, *_UNREADABLE) as error:
+            # The SDK puts what the key providers say into an error of its own.
+            cause = error.args[0] if error.args and isinstance(error.args[0], Exception) else error
+            if isinstance(cause, ServiceError | BotoCoreError | ClientError):
+                raise KeyUnavailable(
+                    f"{self._what} can't be opened with the keys at hand: {cause}",
+                    "Give a key that its manifest names under wrapped_keys. If the key is the right one, the object is "
+                    "damaged: restore from another target.",
+                ) from error
             doing = "opened" if opening else "read on"
             raise ObjectDamaged(
                 f"{self._what} can't be {doing}: the message is damaged ({type(error).__name__}).", _ELSEWHERE
             ) from error
 
+
+_UNREADABLE = (InvalidTag, EOFError, ValueError)
+"""What the SDK lets pass from below it."""
 
 _ELSEWHERE = "Restore from another target, and verify this one's other copies."
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -30,6 +30,12 @@ NAMESPACE = "lifeboat"
 KMS_PROVIDER = "aws-kms"
 AES_KEY_BYTES = 32
 SMALLEST_RSA_BITS = 3072
+KMS_PATIENCE = {
+    "connect_timeout": 10,
+    "read_timeout": 20,
+    "retries": {"mode": "standard", "total_max_attempts": 3},
+}
+"""A key service that is away is known to be so within a minute or so: another key may open what it would."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +104,7 @@ def opening_keyring(policy: EncryptionPolicy, outside: Outside, break_glass: Seq
     """The keyring that opens what any key of the policy has wrapped.
 
     Args:
-        policy: its keys are tried in order; one that can't be used here is left out.
+        policy: its keys are tried in order, AWS KMS last; one that can't be used here is left out.
         outside: where local keys and KMS clients come from.
         break_glass: files with RSA private keys (PEM), tried for every RSA key of the policy.
 
@@ -108,14 +114,14 @@ def opening_keyring(policy: EncryptionPolicy, outside: Outside, break_glass: Seq
     private = [_private_key(path) for path in break_glass]
     usable: list[tuple[WrappingKey, Any]] = []
     left_out: list[str] = []
-    for key in policy.keys:
+    # Those that need no network first: nobody waits for a service that is away while another key is at hand.
+    for key in sorted(policy.keys, key=lambda key: isinstance(key, AwsKmsKey)):
         try:
             if isinstance(key, RsaPublicKey):
-                pem = _matching_private(key, private)
-                if pem is None:
+                matching = _matching_private(key, private)
+                if not matching:
                     left_out.append(f"{key.name}: its private key was not given")
-                    continue
-                usable.append((header_name(key), _rsa(key.name, private=pem)))
+                usable.extend((header_name(key), _rsa(key.name, private=pem)) for pem in matching)
             else:
                 usable.append((header_name(key), _sealing(key, outside, probe=False)))
         except KeyUnavailable as error:
@@ -172,23 +178,53 @@ def _rsa(name: str, *, public: bytes | None = None, private: bytes | None = None
 
 
 def _kms(key: AwsKmsKey, outside: Outside, *, probe: bool) -> Any:
+    from aws_cryptographic_material_providers.mpl.errors import ServiceError
     from aws_cryptographic_material_providers.mpl.models import CreateAwsKmsKeyringInput
     from botocore.exceptions import BotoCoreError, ClientError
 
-    client = outside.aws_client("kms", key.connection)
-    if probe:
-        try:
+    try:
+        client = outside.aws_client("kms", key.connection, **KMS_PATIENCE)
+        if probe:
             # Wrapping something is the only proof of the right to wrap: DescribeKey asks for another permission.
             client.encrypt(KeyId=key.key_id, Plaintext=b"lifeboat")
-        except (BotoCoreError, ClientError) as error:
-            raise KeyUnavailable(
-                f"AWS KMS key {key.name} ({key.key_id}) can't wrap a data key: {error}",
-                "Check that the key is enabled and that this worker's credentials allow kms:Encrypt and "
-                "kms:GenerateDataKey on it.",
-            ) from error
-    return _material_providers().create_aws_kms_keyring(
-        CreateAwsKmsKeyringInput(kms_key_id=key.key_id, kms_client=client)
-    )
+        return _material_providers().create_aws_kms_keyring(
+            CreateAwsKmsKeyringInput(kms_key_id=key.key_id, kms_client=_Answering(client))
+        )
+    except ConnectionUnknown as error:
+        raise KeyUnavailable(f"AWS KMS key {key.name}: {error.what}", error.remedy) from error
+    except (BotoCoreError, ClientError, ServiceError) as error:
+        raise KeyUnavailable(
+            f"AWS KMS key {key.name} ({key.key_id}) can't wrap a data key: {error}",
+            "Check that the key is enabled, that this machine reaches AWS KMS, and that its credentials allow "
+            "kms:Encrypt and kms:GenerateDataKey on the key.",
+        ) from error
+
+
+class _Answering:
+    """A KMS client whose silence is an error of the service.
+
+    A multi-keyring goes on to the next key after the service's own errors only: without this, a service that can't be
+    reached would hide the keys behind it.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._client, name)
+        return self._guarded(found, name) if name in ("decrypt", "encrypt", "generate_data_key") else found
+
+    def _guarded(self, call: Callable[..., Any], name: str) -> Callable[..., Any]:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        def guarded(**arguments: Any) -> Any:
+            try:
+                return call(**arguments)
+            except BotoCoreError as error:
+                said = {"Code": "DependencyTimeoutException", "Message": f"{type(error).__name__}: {error}"}
+                raise ClientError({"Error": said}, name) from error
+
+        return guarded
 
 
 def local_key(key: LocalKey, outside: Outside) -> bytes:
@@ -198,20 +234,22 @@ def local_key(key: LocalKey, outside: Outside) -> bytes:
         KeyUnavailable: it is not there, or not 32 bytes of base64.
     """
     if key.file is not None:
-        origin, text = f"file {key.file}", _file_text(key.name, key.file)
+        origin, text = f"file {key.file}", _file_bytes(key.name, key.file)
     else:
         origin = f"the password of connection {key.connection}"
         try:
-            text = outside.connection(str(key.connection)).password or ""
+            text = (outside.connection(str(key.connection)).password or "").encode()
         except ConnectionUnknown as error:
             raise KeyUnavailable(f"Key {key.name}: {error.what}", error.remedy) from error
+    if key.file is not None and len(text) == AES_KEY_BYTES and not text.isascii():
+        return text  # the key itself; 32 random bytes are never all ASCII
     try:
         raw = base64.b64decode(text.strip(), validate=True)
     except (binascii.Error, ValueError):
         raw = b""
     if len(raw) != AES_KEY_BYTES:
         raise KeyUnavailable(
-            f"Key {key.name} in {origin} is not {AES_KEY_BYTES} bytes written as base64.",
+            f"Key {key.name} in {origin} is not {AES_KEY_BYTES} bytes, nor their base64.",
             "Make a new one with `lifeboat key new`, or put the right one back. "
             "What an older key has sealed needs that older key.",
         )
@@ -225,7 +263,7 @@ def public_pem(key: RsaPublicKey) -> bytes:
         KeyUnavailable: it is not there, no RSA public key, or shorter than 3072 bits.
     """
     if key.public_key_file is not None:
-        pem = _file_text(key.name, key.public_key_file).encode()
+        pem = _file_bytes(key.name, key.public_key_file)
     else:
         pem = str(key.public_key).encode()
     try:
@@ -240,12 +278,12 @@ def public_pem(key: RsaPublicKey) -> bytes:
     return loaded.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
-def _file_text(name: str, path: Path) -> str:
+def _file_bytes(name: str, path: Path) -> bytes:
     try:
-        return path.read_text(encoding="ascii")
-    except (OSError, UnicodeDecodeError) as error:
+        return path.read_bytes()
+    except OSError as error:
         raise KeyUnavailable(
-            f"Key {name} can't be read from {path}: {error}",
+            f"Key {name} can't be read from {path}: {error.strerror or type(error).__name__}.",
             "Put the key's file there, readable for the user that runs the worker and nobody else.",
         ) from error
 
@@ -263,14 +301,22 @@ def _private_key(path: Path) -> rsa.RSAPrivateKey:
     return loaded
 
 
-def _matching_private(key: RsaPublicKey, private: list[rsa.RSAPrivateKey]) -> bytes | None:
-    wanted = public_pem(key)
-    for candidate in private:
-        public = candidate.public_key().public_bytes(
-            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+def _matching_private(key: RsaPublicKey, private: list[rsa.RSAPrivateKey]) -> list[bytes]:
+    if not private:
+        return []
+    try:
+        wanted: bytes | None = public_pem(key)
+    except KeyUnavailable:
+        # On the day when all else is lost the public half's file is lost, too: then each one given is tried.
+        wanted = None
+    return [
+        candidate.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        if public == wanted:
-            return candidate.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-    return None
+        for candidate in private
+        if wanted in (None, _public_half(candidate))
+    ]
+
+
+def _public_half(key: rsa.RSAPrivateKey) -> bytes:
+    return key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)

@@ -64,12 +64,15 @@ def opened(stream: StoredStream, origin: Origin, passed: Callable[[int], None] |
         TargetError: the target failed.
     """
     plain = Channel(WAITING_BYTES)
+    under_way = [plain]
     abandoned = Cancelled(f"Reading {stream.name} was given up.")
 
     def run() -> None:
         try:
             for volume in stream.volumes:
-                _pass_volume(stream, volume, origin, plain, passed)
+                compressed = Channel(WAITING_BYTES)
+                under_way[:] = [plain, compressed]
+                _pass_volume(stream, volume, origin, compressed, plain, passed)
             plain.end()
         except BaseException as failure:
             plain.fail(failure)
@@ -79,7 +82,8 @@ def opened(stream: StoredStream, origin: Origin, passed: Callable[[int], None] |
     try:
         yield plain
     finally:
-        plain.fail(abandoned)
+        for channel in list(under_way):
+            channel.fail(abandoned)
         thread.join(ABORT_SECONDS)
 
 
@@ -87,13 +91,13 @@ def _pass_volume(
     stream: StoredStream,
     volume: StoredVolume,
     origin: Origin,
+    compressed: Channel,
     plain: Channel,
     passed: Callable[[int], None] | None,
 ) -> None:
     key = origin.folder + volume.file
     what = f"{key} on {origin.target.name}"
     context = ObjectContext(origin.system, origin.source, origin.recovery_point, stream.name, volume.number)
-    compressed = Channel(WAITING_BYTES)
     unsealing = Thread(
         target=_unseal, args=(key, what, volume, context, origin, compressed, passed), name=f"unseal {key}", daemon=True
     )

@@ -109,11 +109,7 @@ class _Volume:
         try:
             body = DigestingReader(seal(self._compressed, self._context, self._to.keyring))
             size = self._to.target.put(self._to.folder + self._file, body, retain_until=self._to.retain_until)
-            if size != body.size or not self._compressed.exhausted:
-                raise StreamError(
-                    f"Target {self._to.target.name} took {self._to.folder}{self._file} for complete before its end.",
-                    "Nothing of it was committed; run the backup again.",
-                )
+            self._insist_on_end(size == body.size)
             self._stored = StoredVolume(
                 number=self._context.volume,
                 file=self._file,
@@ -126,6 +122,13 @@ class _Volume:
             self._failure = failure
             self._plain.fail(failure)
             self._compressed.fail(failure)
+
+    def _insist_on_end(self, same_size: bool) -> None:
+        if not same_size or not self._compressed.exhausted:
+            raise StreamError(
+                f"Target {self._to.target.name} took {self._to.folder}{self._file} for complete before its end.",
+                "Nothing of it was committed; run the backup again.",
+            )
 
 
 class StreamWriter:
@@ -256,12 +259,12 @@ class StreamWriter:
 
     def _turn_over(self) -> None:
         self._volume.end()
-        self._ending.append(self._volume)
         # One volume may finish its upload while the next one fills; a second would double the memory for nothing.
-        while len(self._ending) > 1:
+        while self._ending:
             self._stored.append(self._ending[0].finish(self._tick))
             # Not before it is done: an abort must reach it.
             del self._ending[0]
+        self._ending.append(self._volume)
         self._number += 1
         self._volume = self._next_volume()
 

@@ -1,0 +1,109 @@
+"""Measures Lifeboat against the shell pipeline, the ERP strategy's own script and the bare read, in one run."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+import psutil  # type: ignore[import-untyped]
+from rich.console import Console
+
+from benchmarks import report, rounds
+from benchmarks.measuring import BenchmarkFailed
+from benchmarks.scene import scene
+from lifeboat.errors import LifeboatError
+from lifeboat.streams.settings import StreamSettings
+
+SECTIONS = ("full", "restore", "wal", "memory", "levels")
+PROGRAMS = {"zstd": "zstd", "openssl": "openssl", "gzip": "gzip", "tar": "tar", "xargs": "findutils"}
+"""What the other side needs, by the Debian package that has it."""
+LEVELS = (1, 3, 5)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--size", type=int, metavar="MB", help="size of the ERP database (default 2000)")
+    parser.add_argument("--quick", action="store_true", help="a database of 300 MB, two rounds: a look, no figures")
+    parser.add_argument("--only", choices=SECTIONS, action="append", help="this section alone; may be repeated")
+    parser.add_argument("--rounds", type=int, metavar="N", help="how often each pair runs (default 3)")
+    parser.add_argument(
+        "--level", type=int, default=StreamSettings().level, help="zstd's level (default: the policy's)"
+    )
+    return parser.parse_args()
+
+
+def _insist_on_programs() -> None:
+    missing = sorted(PROGRAMS[name] for name in PROGRAMS if shutil.which(name) is None)
+    if not missing:
+        return
+    # The one thing measured here that is no part of Lifeboat; where we may, it is installed.
+    if shutil.which("apt-get") is not None and psutil.Process().uids().effective == 0:
+        for command in (["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", *missing]):
+            if subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode != 0:
+                break
+    if any(shutil.which(name) is None for name in PROGRAMS):
+        raise BenchmarkFailed(
+            f"The shell pipeline needs programs that are not here. Install the packages: {', '.join(missing)}."
+        )
+
+
+def _machine(console: Console) -> None:
+    load = ", ".join(f"{value:.1f}" for value in psutil.getloadavg())
+    console.print(
+        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {psutil.cpu_count()} cores, "
+        f"{psutil.virtual_memory().total / 1e9:,.0f} GB of memory, {platform.system()} {platform.release()}, "
+        f"Python {platform.python_version()}, lifeboat {version('lifeboat')}, zstandard {version('zstandard')}."
+    )
+    console.print(f"Load before we began: {load}. Figures count only on a machine with nothing else to do.\n")
+
+
+def _measure(console: Console, chosen: argparse.Namespace) -> None:
+    wanted = chosen.only or SECTIONS
+    size = chosen.size or (300 if chosen.quick else 2000)
+    times = chosen.rounds or (2 if chosen.quick else 3)
+    level = chosen.level
+    began = time.monotonic()
+
+    def say(what: str) -> None:
+        console.print(f"[dim]{time.monotonic() - began:6.0f} s  {what}[/dim]", highlight=False)
+
+    if set(wanted) - {"memory"}:
+        with scene(size, say) as here:
+            if "full" in wanted:
+                report.show_full(console, rounds.full(here, level, times, say), level)
+            if "restore" in wanted:
+                section = rounds.restore(here, level, times, say)
+                report.show_restore(console, section, here.plain_size())
+            if "wal" in wanted:
+                report.show_wal(console, rounds.wal(here, level, 256 if chosen.quick else 1024, times, say), level)
+            if "levels" in wanted:
+                report.show_levels(console, rounds.levels(here, LEVELS, times, say))
+    if "memory" in wanted:
+        small, factor = (100, 5) if chosen.quick else (500, 8)
+        report.show_memory(console, rounds.memory(level, small, factor, say))
+
+
+def main() -> int:
+    """Measure; 0 when every figure could be taken, whatever it says."""
+    console = Console(soft_wrap=True)
+    try:
+        _insist_on_programs()
+        _machine(console)
+        _measure(console, _arguments())
+    except (BenchmarkFailed, LifeboatError) as error:
+        console.print(f"[red]{error}[/red]", highlight=False)
+        return 1
+    except KeyboardInterrupt:
+        console.print("Given up.")
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,158 @@
+"""The figures as tables for people: every ratio beside the mark it was to reach."""
+
+from __future__ import annotations
+
+from statistics import median
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.measuring import MIB, middle_ratio
+from benchmarks.rounds import Section
+from benchmarks.running import Taken
+
+NAMES = {
+    "ours": "Lifeboat",
+    "shell": "shell pipeline",
+    "bare": "bare BASE_BACKUP read",
+    "seed": "pg_dump -Fc, gzip",
+}
+MOST_MEMORY = 256 * MIB
+LEAST_WAL_RATE = 200.0
+MOST_OF_SHELL = 1.0
+MOST_OF_SEED = 0.3
+SAME_MEMORY = 1.05
+"""Two runs of one program differ by a few per cent in what the allocator keeps."""
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if not number else "right")
+    return table
+
+
+def _mark(value: float, limit: float, *, least: bool = False) -> str:
+    reached = value >= limit if least else value <= limit
+    return f"[green]{'≥' if least else '≤'} {limit:g} ✓[/green]" if reached else f"[red]missed: {limit:g}[/red]"
+
+
+def _seconds(runs: list[Taken]) -> float:
+    return median(run.seconds for run in runs)
+
+
+def _row(name: str, runs: list[Taken], plain: int, ratio: float | None, mark: str) -> list[str]:
+    seconds = _seconds(runs)
+    return [
+        NAMES[name],
+        f"{seconds:.2f} s",
+        f"{plain / 1e6 / seconds:,.0f} MB/s" if plain else "",
+        f"{median(run.processor_seconds for run in runs):.1f} s",
+        f"{median(run.stored for run in runs) / 1e6:,.0f} MB" if runs[0].stored else "",
+        f"{max(run.peak_memory for run in runs) / MIB:,.0f} MiB",
+        "" if ratio is None else f"{ratio:.2f}×",
+        mark,
+    ]
+
+
+_COLUMNS = ("", "time", "plain rate", "processor", "stored", "peak memory", "ours ÷ it", "mark")
+
+
+def _ratio(section: Section, other: str) -> float:
+    ours, theirs = section.runs["ours"], section.runs[other]
+    if len(ours) != len(theirs):
+        return _seconds(ours) / _seconds(theirs)
+    return middle_ratio([run.seconds for run in ours], [run.seconds for run in theirs])
+
+
+def show_full(console: Console, section: Section, level: int) -> None:
+    """Full backups."""
+    ours = section.runs["ours"]
+    plain = ours[0].plain
+    table = _table(f"Full backup of {plain / 1e6:,.0f} MB to a directory, zstd level {level}", *_COLUMNS)
+    limits = {"shell": MOST_OF_SHELL, "seed": MOST_OF_SEED}
+    for name, runs in section.runs.items():
+        ratio = None if name == "ours" else _ratio(section, name)
+        mark = _mark(ratio, limits[name]) if ratio is not None and name in limits else ""
+        table.add_row(*_row(name, runs, 0 if name == "seed" else plain, ratio, mark))
+    console.print(table)
+    _start_up(console, ours)
+
+
+def _start_up(console: Console, ours: list[Taken]) -> None:
+    console.print(
+        f"Not in the time: {median(run.start_up for run in ours):.1f} s in which Python starts and imports. "
+        "Processor time has them.\n"
+    )
+
+
+def show_restore(console: Console, section: Section, plain: int) -> None:
+    """The way back."""
+    table = _table("The way back into a directory", *_COLUMNS)
+    ours, shell = section.runs["ours"], section.runs["shell"]
+    fetch = [run.phases["fetch"] for run in ours if run.phases is not None]
+    ratio = middle_ratio(fetch, [run.seconds for run in shell])
+    memory = f"{max(run.peak_memory for run in ours) / MIB:,.0f} MiB"
+    rate = f"{plain / 1e6 / median(fetch):,.0f} MB/s"
+    table.add_row("Lifeboat: fetch, check, unpack", f"{median(fetch):.2f} s", rate, "", "", memory, "", "")
+    whole = _row("ours", ours, plain, None, "")
+    table.add_row("Lifeboat: until the server answered", *whole[1:])
+    row = _row("shell", shell, plain, ratio, _mark(ratio, MOST_OF_SHELL))
+    table.add_row("openssl | zstd | tar, nothing checked", *row[1:])
+    console.print(table)
+    phases = {
+        name: median(run.phases[name] for run in ours if run.phases is not None) for name in (ours[0].phases or {})
+    }
+    console.print(
+        "Phases: " + ", ".join(f"{name} {seconds:.2f} s" for name, seconds in phases.items()) + ". "
+        "The ratio compares fetching alone: the shell's way back starts no server.\n"
+    )
+
+
+def show_wal(console: Console, section: Section, level: int) -> None:
+    """WAL collection."""
+    ours = section.runs["ours"]
+    plain = ours[0].plain
+    table = _table(f"Collecting {plain / 1e6:,.0f} MB of WAL, zstd level {level}", *_COLUMNS)
+    rate = median(run.plain / 1e6 / run.seconds for run in ours)
+    table.add_row(*_row("ours", ours, plain, None, _mark(round(rate, 1), LEAST_WAL_RATE, least=True) + " MB/s"))
+    row = _row("shell", section.runs["shell"], plain, _ratio(section, "shell"), "")
+    table.add_row("pg_receivewal, then zstd | openssl", *row[1:])
+    console.print(table)
+    _start_up(console, ours)
+
+
+def show_levels(console: Console, sections: dict[int, Section]) -> None:
+    """Compression levels."""
+    table = _table(
+        "Compression levels",
+        *("level", "Lifeboat", "plain rate", "processor", "stored", "of the plain", "shell pipeline", "ours ÷ it"),
+    )
+    for level, section in sections.items():
+        ours, shell = section.runs["ours"], section.runs["shell"]
+        seconds = _seconds(ours)
+        table.add_row(
+            str(level),
+            f"{seconds:.2f} s",
+            f"{ours[0].plain / 1e6 / seconds:,.0f} MB/s",
+            f"{median(run.processor_seconds for run in ours):.1f} s",
+            f"{ours[0].stored / 1e6:,.0f} MB",
+            f"{ours[0].stored / ours[0].plain:.1%}",
+            f"{_seconds(shell):.2f} s",
+            f"{_ratio(section, 'shell'):.2f}×",
+        )
+    console.print(table)
+
+
+def show_memory(console: Console, sections: dict[int, Section]) -> None:
+    """Peak memory of a full, by the size of the database."""
+    table = _table("Peak memory of a full backup", "database", "Lifeboat", "shell pipeline, all processes", "mark")
+    peaks = []
+    for megabytes, section in sections.items():
+        peak, shell = section.runs["ours"][0].peak_memory, section.runs["shell"][0].peak_memory
+        peaks.append(peak)
+        mark = _mark(round(peak / MIB, 1), MOST_MEMORY / MIB) + " MiB"
+        table.add_row(f"{megabytes:,} MB", f"{peak / MIB:,.0f} MiB", f"{shell / MIB:,.0f} MiB", mark)
+    growth = peaks[-1] / peaks[0]
+    table.add_row("large ÷ small", f"{growth:.2f}×", "", _mark(round(growth, 3), SAME_MEMORY))
+    console.print(table)

@@ -1,0 +1,241 @@
+"""``lifeboat backup``: the steps of a backup DAG, one after the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lifeboat.cli.cancellation import STOP
+from lifeboat.cli.output import fail, note, show_json, show_table, size, warn
+from lifeboat.cli.output import moment as words_of
+from lifeboat.cli.outside import surroundings, targets_of, tier_of
+from lifeboat.cli.preflight import show_findings
+from lifeboat.cli.progress import bar
+from lifeboat.errors import BackupFailed, Cancelled, LifeboatError
+
+if TYPE_CHECKING:
+    from lifeboat.backup.steps import Point, Published
+    from lifeboat.policy.naming import Tier
+    from lifeboat.repository.journal import Journal
+    from lifeboat.repository.system import SystemRepository, Work
+    from lifeboat.source import BackedUp
+
+
+def backup_verb(
+    ctx: typer.Context,
+    system: Annotated[str, typer.Argument(help="The system, as its policy calls it.")],
+    source: Annotated[str, typer.Argument(help="The source in it.")],
+    tier: Annotated[str, typer.Option(help="The tier: daily for a full, wal for the WAL since the last run.")],
+    copy: Annotated[bool, typer.Option(help="Copy to the other targets as well.")] = True,
+    deep: Annotated[bool, typer.Option("--deep", help="Verify deep: decrypt and check every file.")] = False,
+    note_text: Annotated[str, typer.Option("--note", help="A note for the manifest.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Back up: preflight, read and store on the primary target, verify, copy to the others, verify those, publish.
+
+    What runs is what the backup DAGs run.
+    """
+    from lifeboat.cli.recording import actor, command
+
+    here = surroundings(ctx)
+    loaded = here.loaded(system)
+    chosen = tier_of(loaded, source, tier)
+    for notice in loaded.notices:
+        note(f"notice: {notice}", "dim")
+    words = command("backup", system, source, "--tier", tier, *([] if copy else ["--no-copy"]))
+    run = _Run(here.repository(loaded), source, chosen, deep=deep, copy=copy)
+    run.carry_out(words, actor(), note_text)
+    if as_json:
+        show_json(run.document())
+    else:
+        run.show()
+    run.raise_failures()
+
+
+@dataclass
+class _Run:
+    """One backup on its way."""
+
+    repository: SystemRepository
+    source: str
+    tier: Tier
+    deep: bool
+    copy: bool
+    failures: list[LifeboatError] = field(default_factory=list)
+    done: BackedUp | None = None
+    published: Published | None = None
+
+    def carry_out(self, words: str, actor: str, note_text: str) -> None:
+        from lifeboat.backup.kinds import kind_of
+        from lifeboat.backup.steps import Point, back_up, publish
+        from lifeboat.policy.targets import PRIMARY
+        from lifeboat.repository.manifest import Run
+        from lifeboat.repository.system import Work
+
+        repository, policy = self.repository, self.repository.policy
+        self._preflight()
+        work: Work = Work.new(
+            kind_of(policy.sources[self.source].kind).point_kind(self.tier),
+            begun=repository.outside.clock(),
+            tiers=(self.tier.value,),
+            run=Run(command=words),
+            actor=actor,
+            note=note_text,
+        )
+        self._actor = actor
+        journal = self._journal("backup", PRIMARY)
+        with bar("Read") as progress:
+            self.done = back_up(
+                repository, self.source, self.tier, work, journal, progress=progress.at, tick=STOP.check
+            )
+        note(self.done.message)
+        points = [Point.of(copy) for copy in self.done.copies]
+        others = [name for name in targets_of(repository.loaded) if name != PRIMARY]
+        self._take_alarm(self.done)
+        if self._verified(PRIMARY, points, journal) and self.copy:
+            for name in others:
+                self._bring_to(name, points)
+        self.published = publish(
+            repository,
+            self.source,
+            points,
+            self._journal("publish", PRIMARY, *others),
+            left_out=[] if self.copy else others,
+        )
+
+    def _preflight(self) -> None:
+        from lifeboat.backup.preflight import insist, preflight
+
+        findings = preflight(self.repository, self.source, self.tier, tick=STOP.check)
+        show_findings(finding for finding in findings if finding.severity == "warning")
+        insist(findings, f"The {self.tier.value} backup of {self.repository.system} {self.source}")
+
+    def _take_alarm(self, done: BackedUp) -> None:
+        from lifeboat.policy.naming import Tier
+
+        if not done.alarm:
+            return
+        if self.tier is not Tier.WAL:
+            raise BackupFailed(done.alarm, "Look into the server's data at once; the older recovery points are good.")
+        self._failed(BackupFailed(done.alarm, "What was collected is stored. Make a full now: --tier daily."))
+
+    def _journal(self, step: str, *targets: str) -> Journal:
+        return self.repository.journal(*targets, run=f"command-{step}", actor=self._actor)
+
+    def _failed(self, error: LifeboatError) -> None:
+        self.failures.append(error)
+        fail(error)
+
+    def _verified(self, target: str, points: list[Point], journal: Journal) -> bool:
+        from lifeboat.backup.steps import verify
+
+        assert self.done is not None
+        total = sum(copy.manifest.stored_size for copy in self.done.copies)
+        try:
+            with bar(f"Verified on {target}", total) as progress:
+                verify(
+                    self.repository,
+                    self.source,
+                    target,
+                    points,
+                    journal,
+                    deep=self.deep,
+                    passed=progress.passed,
+                    tick=STOP.check,
+                )
+        except Cancelled:
+            raise
+        except LifeboatError as error:
+            self._failed(error)
+            return False
+        return True
+
+    def _bring_to(self, target: str, points: list[Point]) -> None:
+        """Copy and verify; a target that fails leaves the others alone."""
+        from lifeboat.backup.steps import copy_to
+        from lifeboat.policy.targets import PRIMARY
+
+        assert self.done is not None
+        total = sum(copy.manifest.stored_size for copy in self.done.copies)
+        try:
+            journal = self._journal(f"copy-{target.replace('_', '-')}", target, PRIMARY)
+            with bar(f"Copied to {target}", total) as progress:
+                copy_to(
+                    self.repository,
+                    self.source,
+                    self.tier,
+                    target,
+                    points,
+                    journal,
+                    passed=progress.passed,
+                    tick=STOP.check,
+                )
+        except Cancelled:
+            raise
+        except LifeboatError as error:
+            if self.repository.policy.targets[target].required:
+                self._failed(error)
+            else:
+                warn(f"There is no copy on {target}, which is not required: {error}")
+            return
+        self._verified(target, points, journal)
+
+    def document(self) -> dict[str, Any]:
+        """The outcome for programs."""
+        assert self.done is not None
+        assert self.published is not None
+        return {
+            "system": self.repository.system,
+            "source": self.source,
+            "tier": self.tier.value,
+            "message": self.done.message,
+            "recovery_points": [
+                {
+                    "id": copy.manifest.recovery_point,
+                    "kind": copy.manifest.kind,
+                    "timeline": copy.manifest.timeline,
+                    "moment": copy.manifest.moment,
+                    "begun": copy.manifest.begun,
+                    "committed": copy.manifest.committed,
+                    "plain_size": copy.manifest.plain_size,
+                    "stored_size": copy.manifest.stored_size,
+                    "state": copy.manifest.state,
+                    "copies": self.published.copies[copy.manifest.recovery_point],
+                }
+                for copy in self.done.copies
+            ],
+            "missing": self.published.missing,
+            "failures": [str(error) for error in self.failures],
+        }
+
+    def show(self) -> None:
+        """The outcome for people."""
+        assert self.done is not None
+        assert self.published is not None
+        rows = [
+            (
+                copy.manifest.recovery_point,
+                words_of(copy.manifest.moment),
+                size(copy.manifest.plain_size),
+                size(copy.manifest.stored_size),
+                ", ".join(self.published.copies[copy.manifest.recovery_point]) or "no target",
+            )
+            for copy in self.done.copies
+        ]
+        show_table("Recovery points", ("id", "moment", "read", "stored", "copies"), rows, right=(2, 3))
+
+    def raise_failures(self) -> None:
+        """End with an error when anything that is required is missing, or anything is not good."""
+        assert self.published is not None
+        if self.published.missing:
+            raise BackupFailed(
+                f"Copies that the policy requires are missing: {'; '.join(self.published.missing)}.",
+                f"What is committed stays. Once the target is back: lifeboat copy {self.repository.system} "
+                f"{self.source} --target NAME.",
+            )
+        if self.failures:
+            note(f"Not all is well; failed, and said above: {len(self.failures)}.", "bold red")
+            raise typer.Exit(1)
+        note("Done.", "green")

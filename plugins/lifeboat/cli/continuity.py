@@ -1,0 +1,101 @@
+"""Is everything there that should be? Rows without holes, the same on every target, and what the journal has seen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from lifeboat.cli.overview import Entry, Overview, findings_of
+
+if TYPE_CHECKING:
+    from lifeboat.cli.holdings import Holding
+    from lifeboat.repository.catalogue import Unreadable
+    from lifeboat.repository.journal import Event
+    from lifeboat.repository.system import SystemRepository
+
+MOST_NAMED = 10
+
+
+@dataclass(frozen=True)
+class Hole:
+    """Something that is not as it should be.
+
+    Attributes:
+        severe: whether a verification that finds it has failed; else it is worth knowing.
+    """
+
+    source: str
+    target: str
+    what: str
+    severe: bool = True
+
+
+def compare_targets(repository: SystemRepository, view: Overview) -> list[Hole]:
+    """What one target has and another lacks, or has otherwise.
+
+    Where a target keeps copies for a shorter time, older ones are not missed there.
+    """
+    holes = [Hole(view.source, holding.target, what) for holding in view.holdings for what in findings_of(holding)]
+    entries = (*view.entries, *view.wal_entries)
+    holes += [
+        Hole(
+            view.source,
+            ", ".join(entry.copies),
+            f"{entry.manifest.recovery_point} is not the same on these targets: one of them was exchanged, or two runs "
+            "made it.",
+        )
+        for entry in entries
+        if entry.differs
+    ]
+    for holding in view.holdings:
+        missing = _missing(repository, entries, holding.target)
+        if missing:
+            required = repository.policy.targets[holding.target].required
+            holes.append(Hole(view.source, holding.target, _words(missing), required))
+    return holes
+
+
+def _missing(repository: SystemRepository, entries: Iterable[Entry], target: str) -> list[Entry]:
+    retention = repository.policy.targets[target].retention
+    since: datetime | None = None
+    if retention is not None:
+        since = retention.before(repository.outside.clock(), repository.policy.zone)
+    return [
+        entry for entry in entries if target not in entry.copies and (since is None or entry.manifest.begun >= since)
+    ]
+
+
+def _words(missing: Sequence[Entry]) -> str:
+    named = ", ".join(
+        f"{entry.manifest.recovery_point} (on {', '.join(entry.copies)})" for entry in missing[-MOST_NAMED:]
+    )
+    more = f" and {len(missing) - MOST_NAMED} older ones" if len(missing) > MOST_NAMED else ""
+    return f"{len(missing)} that other targets have are missing here: {named}{more}."
+
+
+def deleted(view: Overview, events: Iterable[Event], target: str) -> list[Hole]:
+    """What the journal says was committed on a target and is not there any more."""
+    there = {
+        entry.manifest.recovery_point for entry in (*view.entries, *view.wal_entries) if target in entry.copies
+    } | {bad.folder.recovery_point for holding in view.holdings if holding.target == target for bad in _bad(holding)}
+    gone: dict[str, Event] = {}
+    for event in events:
+        committed = event.kind in ("backup_committed", "copy_committed")
+        ours = (event.source, event.target) == (view.source, target)
+        if committed and ours and event.recovery_point and event.recovery_point not in there:
+            gone.setdefault(event.recovery_point, event)
+    return [
+        Hole(
+            view.source,
+            target,
+            f"{point} was committed here on {event.time:%Y-%m-%d %H:%M:%S} UTC, by the journal, and is gone: somebody "
+            "deleted it.",
+        )
+        for point, event in gone.items()
+    ]
+
+
+def _bad(holding: Holding) -> Iterable[Unreadable]:
+    return (*holding.points.unreadable, *holding.wal.unreadable)

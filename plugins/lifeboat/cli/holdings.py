@@ -1,0 +1,130 @@
+"""What the targets hold, all of them looked at side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from lifeboat.cli.cancellation import STOP
+from lifeboat.errors import Cancelled, LifeboatError, TargetUnavailable
+
+if TYPE_CHECKING:
+    from lifeboat.postgres.reach import Reach
+    from lifeboat.repository.catalogue import Copy, Listing
+    from lifeboat.repository.system import SystemRepository
+
+LOOK_SECONDS = 0.2
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Holding:
+    """What one target holds of one source.
+
+    Attributes:
+        points: all recovery points but WAL.
+        wal: the WAL runs.
+        reaches: what can be reached from each good full; empty for sources that are no PostgreSQL server.
+        trouble: why less could be said than there is, in sentences.
+    """
+
+    target: str
+    source: str
+    points: Listing
+    wal: Listing
+    reaches: tuple[Reach, ...]
+    trouble: tuple[str, ...]
+
+    @property
+    def copies(self) -> list[Copy]:
+        """Everything that is committed and can be believed."""
+        return [*self.points.copies, *self.wal.copies]
+
+
+@dataclass(frozen=True)
+class Away:
+    """A target that did not answer."""
+
+    target: str
+    error: LifeboatError
+
+
+def for_each(names: Sequence[str], work: Callable[[str], _T]) -> dict[str, _T | LifeboatError]:
+    """Do something for several targets side by side; what went wrong with one is its result.
+
+    Raises:
+        Cancelled: we were told to stop; nobody waits for what is still under way.
+    """
+    pool = ThreadPoolExecutor(max(1, len(names)), thread_name_prefix="look")
+    try:
+        jobs: dict[str, Future[_T]] = {name: pool.submit(work, name) for name in names}
+        while wait(jobs.values(), LOOK_SECONDS).not_done:
+            STOP.check()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+    results: dict[str, _T | LifeboatError] = {}
+    for name, job in jobs.items():
+        try:
+            results[name] = job.result()
+        except Cancelled:
+            raise
+        except LifeboatError as error:
+            results[name] = error
+    return results
+
+
+def holdings(
+    repository: SystemRepository, targets: Sequence[str], sources: Sequence[str] | None
+) -> tuple[list[Holding], list[Away]]:
+    """What the targets hold of sources; without a list of these, of all that the policy or a target knows.
+
+    Raises:
+        TargetUnavailable: not one target could be read.
+    """
+    away: list[Away] = []
+    usable = []
+    for name in targets:
+        try:
+            repository.target(name)
+        except LifeboatError as error:
+            away.append(Away(name, error))
+        else:
+            usable.append(name)
+
+    def look(target: str) -> list[Holding]:
+        names = sources
+        if names is None:
+            names = sorted({*repository.policy.sources, *repository.catalogue(target).sources()})
+        return [_holding(repository, target, source) for source in names]
+
+    found: list[Holding] = []
+    for name, result in for_each(usable, look).items():
+        if isinstance(result, LifeboatError):
+            away.append(Away(name, result))
+        else:
+            found += result
+    if away and len(away) == len(targets):
+        if len(away) == 1:
+            raise away[0].error
+        listed = "\n".join(f"  - {one.target}: {one.error}" for one in away)
+        raise TargetUnavailable(f"Not one target of {repository.system} can be read:\n{listed}")
+    return found, away
+
+
+def _holding(repository: SystemRepository, target: str, source: str) -> Holding:
+    from lifeboat.postgres.restore_sources import offer_from
+
+    STOP.check()
+    catalogue = repository.catalogue(target)
+    points, wal = catalogue.recovery_points(source), catalogue.wal(source)
+    reaches: tuple[Reach, ...] = ()
+    trouble: list[str] = []
+    try:
+        reaches = tuple(offer_from(repository, target, points, wal).reaches())
+    except Cancelled:
+        raise
+    except LifeboatError as error:
+        trouble.append(f"What can be reached is not known: {error}")
+    return Holding(target, source, points, wal, reaches, tuple(trouble))

@@ -1,0 +1,80 @@
+"""``lifeboat list --json``: the fields that docs/command-line.md promises."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from lifeboat.cli.output import iso
+from lifeboat.cli.overview import newest_result
+
+if TYPE_CHECKING:
+    from lifeboat.cli.holdings import Away
+    from lifeboat.cli.overview import Entry, Overview
+    from lifeboat.cli.verified import LastVerified, Place
+
+_Results = dict["Place", "LastVerified"]
+
+
+def document(
+    system: str, views: Sequence[Overview], away: Sequence[Away], results: _Results, *, wal: bool
+) -> dict[str, Any]:
+    """One system."""
+    return {
+        "system": system,
+        "sources": [_source(view, results, wal=wal) for view in views],
+        "out_of_reach": [{"target": one.target, "what": one.error.what, "remedy": one.error.remedy} for one in away],
+    }
+
+
+def _source(view: Overview, results: _Results, *, wal: bool) -> dict[str, Any]:
+    from lifeboat.postgres.restore_planning import merged_ranges
+
+    found: dict[str, Any] = {
+        "source": view.source,
+        "recovery_points": [_entry(entry, results) for entry in view.entries],
+        "wal": [asdict(one) for one in view.wal],
+        "reachable": [
+            {"target": holding.target, "from": iso(first), "until": iso(last)}
+            for holding in view.holdings
+            for first, last in merged_ranges(holding.reaches)
+        ],
+        "findings": [{"target": target, "what": what} for target, what in view.findings],
+    }
+    if wal:
+        found["wal_runs"] = [_entry(entry, results) for entry in view.wal_entries]
+    return found
+
+
+def _entry(entry: Entry, results: _Results) -> dict[str, Any]:
+    manifest = entry.manifest
+    return {
+        "id": manifest.recovery_point,
+        "kind": manifest.kind,
+        "timeline": manifest.timeline,
+        "tiers": list(manifest.tiers),
+        "sequence": manifest.sequence,
+        "chain": manifest.chain,
+        "parent": manifest.parent,
+        "begun": iso(manifest.begun),
+        "committed": iso(manifest.committed),
+        "moment": iso(manifest.moment),
+        "plain_size": manifest.plain_size,
+        "stored_size": manifest.stored_size,
+        "state": manifest.state,
+        "findings": list(manifest.findings),
+        "degraded": list(manifest.degraded),
+        "note": manifest.note,
+        "copies": [
+            {"target": target, "manifest_sha256": copy.sha256, "last_verified": _result(entry, target, results)}
+            for target, copy in entry.copies.items()
+        ],
+    }
+
+
+def _result(entry: Entry, target: str, results: _Results) -> dict[str, Any] | None:
+    result = newest_result(entry, target, results)
+    if result is None:
+        return None
+    return {"time": iso(result.time), "good": result.good, "method": result.method}

@@ -1,0 +1,277 @@
+"""``lifeboat restore``: show the plan, ask, bring it back, say what came back."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lifeboat.cli.cancellation import STOP
+from lifeboat.cli.output import exact_moment, length, note, say, show_fields, show_json, warn
+from lifeboat.cli.outside import check_source, surroundings
+from lifeboat.cli.progress import Bar, bar
+from lifeboat.errors import Cancelled, LifeboatError, PolicyError, RestoreError
+
+if TYPE_CHECKING:
+    from lifeboat.cli.moment import Asked
+    from lifeboat.cli.restore_plan import Proposal
+    from lifeboat.policy.postgres_source import PostgresSource
+    from lifeboat.postgres.restore import Progress, Restored
+    from lifeboat.repository.system import SystemRepository
+
+_PHASES = {"fetch": "Fetched", "stage": "WAL files staged", "replay": "Replayed", "check": "Checked"}
+
+
+def restore_verb(
+    ctx: typer.Context,
+    system: Annotated[str, typer.Argument(help="The system, as its policy calls it.")],
+    source: Annotated[str, typer.Argument(help="The source in it.")],
+    into: Annotated[Path, typer.Option(help="The data directory to make; empty or not there.", metavar="DIR")],
+    at: Annotated[
+        str | None, typer.Option(help="A time; without an offset, on the clock of the policy's zone.", metavar="TIME")
+    ] = None,
+    lsn: Annotated[str | None, typer.Option(help="A position in the WAL, such as 0/3000028.")] = None,
+    name: Annotated[str | None, typer.Option(help="A restore point named with pg_create_restore_point().")] = None,
+    recovery_point: Annotated[str | None, typer.Option(help="The moment of a recovery point.", metavar="ID")] = None,
+    latest: Annotated[bool, typer.Option("--latest", help="Everything there is: the default.")] = False,
+    target: Annotated[str | None, typer.Option(help="Read from this target alone.")] = None,
+    timeline: Annotated[int | None, typer.Option(help="Follow this timeline; by default the newest.")] = None,
+    base: Annotated[str | None, typer.Option(help="Begin with this full.", metavar="ID")] = None,
+    tablespace: Annotated[
+        list[str] | None, typer.Option(help="Where a tablespace goes. May be repeated.", metavar="OLD=NEW")
+    ] = None,
+    binaries: Annotated[
+        Path | None, typer.Option(help="The directory with PostgreSQL's server programs.", metavar="DIR")
+    ] = None,
+    run_as: Annotated[
+        str | None,
+        typer.Option(help="As root: the user to run the server as and to give the files to.", metavar="USER"),
+    ] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Show the plan and do nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Bring a database back to any moment that can be reached, into a new data directory, and prove that it opens.
+
+    Nothing that exists is touched.
+    """
+    from lifeboat.cli.moment import asked
+
+    here = surroundings(ctx)
+    loaded = here.loaded(system)
+    check_source(loaded, source)
+    wanted = asked(at=at, lsn=lsn, name=name, recovery_point=recovery_point, latest=latest, zone=loaded.policy.zone)
+    repository = here.repository(loaded)
+    proposal = _propose(
+        repository,
+        source,
+        wanted,
+        into=into,
+        target=target,
+        base=base,
+        timeline=timeline,
+        tablespaces=_mapped(tablespace or ()),
+        binaries=binaries,
+        user=run_as,
+    )
+    if plan:
+        _show_plan(proposal, as_json)
+        raise typer.Exit(1 if proposal.obstacles else 0)
+    if not as_json:
+        _show_plan(proposal, as_json=False)
+    for obstacle in proposal.obstacles:
+        raise obstacle
+    _agree(proposal, yes)
+    restored = _carry_out(repository, proposal)
+    if as_json:
+        from lifeboat.cli.restore_plan import document
+
+        show_json({"plan": document(proposal), "restored": _document(restored)})
+    else:
+        _show(restored, proposal)
+
+
+def _mapped(texts: Sequence[str]) -> dict[str, Path]:
+    from lifeboat.cli.restore_plan import absolute
+
+    found: dict[str, Path] = {}
+    for text in texts:
+        old, separator, new = text.partition("=")
+        if not separator or not old or not new:
+            raise RestoreError(f"--tablespace {text!r} is not OLD=NEW.", "Write its old place, =, and its new place.")
+        found[old.rstrip("/") or "/"] = absolute(Path(new))
+    return found
+
+
+def _propose(
+    repository: SystemRepository,
+    source: str,
+    asked: Asked,
+    *,
+    into: Path,
+    target: str | None,
+    base: str | None,
+    timeline: int | None,
+    tablespaces: Mapping[str, Path],
+    binaries: Path | None,
+    user: str | None,
+) -> Proposal:
+    from lifeboat.cli.restore_binaries import server_programs
+    from lifeboat.cli.restore_choice import choose
+    from lifeboat.cli.restore_plan import Proposal, absolute, obstacles
+    from lifeboat.postgres.destination import Request, moved_tablespaces
+
+    policy = _postgres(repository, source)
+    choice = choose(repository, source, asked.moment, target=target, base=base, timeline=timeline)
+    known = {str(one.location) for one in moved_tablespaces(choice.plan)}
+    for old in tablespaces:
+        if old not in known:
+            raise RestoreError(
+                f"The backup has no tablespace at {old}.", f"It has: {', '.join(sorted(known)) or 'none'}."
+            )
+    major = choice.plan.base.details.server.major
+    request = Request(
+        choice.offer.target,
+        absolute(into),
+        server_programs(binaries, policy.binaries, major),
+        dict(tablespaces),
+        user,
+    )
+    found = tuple(obstacles(repository, choice.plan, request))
+    return Proposal(repository.system, source, asked, choice, request, found)
+
+
+def _postgres(repository: SystemRepository, source: str) -> PostgresSource:
+    from lifeboat.policy.postgres_source import PostgresSource
+
+    policy = repository.policy.sources[source]
+    if not isinstance(policy, PostgresSource):
+        raise PolicyError(
+            f"The source {source} is of kind {policy.kind}; this version restores PostgreSQL.",
+            "`lifeboat policy check` says what is not built yet.",
+        )
+    return policy
+
+
+def _show_plan(proposal: Proposal, as_json: bool) -> None:
+    from lifeboat.cli.restore_plan import document, show
+
+    if as_json:
+        show_json(document(proposal))
+    else:
+        show(proposal)
+
+
+def _agree(proposal: Proposal, yes: bool) -> None:
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise RestoreError(
+            "Nobody is there to be asked whether to go on; nothing was done.",
+            "Look at the plan (--plan), then say --yes.",
+        )
+    if not typer.confirm(f"Restore into {proposal.request.into}?", err=True):
+        raise Cancelled("Nothing was done.")
+
+
+def _carry_out(repository: SystemRepository, proposal: Proposal) -> Restored:
+    from lifeboat.cli.recording import BestEffortJournal
+    from lifeboat.postgres.restore import restore
+
+    plan = proposal.plan
+    journal = BestEffortJournal(repository, proposal.choice.reached, run="command-restore", tell=warn)
+    about: dict[str, Any] = {
+        "source": proposal.source,
+        "recovery_point": plan.base.manifest.recovery_point,
+        "target": proposal.request.target,
+    }
+    journal.write("restore_begun", **about, moment=str(plan.moment), into=str(proposal.request.into))
+    try:
+        with _phases() as progress:
+            restored = restore(repository, plan, proposal.request, progress=progress, tick=STOP.check)
+    except BaseException as failure:
+        what = str(failure)[:2000] if isinstance(failure, LifeboatError) else ""
+        journal.write("restore_failed", **about, error=type(failure).__name__, what=what)
+        raise
+    last = restored.recovered.last_commit
+    journal.write(
+        "restore_ended",
+        **about,
+        moment=str(plan.moment),
+        into=str(restored.into),
+        stopped_at=str(restored.recovered.stopped_at),
+        last_commit=last.isoformat() if last is not None else None,
+        to_the_end=restored.to_the_end,
+        milliseconds={phase: round(seconds * 1000) for phase, seconds in restored.phases.items()},
+    )
+    return restored
+
+
+@contextmanager
+def _phases() -> Iterator[Progress]:
+    """A bar for each phase, one after the other."""
+    present: dict[str, Bar] = {}
+    with ExitStack() as stack:
+
+        def show(phase: str, done: int, total: int) -> None:
+            if phase not in present:
+                stack.close()
+                in_bytes = phase == "fetch"
+                present[phase] = stack.enter_context(bar(_PHASES.get(phase, phase), total, in_bytes=in_bytes))
+            present[phase].at(done, total)
+
+        yield show
+
+
+def _document(restored: Restored) -> dict[str, Any]:
+    recovered = restored.recovered
+    return {
+        "into": str(restored.into),
+        "last_commit": recovered.last_commit,
+        "stopped_at": str(recovered.stopped_at),
+        "reason": recovered.reason,
+        "timeline": recovered.timeline,
+        "to_the_end": restored.to_the_end,
+        "databases": list(restored.databases),
+        "phases": {phase: round(seconds, 3) for phase, seconds in restored.phases.items()},
+        "seconds": round(restored.seconds, 3),
+    }
+
+
+def _show(restored: Restored, proposal: Proposal) -> None:
+    recovered = restored.recovered
+    phases = ", ".join(f"{phase} {length(seconds)}" for phase, seconds in restored.phases.items())
+    fields = [
+        ("into", f"{restored.into} (stopped cleanly, ready to be started)"),
+        ("last commit", exact_moment(recovered.last_commit) if recovered.last_commit else "none was replayed"),
+        ("stopped at", f"{recovered.stopped_at}: {recovered.reason or 'no reason given'}"),
+        ("timeline", str(recovered.timeline)),
+        ("answered", ", ".join(restored.databases)),
+        ("took", f"{length(restored.seconds)} ({phases})"),
+    ]
+    if restored.to_the_end:
+        fields.insert(3, ("to the end", "nothing was committed between the last commit and the moment asked for"))
+    show_fields("Restored", fields)
+    _show_next(restored, proposal)
+
+
+def _show_next(restored: Restored, proposal: Proposal) -> None:
+    server = proposal.details.server
+    say("What to do next", "bold")
+    steps = [
+        f"Bring {', '.join(server.files_outside)} back from elsewhere: the backup does not hold them."
+        if server.files_outside
+        else "",
+        "Look through its postgresql.conf and postgresql.auto.conf: they are the lost server's.",
+        f"Start it: {proposal.request.binaries / 'pg_ctl'} -D {restored.into} -l LOGFILE start",
+        "Look at the data before anybody works with them.",
+        f"It is on a new timeline: lead the policy's connection to it, then back it up: "
+        f"lifeboat backup {proposal.system} {proposal.source} --tier daily",
+    ]
+    for number, step in enumerate(filter(None, steps), 1):
+        say(f"  {number}. {step}")
+    note("Done.", "green")

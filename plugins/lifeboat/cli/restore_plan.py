@@ -1,0 +1,232 @@
+"""A restore's plan, shown before anything of it is done."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lifeboat.cli.output import exact_moment, length, note, show_fields, size
+from lifeboat.errors import LifeboatError
+
+if TYPE_CHECKING:
+    from lifeboat.cli.moment import Asked
+    from lifeboat.cli.restore_choice import Choice
+    from lifeboat.postgres.destination import Request
+    from lifeboat.postgres.details import FullDetails
+    from lifeboat.postgres.restore_planning import RestorePlan
+    from lifeboat.repository.system import SystemRepository
+
+FETCH_RATE = 120e6
+REPLAY_RATE = 40e6
+OVERHEAD_SECONDS = 10.0
+MOST_NAMED = 12
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """Everything that a person decides upon.
+
+    Attributes:
+        obstacles: what will stop the restore as it is asked for.
+    """
+
+    system: str
+    source: str
+    asked: Asked
+    choice: Choice
+    request: Request
+    obstacles: tuple[LifeboatError, ...]
+
+    @property
+    def plan(self) -> RestorePlan:
+        """What will be done."""
+        return self.choice.plan
+
+    @property
+    def details(self) -> FullDetails:
+        """What the full says of the lost server."""
+        return self.choice.plan.base.details
+
+    @property
+    def wal_bytes(self) -> int:
+        """Plain bytes of WAL to replay, at most."""
+        return len(self.plan.stages) * self.details.server.wal_segment_size
+
+    @property
+    def free_bytes(self) -> int:
+        """Room on the destination's file system."""
+        place = self.request.into
+        while not place.exists():
+            place = place.parent
+        return shutil.disk_usage(place).free
+
+    @property
+    def estimated_seconds(self) -> int:
+        """A rough guess; restore tests measure."""
+        return round(self.details.plain_total / FETCH_RATE + self.wal_bytes / REPLAY_RATE + OVERHEAD_SECONDS)
+
+
+def obstacles(repository: SystemRepository, plan: RestorePlan, request: Request) -> Iterator[LifeboatError]:
+    """What will stop the restore, looked at without touching anything: destination, server programs, keys."""
+    from lifeboat.postgres.destination import check_destination
+    from lifeboat.postgres.server_programs import check_ready, run_as
+
+    try:
+        check_destination(request, plan)
+        owner = run_as(request.user, request.into.parent)
+        check_ready(request.binaries, plan.base.details.server.major, request.into.parent, owner)
+    except LifeboatError as error:
+        yield error
+    try:
+        _ = repository.opening
+    except LifeboatError as error:
+        yield error
+
+
+def document(proposal: Proposal) -> dict[str, Any]:
+    """The plan for programs."""
+    from lifeboat.postgres.destination import moved_tablespaces, tablespace_place
+
+    plan, details, offer = proposal.plan, proposal.details, proposal.choice.offer
+    return {
+        "system": proposal.system,
+        "source": proposal.source,
+        "asked": proposal.asked.words,
+        "target": offer.target,
+        "into": str(proposal.request.into),
+        "base": {
+            "id": plan.base.manifest.recovery_point,
+            "moment": plan.base.manifest.moment,
+            "plain_size": plan.base.manifest.plain_size,
+            "stored_size": plan.base.manifest.stored_size,
+        },
+        "wal": {
+            "segments": len(plan.stages),
+            "first": plan.stages[0].name if plan.stages else None,
+            "last": plan.stages[-1].name if plan.stages else None,
+            "end_lsn": str(plan.end_lsn),
+        },
+        "timeline": plan.timeline,
+        "recovery_settings": dict(plan.target),
+        "reachable": [{"from": first, "until": last} for first, last in _ranges(proposal)],
+        "fetch_bytes": plan.fetch_bytes,
+        "room_bytes": plan.room_bytes,
+        "free_bytes": proposal.free_bytes,
+        "estimated_seconds": proposal.estimated_seconds,
+        "tablespaces": {
+            str(tablespace.location): str(tablespace_place(tablespace, proposal.request))
+            for tablespace in moved_tablespaces(plan)
+        },
+        "server": {
+            "version": details.server.version,
+            "system_identifier": str(details.system_identifier),
+            "databases": [
+                {"name": database.name, "size_bytes": database.size_bytes} for database in details.server.databases
+            ],
+            "extensions": _extensions(details),
+            "preload_libraries": _preloaded(details),
+            "files_not_in_the_backup": dict(details.server.files_outside),
+        },
+        "remarks": list(proposal.choice.remarks),
+        "obstacles": [str(error) for error in proposal.obstacles],
+    }
+
+
+def show(proposal: Proposal) -> None:
+    """The plan for people."""
+    show_fields(f"Restore {proposal.system} {proposal.source}", [*_what(proposal), *_where(proposal)])
+    show_fields("The lost server", _server(proposal.details))
+    for remark in proposal.choice.remarks:
+        note(f"note: {remark}", "yellow")
+    for error in proposal.obstacles:
+        note(f"in the way: {error.what}", "bold red")
+        if error.remedy:
+            note(f"  → {error.remedy}", "red")
+
+
+def _what(proposal: Proposal) -> Iterator[tuple[str, str]]:
+    plan = proposal.plan
+    base = plan.base.manifest
+    yield "asked for", proposal.asked.words
+    yield "from target", proposal.choice.offer.target
+    yield (
+        "begins with",
+        f"{base.recovery_point}, which stands for {exact_moment(base.moment)}: {size(base.stored_size)} stored, "
+        f"{size(base.plain_size)} plain",
+    )
+    if plan.stages:
+        yield (
+            "then WAL",
+            f"{len(plan.stages)} segments, {plan.stages[0].name} to {plan.stages[-1].name}, up to {plan.end_lsn} on "
+            f"timeline {plan.timeline}",
+        )
+    else:
+        yield "then WAL", "none besides the full's own"
+    for first, last in _ranges(proposal):
+        yield "reachable", f"{exact_moment(first)} to {exact_moment(last)}"
+    for gap in sorted({reach.gap for reach in proposal.choice.offer.reaches() if reach.gap}):
+        yield "gap", gap
+
+
+def _where(proposal: Proposal) -> Iterator[tuple[str, str]]:
+    from lifeboat.postgres.destination import moved_tablespaces, tablespace_place
+
+    plan = proposal.plan
+    yield "into", str(proposal.request.into)
+    for tablespace in moved_tablespaces(plan):
+        yield "tablespace", f"{tablespace.location} → {tablespace_place(tablespace, proposal.request)}"
+    yield "to fetch", size(plan.fetch_bytes)
+    yield "disk", f"{size(plan.room_bytes)} needed, {size(proposal.free_bytes)} free"
+    yield (
+        "will take",
+        f"about {length(proposal.estimated_seconds)}, if {size(round(FETCH_RATE))}/s can be read and "
+        f"{size(round(REPLAY_RATE))}/s replayed (a guess)",
+    )
+    yield "programs", str(proposal.request.binaries)
+
+
+def _server(details: FullDetails) -> Iterator[tuple[str, str]]:
+    server = details.server
+    yield "version", f"PostgreSQL {server.version}, system identifier {details.system_identifier}"
+    yield "databases", _named([f"{one.name} ({size(one.size_bytes or 0)})" for one in server.databases])
+    yield "extensions", _named(_extensions(details))
+    if preloaded := _preloaded(details):
+        yield "preloaded", f"{', '.join(preloaded)}: install them before the server is started"
+    for name, file in server.files_outside.items():
+        yield "not in it", f"{name} lay outside the data directory, at {file}: bring it from elsewhere"
+    for unread in server.unread:
+        yield "not known", unread
+
+
+def _ranges(proposal: Proposal) -> Sequence[tuple[Any, Any]]:
+    from lifeboat.postgres.restore_planning import merged_ranges
+
+    return merged_ranges(proposal.choice.offer.reaches())
+
+
+def _extensions(details: FullDetails) -> list[str]:
+    found = {
+        f"{extension.name} {extension.version}"
+        for database in details.server.databases
+        for extension in database.extensions or ()
+    }
+    return sorted(found)
+
+
+def _preloaded(details: FullDetails) -> list[str]:
+    settings = details.server.settings
+    names = (settings.get(name, "") for name in ("shared_preload_libraries", "session_preload_libraries"))
+    return sorted({library.strip() for text in names for library in text.split(",") if library.strip()})
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return (", ".join(names[:MOST_NAMED]) or "none") + more
+
+
+def absolute(path: Path) -> Path:
+    """A path as the plan names it."""
+    return path.expanduser().absolute()

@@ -1,0 +1,112 @@
+"""Parses the DAG files as Airflow's DAG processor does, and says what it found.
+
+python -m tests.dags.probe: each line of standard input is JSON, ``{"policies": DIRECTORY}``, and so is each answer.
+While a file is parsed, ``socket.connect`` raises.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+DAGS = Path(__file__).parents[2] / "dags"
+HEAVY = (
+    "aws_cryptographic_material_providers",
+    "aws_encryption_sdk",
+    "boto3",
+    "botocore",
+    "psycopg",
+    "slack_sdk",
+    "zstandard",
+)
+
+
+@contextmanager
+def no_network() -> Iterator[None]:
+    """Nothing may be connected to."""
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("a DAG file opened a connection while it was parsed")
+
+    connect = socket.socket.connect
+    socket.socket.connect = refuse  # type: ignore[assignment,method-assign]
+    try:
+        yield
+    finally:
+        socket.socket.connect = connect  # type: ignore[method-assign]
+
+
+def facts(dag: Any, file: str) -> dict[str, Any]:
+    """One DAG, and what is left of it after a round trip through Airflow's own serialisation."""
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    document = DagSerialization.to_dict(dag)
+    again = DagSerialization.from_dict(json.loads(json.dumps(document)))
+    return {
+        "file": file,
+        "document": document,
+        "tasks_after_a_round_trip": sorted(again.task_ids),
+        "schedule_after_a_round_trip": again.timetable.summary,
+        "start_date": dag.start_date,
+        "catchup": dag.catchup,
+        "paused": dag.is_paused_upon_creation,
+        "max_active_runs": dag.max_active_runs,
+        "doc": dag.doc_md,
+        "tags": sorted(dag.tags),
+        "params": {name: dag.params.get_param(name).schema for name in dag.params},
+        "defaults": dag.params.dump(),
+        "callbacks": len(dag.on_failure_callback or []),
+        "tasks": {
+            task.task_id: {
+                "downstream": sorted(task.downstream_task_ids),
+                "rule": str(task.trigger_rule.value),
+                "retries": task.retries,
+                "outlets": [asset.name for asset in task.outlets],
+                "timeout": task.execution_timeout and task.execution_timeout.total_seconds(),
+            }
+            for task in dag.tasks
+        },
+    }
+
+
+def parse(policies: str) -> dict[str, Any]:
+    """What Airflow finds in ``dags/`` with these policies."""
+    from airflow.dag_processing.dagbag import DagBag
+
+    from lifeboat.operators.policies import policies_for_dags
+
+    os.environ["LIFEBOAT_POLICIES"] = policies
+    found: dict[str, Any] = {"dags": {}, "errors": {}, "seconds": {}, "serialising": {}}
+    for file in sorted(DAGS.glob("*.py")):
+        policies_for_dags.cache_clear()  # the DAG processor gives each file a process of its own
+        begun = time.monotonic()
+        with no_network():
+            bag = DagBag(str(file), bundle_path=DAGS, bundle_name="lifeboat")
+        found["seconds"][file.name] = time.monotonic() - begun
+        found["errors"] |= {Path(name).name: text for name, text in bag.import_errors.items()}
+        begun = time.monotonic()
+        found["dags"] |= {dag.dag_id: facts(dag, file.name) for dag in bag.dags.values()}
+        found["serialising"][file.name] = time.monotonic() - begun
+    found["heavy"] = sorted(name for name in HEAVY if name in sys.modules)
+    return found
+
+
+def main() -> None:
+    """Answer until the input ends."""
+    answers = os.dup(1)
+    os.dup2(2, 1)  # what Airflow prints is no answer
+    with os.fdopen(answers, "w") as out:
+        for line in sys.stdin:
+            out.write(json.dumps(parse(json.loads(line)["policies"]), default=str) + "\n")
+            out.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,299 @@
+"""A stage for DAG runs: one Airflow, a Slack receiver, off-site S3 servers, and systems with a small database each."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from lifeboat.connections import outside_from
+from lifeboat.policy.loading import load_policy
+from lifeboat.repository.catalogue import Copy
+from lifeboat.repository.journal import Event, read_journal
+from lifeboat.repository.system import SystemRepository
+from lifeboat.streams.key_making import new_break_glass_pair, new_local_key, new_signing_pair, write_secret
+from sandbox.airflow import AirflowSandbox
+from sandbox.airflow_client import AirflowClient
+from sandbox.postgres import PostgresServer
+from sandbox.postgres_role import create_backup_role
+from sandbox.postgres_template import Template
+from sandbox.processes import wait_until
+from sandbox.s3_servers import MotoServer, RcloneS3
+from sandbox.slack import Message, SlackReceiver
+
+SOURCE = "database"
+BUCKET = "backups"
+
+POLICY = """\
+format_version: 1
+system: {name}
+description: The system {name} of the tests.
+contacts:
+  primary: {{name: Night shift, email: night@example.org}}
+objectives: {{rto: 1h, rpo: 15m}}
+targets:
+{targets}
+encryption:
+  keys:
+    - {{name: worker, kind: local, file: {keys}/local.key}}
+    - {{name: safe, kind: rsa_public, public_key_file: {keys}/break-glass.pub}}
+signing:
+  key: {{file: {keys}/signing.pem}}
+  key_id: stage
+  trusted:
+    - {{id: stage, public_key: {public_key}, valid_from: 2026-01-01T00:00:00Z}}
+sources:
+  database:
+    kind: postgres
+    connection: {name}_database
+    tls: "off"
+{source}
+    tiers:
+      wal: {{retention: 30d, expected_run: 4m, {tier}}}
+      daily: {{schedule: "{schedule}", retention: 30d, {tier}}}
+alerts:
+  channels:
+    operations: {{kind: slack, connection: stage_slack}}
+"""
+
+# Runs at night, on one day in four years: the tests start theirs by hand.
+NEVER = "0 2 29 2 *"
+
+
+@dataclass
+class Keys:
+    """The keys of all systems of the stage."""
+
+    directory: Path
+    public_key: str
+    secrets: list[str]
+
+    @classmethod
+    def make(cls, directory: Path) -> Keys:
+        """Make them below ``directory``."""
+        directory.mkdir(mode=0o700)
+        local, glass, signing = new_local_key(), new_break_glass_pair(), new_signing_pair()
+        write_secret(directory / "local.key", local)
+        write_secret(directory / "signing.pem", signing.private)
+        (directory / "break-glass.pub").write_text(glass.public)
+        text = local if isinstance(local, str) else local.decode("latin-1")
+        return cls(directory, signing.public, [text.strip(), *signing.private.splitlines()[1:-1]])
+
+
+@dataclass
+class System:
+    """One system: its policy, its database, and what of it lies on the targets."""
+
+    name: str
+    policy: Path
+    server: PostgresServer
+    connections: dict[str, str]
+    primary: Path | None = None
+    text: str = field(default="", repr=False)
+
+    @property
+    def daily(self) -> str:
+        return f"{self.name}_database_daily"
+
+    @property
+    def wal(self) -> str:
+        return f"{self.name}_database_wal"
+
+    @property
+    def repository(self) -> SystemRepository:
+        """As the command line would open it."""
+        environment = {f"AIRFLOW_CONN_{name.upper()}": value for name, value in self.connections.items()}
+        return SystemRepository(load_policy(self.policy), outside_from(environment))
+
+    def fulls(self, target: str = "primary") -> list[Copy]:
+        """Its committed fulls on a target."""
+        listing = self.repository.catalogue(target).recovery_points(SOURCE)
+        assert listing.unreadable == ()
+        return list(listing.copies)
+
+    def wal_runs(self, target: str = "primary") -> list[Copy]:
+        """Its committed WAL runs on a target."""
+        return list(self.repository.catalogue(target).wal(SOURCE).copies)
+
+    def events(self, kind: str, target: str = "primary") -> list[Event]:
+        """The events of one kind in its journal."""
+        repository = self.repository
+        record = read_journal(repository.target(target), self.name, repository.trusted)
+        return [event for event in record if isinstance(event, Event) and event.kind == kind]
+
+    def change(self, old: str, new: str) -> None:
+        """Change its policy; the next task that begins reads it so."""
+        text = self.policy.read_text()
+        assert old in text
+        draft = self.policy.with_suffix(".draft")
+        draft.write_text(text.replace(old, new))
+        draft.replace(self.policy)
+
+    def sessions(self) -> list[tuple[int, str]]:
+        """Client port and application name of the backup role's sessions on the server."""
+        rows = self.server.run_sql("SELECT client_port, application_name FROM pg_stat_activity WHERE usename = 'lifeboat'")
+        return [(int(port), str(name)) for port, name in rows]
+
+    def slots(self) -> list[str]:
+        """The temporary replication slots on the server."""
+        rows = self.server.run_sql("SELECT slot_name FROM pg_replication_slots WHERE temporary")
+        return [str(row[0]) for row in rows]
+
+    def commit(self, number: int) -> None:
+        """Commit one row."""
+        self.server.run_sql("INSERT INTO ledger VALUES (%s)", [number])
+
+
+class Stage:
+    """The stage below ``directory``. Make systems, then :meth:`start`."""
+
+    def __init__(self, directory: Path, template: Template) -> None:
+        self.directory = directory
+        self.policies = directory / "policies"
+        self.policies.mkdir()
+        self.keys = Keys.make(directory / "keys")
+        self._template = template
+        self.metadata = self._server("metadata")
+        self.slack = SlackReceiver(directory / "slack")
+        secret = "offsite-" + self.keys.public_key[:20]
+        self.offsite = RcloneS3(
+            directory / "offsite", directory / "offsite.log", "offsite-key", secret, buckets=(BUCKET,), name="off-site"
+        )
+        self.moto = MotoServer(directory / "moto.log", secret_key="moto-" + self.keys.public_key[20:40])
+        self.systems: dict[str, System] = {}
+        self.airflow = AirflowSandbox(directory / "airflow", self.metadata)
+
+    def _server(self, name: str, **settings: str) -> PostgresServer:
+        fast = {"fsync": "off", "shared_buffers": "16MB"}
+        return PostgresServer(self.directory / name, settings=fast | settings, template=self._template)
+
+    def directory_target(self, system: str, name: str) -> str:
+        """Make a directory, and return the lines of a policy that make it a target."""
+        place = self.directory / "targets" / system / name
+        place.mkdir(parents=True)
+        (place / ".lifeboat-target").write_text(f"{system}-{name}\n")
+        return f"  {name}:\n    url: file://{place}\n    marker: {system}-{name}\n"
+
+    def system(
+        self,
+        name: str,
+        *,
+        targets: str = "",
+        source: str = "",
+        tier: str = "retries: 0",
+        schedule: str = NEVER,
+        connections: Mapping[str, str] | None = None,
+        port: Callable[[int], int] = lambda port: port,
+        connected: bool = True,
+        **settings: str,
+    ) -> System:
+        """Make a system with a server of its own.
+
+        Args:
+            targets: lines of the policy besides the primary target, or with one of their own.
+            source, tier: more of the policy's lines for the source, and for its tiers.
+            port: given the server's port, returns the one that the connection leads to.
+            connected: whether its connections exist.
+        """
+        server = self._server(f"{name}-server", **settings)
+        if connected:
+            server.create()
+            server.start()
+            create_backup_role(server)
+            server.run_sql("CREATE TABLE ledger (n int PRIMARY KEY)")
+        if "primary:" not in targets:
+            targets = self.directory_target(name, "primary") + targets
+        text = POLICY.format(
+            name=name,
+            targets=targets.rstrip("\n"),
+            keys=self.keys.directory,
+            public_key=self.keys.public_key,
+            source=source or "    checkpoint: fast",
+            tier=tier,
+            schedule=schedule,
+        )
+        policy = self.policies / f"{name}.yaml"
+        policy.write_text(text)
+        mine = dict(connections or {})
+        if connected:
+            database = json.loads(server.airflow_connection("lifeboat"))
+            mine[f"{name}_database"] = json.dumps(database | {"port": port(server.port)})
+        primary = self.directory / "targets" / name / "primary"
+        system = System(name, policy, server, mine, primary if primary.exists() else None)
+        self.systems[name] = system
+        return system
+
+    def start(self) -> None:
+        """Start the rest, and Airflow with it; returns at once."""
+        self.metadata.create()
+        self.metadata.start()
+        self.slack.start()
+        self.offsite.start()
+        connections = {"stage_slack": self.slack.airflow_connection()}
+        for system in self.systems.values():
+            connections |= system.connections
+        self.airflow.configure(connections, {"LIFEBOAT_POLICIES": str(self.policies)})
+        self.airflow.start()
+
+    def stop(self) -> None:
+        """End everything."""
+        self.airflow.stop()
+        for system in self.systems.values():
+            system.server.destroy()
+        self.moto.stop()
+        self.offsite.stop()
+        self.slack.stop()
+        self.metadata.destroy()
+        shutil.rmtree(self.directory / "targets", ignore_errors=True)
+
+    def secrets(self) -> list[str]:
+        """Every secret that a task could know."""
+        found = [self.slack.path, self.airflow.password, *self.keys.secrets]
+        found += [system.server.passwords["lifeboat"] for system in self.systems.values() if system.server.running]
+        found += [self.offsite.connection("x").password or "", self.moto.connection("x").password or ""]
+        return [secret for secret in found if secret]
+
+    def messages(self, run: str) -> list[Message]:
+        """Slack's messages about a run."""
+        return [message for message in self.slack.messages() if run in message.text]
+
+
+def states(client: AirflowClient, dag: str, run: str, *tasks: str) -> list[str | None]:
+    """The states of some tasks."""
+    found = client.task_states(dag, run)
+    return [found[task] for task in tasks]
+
+
+def wait_for(what: str, condition: Callable[[], Any], *, within: float = 90) -> None:
+    """Wait for something to become true; what the API refuses meanwhile is asked again."""
+    wait_until(lambda: bool(condition()), within=within, what=what, every=0.2)
+
+
+def holder(port: int, among: Iterable[psutil.Process]) -> psutil.Process | None:
+    """The process whose connection has this local port."""
+    for process in among:
+        with suppress(psutil.Error):
+            if any(connection.laddr and connection.laddr.port == port for connection in process.net_connections("inet")):
+                return process
+    return None
+
+
+def family(airflow: AirflowSandbox) -> list[psutil.Process]:
+    """All processes of an Airflow."""
+    assert airflow.child is not None
+    return list(psutil.Process(airflow.child.pid).children(recursive=True))
+
+
+def log_of(client: AirflowClient, dag: str, run: str, task: str, **more: Any) -> str:
+    """A task's log; asked again while Airflow still writes it."""
+    end = time.monotonic() + 10
+    while not (text := client.log(dag, run, task, **more)) and time.monotonic() < end:
+        time.sleep(0.2)
+    return text

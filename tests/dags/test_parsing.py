@@ -1,0 +1,282 @@
+"""The DAG files as Airflow's DAG processor sees them, without a running Airflow."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sandbox.accounts import CLONE
+from tests.policy.conftest import MINIMAL
+
+BOUND_SECONDS = 15  # the design's, far below Airflow's own `dag_file_processor_timeout` of 50
+Parse = Callable[[Path], dict[str, Any]]
+
+
+class Probe:
+    """A process that parses as the DAG processor does; Airflow is imported once in it."""
+
+    def __init__(self, home: Path, seed: str) -> None:
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "LIFEBOAT"))}
+        environment = {
+            "AIRFLOW_HOME": str(home),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__DAGS_FOLDER": str(CLONE / "dags"),
+            "AIRFLOW__CORE__PLUGINS_FOLDER": str(CLONE / "plugins"),
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
+            "PYTHONPATH": os.pathsep.join((str(CLONE), str(CLONE / "plugins"))),
+            "PYTHONHASHSEED": seed,
+        }
+        self._log = (home / "probe.log").open("w+")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.dags.probe"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env=inherited | environment,
+            text=True,
+        )
+
+    def parse(self, policies: Path) -> dict[str, Any]:
+        """Parse ``dags/`` with a directory of policies."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps({"policies": str(policies)}) + "\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        if not answer:
+            self._log.seek(0)
+            raise AssertionError(self._log.read()[-4000:])
+        return dict(json.loads(answer))
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+        self._log.close()
+
+
+@pytest.fixture(scope="module")
+def probes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Probe]]:
+    """Two DAG processors, whose sets and dictionaries of strings have different orders."""
+    made = [Probe(tmp_path_factory.mktemp("airflow"), seed) for seed in ("1", "2")]
+    yield made
+    for probe in made:
+        probe.end()
+
+
+@pytest.fixture
+def parse(probes: list[Probe]) -> Parse:
+    return probes[0].parse
+
+
+@pytest.fixture
+def policies(tmp_path: Path) -> Path:
+    directory = tmp_path / "policies"
+    directory.mkdir()
+    return directory
+
+
+def write(policies: Path, system: str, *changes: tuple[str, str], name: str | None = None) -> Path:
+    text = MINIMAL.replace("shop-backups", "some-backups").replace("shop", system)
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    file = policies / f"{name or system}.yaml"
+    file.write_text(text)
+    return file
+
+
+OFFSITE = (
+    "encryption:\n  keys",
+    "  offsite:\n    url: s3://far-backups/lifeboat\n    connection: far\nencryption:\n  keys",
+)
+SLACK = ("sources:\n", "alerts:\n  channels:\n    ops: {kind: slack, connection: ops_slack}\nsources:\n")
+
+
+@pytest.fixture(scope="module")
+def erp(probes: list[Probe]) -> dict[str, Any]:
+    """What the policy that comes with the package makes."""
+    return probes[0].parse(CLONE / "include" / "policies")
+
+
+def test_without_policies_there_are_no_dags_and_no_import_errors(parse, policies):
+    found = parse(policies)
+    assert found["dags"] == {}
+    assert found["errors"] == {}
+
+
+def test_the_erp_policy_makes_a_dag_for_each_tier_that_is_built(erp):
+    assert erp["errors"] == {}
+    assert {name: dag["file"] for name, dag in erp["dags"].items()} == {
+        "erp_database_daily": "database_tiers.py",
+        "erp_database_wal": "database_wal.py",
+    }
+
+
+def test_a_new_system_is_a_new_file(parse, policies):
+    write(policies, "shop")
+    assert sorted(parse(policies)["dags"]) == ["shop_database_daily", "shop_database_wal"]
+    write(policies, "stock")
+    assert sorted(parse(policies)["dags"]) == [
+        "shop_database_daily",
+        "shop_database_wal",
+        "stock_database_daily",
+        "stock_database_wal",
+    ]
+
+
+def test_a_policy_that_breaks_keeps_its_last_dags_and_one_import_error_names_file_line_and_key(parse, policies):
+    write(policies, "good")
+    broken = write(policies, "bad")
+    before = parse(policies)
+    assert before["errors"] == {}
+    broken.write_text(broken.read_text().replace("retention: 30d}\n", "retention: soon}\n"))
+
+    found = parse(policies)
+    assert list(found["errors"]) == ["broken_policies.py"]
+    line = 1 + broken.read_text().splitlines().index(next(t for t in broken.read_text().splitlines() if "soon" in t))
+    assert f"bad.yaml:{line}" in found["errors"]["broken_policies.py"]
+    assert "sources.database.tiers.daily.retention" in found["errors"]["broken_policies.py"]
+    assert sorted(found["dags"]) == sorted(before["dags"])
+    for name in ("bad_database_daily", "bad_database_wal"):
+        assert "stale policy" in found["dags"][name]["tags"]
+        assert "last valid copy" in found["dags"][name]["doc"]
+    for name in ("good_database_daily", "good_database_wal"):
+        assert found["dags"][name]["document"] == before["dags"][name]["document"]
+
+
+def test_a_policy_that_was_never_valid_makes_an_import_error_and_leaves_the_others_alone(parse, policies):
+    write(policies, "good")
+    write(policies, "bad", ("retention: 30d}\n", "retention: soon}\n"))
+    found = parse(policies)
+    assert list(found["errors"]) == ["broken_policies.py"]
+    assert sorted(found["dags"]) == ["good_database_daily", "good_database_wal"]
+
+
+def test_two_files_with_one_system_name_make_an_import_error_that_names_both(parse, policies):
+    write(policies, "shop")
+    write(policies, "shop", name="shop_again")
+    found = parse(policies)
+    assert list(found["errors"]) == ["broken_policies.py"]
+    assert "shop.yaml" in found["errors"]["broken_policies.py"]
+    assert "shop_again.yaml" in found["errors"]["broken_policies.py"]
+    assert found["dags"] == {}
+
+
+def test_names_that_collide_make_an_import_error_and_no_dag_of_either(parse, policies):
+    write(policies, "shop", ("  database:\n    kind", "  till_orders:\n    kind"))
+    write(policies, "shop_till", ("  database:\n    kind", "  orders:\n    kind"))
+    found = parse(policies)
+    assert list(found["errors"]) == ["broken_policies.py"]
+    assert "shop_till_orders_" in found["errors"]["broken_policies.py"]
+    assert found["dags"] == {}
+
+
+def test_a_serialised_dag_comes_back_with_its_tasks_and_its_schedule(erp):
+    for dag in erp["dags"].values():
+        assert dag["tasks_after_a_round_trip"] == sorted(dag["tasks"])
+    assert erp["dags"]["erp_database_daily"]["schedule_after_a_round_trip"] == "0 2 * * *"
+    assert erp["dags"]["erp_database_wal"]["schedule_after_a_round_trip"] == "*/5 * * * *"
+
+
+def test_dag_versions_stay_still_from_parse_to_parse_and_from_process_to_process(probes, erp):
+    again, elsewhere = (probe.parse(CLONE / "include" / "policies") for probe in probes)
+    for name, dag in erp["dags"].items():
+        assert json.dumps(again["dags"][name]["document"]) == json.dumps(dag["document"])
+        assert json.dumps(elsewhere["dags"][name]["document"]) == json.dumps(dag["document"])
+
+
+def test_a_hundred_systems_parse_far_below_airflows_limit(parse, policies):
+    for number in range(100):
+        write(policies, f"system{number:03d}", OFFSITE, SLACK)
+    found = parse(policies)
+    assert len(found["dags"]) == 200
+    for file, seconds in found["seconds"].items():
+        print(f"{file}: parsed in {seconds:.2f} s; serialised twice in {found['serialising'][file]:.2f} s")
+        assert seconds < BOUND_SECONDS
+
+
+def test_parsing_imports_nothing_that_moves_bytes_or_sends_messages(probes, policies):
+    write(policies, "shop", OFFSITE, SLACK)
+    found = probes[1].parse(policies)
+    assert found["dags"]["shop_database_daily"]["callbacks"] == 1
+    assert found["heavy"] == []
+
+
+def test_a_dag_begins_at_once_without_a_start_date_and_runs_once_at_a_time(erp):
+    for dag in erp["dags"].values():
+        assert dag["start_date"] is None
+        assert dag["catchup"] is False
+        assert dag["paused"] is False
+        assert dag["max_active_runs"] == 1
+
+
+def test_the_daily_chain_verifies_before_it_copies_and_publishes_in_every_case(erp):
+    tasks = erp["dags"]["erp_database_daily"]["tasks"]
+    assert {name: task["downstream"] for name, task in tasks.items()} == {
+        "preflight": ["dump_compress_upload"],
+        "dump_compress_upload": ["verify_primary"],
+        "verify_primary": ["copies.copy", "publish"],
+        "copies.copy": ["copies.verify"],
+        "copies.verify": ["publish"],
+        "publish": [],
+    }
+    assert {name: task["rule"] for name, task in tasks.items()} == dict.fromkeys(tasks, "all_success") | {
+        "publish": "all_done"
+    }
+    assert tasks["publish"]["outlets"] == ["erp/database/daily"]
+    assert {task["timeout"] for task in tasks.values()} == {6 * 3600}
+
+
+def test_the_wal_chain_is_one_task_and_its_copies_which_never_wait_for_another_try(erp):
+    tasks = erp["dags"]["erp_database_wal"]["tasks"]
+    assert {name: task["downstream"] for name, task in tasks.items()} == {
+        "collect": ["copies.copy", "publish"],
+        "copies.copy": ["copies.verify"],
+        "copies.verify": ["publish"],
+        "publish": [],
+    }
+    assert tasks["publish"]["rule"] == "all_done"
+    assert tasks["publish"]["outlets"] == ["erp/database/wal"]
+    assert {name: task["retries"] for name, task in tasks.items()} == {
+        "collect": 2,
+        "copies.copy": 0,
+        "copies.verify": 0,
+        "publish": 0,
+    }
+
+
+def test_the_trigger_form_knows_its_types_and_the_targets_by_name(erp, parse, policies):
+    dag = erp["dags"]["erp_database_daily"]
+    assert {name: schema["type"] for name, schema in dag["params"].items()} == {
+        "targets": "array",
+        "deep_verification": "boolean",
+        "note": "string",
+    }
+    assert dag["params"]["targets"]["items"]["enum"] == ["offsite", "local"]
+    assert dag["defaults"] == {"targets": ["offsite", "local"], "deep_verification": False, "note": ""}
+    write(policies, "alone")
+    assert parse(policies)["dags"]["alone_database_daily"]["defaults"]["targets"] == []
+
+
+def test_each_dag_has_a_page_that_says_where_its_copies_are_and_how_to_bring_them_back(erp):
+    for dag in erp["dags"].values():
+        assert "s3://your-erp-backups/lifeboat" in dag["doc"]
+        assert "lifeboat restore erp database" in dag["doc"]
+
+
+def test_the_rules_of_ruff_for_airflow_find_nothing():
+    ended = subprocess.run(
+        [sys.executable, "-m", "ruff", "check", "--select", "AIR", "dags", "plugins"],
+        cwd=CLONE,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout
