@@ -29,6 +29,7 @@ def database_dag(tier: TierDag) -> DAG:
         publish = Publish(
             task_id="publish",
             backup_task=DUMP,
+            verify_tasks=["verify_primary", "copies.verify"],
             others=tier.others,
             # Runs in every case, and fails by itself: nothing that failed before may look green.
             trigger_rule=TriggerRule.ALL_DONE,

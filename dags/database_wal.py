@@ -30,6 +30,7 @@ def wal_dag(tier: TierDag) -> DAG:
         publish = Publish(
             task_id="publish",
             backup_task=COLLECT,
+            verify_tasks=["copies.verify"],
             others=tier.others,
             trigger_rule=TriggerRule.ALL_DONE,
             outlets=[tier.asset],

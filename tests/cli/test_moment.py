@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from lifeboat.cli.moment import time_in
 from lifeboat.errors import RestoreError
 
+YEARS = [datetime(year, 1, 1, tzinfo=UTC).replace(tzinfo=None) for year in (1990, 2100)]
 PARIS = ZoneInfo("Europe/Paris")
 
 
@@ -41,7 +42,7 @@ def test_anything_else_is_refused_with_an_example(text: str) -> None:
     assert "2026-11-22 14:30:00" in caught.value.remedy
 
 
-@given(st.datetimes(datetime(1990, 1, 1), datetime(2100, 1, 1)), st.integers(-14 * 60, 14 * 60))
+@given(st.datetimes(YEARS[0], YEARS[1]), st.integers(-14 * 60, 14 * 60))
 def test_every_time_with_an_offset_is_read_to_the_microsecond(naive: datetime, minutes: int) -> None:
     offset = timedelta(minutes=minutes)
     sign, seconds = "-" if offset < timedelta() else "+", abs(offset).total_seconds()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import json
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def restore(ledger: Ledger, lifeboat: Command, into: Path, *words: str) -> Said:
 def test_without_yes_and_without_anybody_to_ask_nothing_is_done(
     ledger: Ledger, lifeboat: Command, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sys.stdin", Path(os.devnull).open())
+    monkeypatch.setattr("sys.stdin", io.StringIO())
     said = restore(ledger, lifeboat, place / "data", "--latest")
     assert said.code == 1
     assert "asked for" in said.out  # the plan was shown

@@ -35,7 +35,8 @@ def slow(tmp_path_factory: pytest.TempPathFactory, postgres_template: Callable[[
         server.run_sql("CREATE TABLE noise (text text STORAGE EXTERNAL)")
         server.run_sql(
             "INSERT INTO noise SELECT"
-            " (SELECT string_agg(md5((n * 50000 + m)::text), '') FROM generate_series(1, 1000) m) FROM generate_series(1, 1500) n"
+            " (SELECT string_agg(md5((n * 50000 + m)::text), '') FROM generate_series(1, 1000) m)"
+            " FROM generate_series(1, 1500) n"
         )
         yield protect(root, server, stack, replacing={'tls: "off"': 'tls: "off"\n    max_rate: 12 MiB/s'})
 

@@ -138,7 +138,9 @@ class System:
 
     def sessions(self) -> list[tuple[int, str]]:
         """Client port and application name of the backup role's sessions on the server."""
-        rows = self.server.run_sql("SELECT client_port, application_name FROM pg_stat_activity WHERE usename = 'lifeboat'")
+        rows = self.server.run_sql(
+            "SELECT client_port, application_name FROM pg_stat_activity WHERE usename = 'lifeboat'"
+        )
         return [(int(port), str(name)) for port, name in rows]
 
     def slots(self) -> list[str]:
@@ -280,7 +282,9 @@ def holder(port: int, among: Iterable[psutil.Process]) -> psutil.Process | None:
     """The process whose connection has this local port."""
     for process in among:
         with suppress(psutil.Error):
-            if any(connection.laddr and connection.laddr.port == port for connection in process.net_connections("inet")):
+            if any(
+                connection.laddr and connection.laddr.port == port for connection in process.net_connections("inet")
+            ):
                 return process
     return None
 

@@ -10,13 +10,13 @@ import pytest
 from lifeboat.postgres.deep_verification import verify_deep
 from lifeboat.postgres.moments import AtName, AtRecoveryPoint, Latest
 from lifeboat.postgres.segments import MIB
+from sandbox import postgres_builds
 from sandbox.accounts import server_directory
 from sandbox.postgres import PostgresServer
-from sandbox.postgres_builds import tested_majors
 from tests.recovery.line import Line, commit, ledger
 
 
-@pytest.mark.parametrize("major", tested_majors(), ids=lambda major: f"postgresql-{major}")
+@pytest.mark.parametrize("major", postgres_builds.tested_majors(), ids=lambda major: f"postgresql-{major}")
 def test_tablespaces_large_objects_and_unlogged_tables_come_back(make_line: Callable[..., Line], major: int) -> None:
     """Two real tablespaces, one mapped and one in its default place, and one that lies in the data directory."""
     line = make_line(major=major, settings={"allow_in_place_tablespaces": "on"})

@@ -134,11 +134,14 @@ def small_disk(at: Path, size: int) -> Iterator[bool]:
     """A real disk of that size mounted at ``at``; false where that is not allowed."""
     at.mkdir()
     made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size},mode=0755", "none", at], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "none", at], capture_output=True, check=False
     )
-    yield made.returncode == 0
-    if made.returncode == 0:
-        subprocess.run(["umount", at], check=True)
+    hand_over(at)
+    try:
+        yield made.returncode == 0
+    finally:
+        if made.returncode == 0:
+            subprocess.run(["umount", at], check=True)
 
 
 def test_a_disk_that_fills_meanwhile_ends_the_restore_and_leaves_nothing(

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from lifeboat.postgres.moments import AtTime
+from sandbox import postgres_builds
 from sandbox.postgres import PostgresServer
 from tests.recovery.line import Line, ledger
 
@@ -68,20 +69,14 @@ def busy(make_line: Callable[..., Line], request: pytest.FixtureRequest) -> Line
     return make_line(major=request.param, settings={"track_commit_timestamp": "on", "autovacuum_naptime": "1s"})
 
 
-def majors() -> list[int]:
-    from sandbox.postgres_builds import tested_majors
-
-    return list(tested_majors())
-
-
-@pytest.mark.parametrize("busy", majors(), indirect=True, ids=lambda major: f"postgresql-{major}")
+@pytest.mark.parametrize("busy", postgres_builds.tested_majors(), indirect=True, ids=lambda major: f"postgresql-{major}")
 def test_three_random_moments_under_load_come_back_exactly(busy: Line) -> None:
     server = busy.server
     seed = secrets.randbits(32)
     _log.warning("seed %d", seed)
     server.run_program("pgbench", "-i", "-s", str(SCALE), "-q")
     with Writer(server):
-        load = threading.Thread(target=server.run_program, args=("pgbench", "-c", "4", "-T", "6", "-R", "400", "-n"))
+        load = threading.Thread(target=server.run_program, args=("pgbench", "-c", "4", "-T", "4", "-R", "400", "-n"))
         load.start()
         full = busy.full()
         runs = [busy.wal()]

@@ -241,7 +241,8 @@ def test_a_deleted_newest_shows_in_comparison_with_another_target_and_with_the_j
     )
     (finding,) = against_journal(listed(world), journaled(world), source=SOURCE, target="primary")
     assert finding == (
-        f"{newest.manifest.recovery_point}, the newest of its kind that was committed on primary, is not there any more."
+        f"{newest.manifest.recovery_point}, the newest of its kind that was committed on primary, "
+        "is not there any more."
     )
     remove(world, newest.manifest.recovery_point, "offsite")
     remove(world, older.manifest.recovery_point, "primary")

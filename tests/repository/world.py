@@ -109,12 +109,13 @@ class World:
         timeline: int | None = None,
         streams: Mapping[str, bytes] = STREAMS,
         work: Work | None = None,
+        volume_size: int = 200_000,
         **more: Any,
     ) -> Copy:
         """A committed recovery point on the primary target; the clock moves on by an hour."""
         repository = repository or self.repository()
         work = work or self.work(kind)
-        stored = self.store(repository, work, streams=streams, timeline=timeline)
+        stored = self.store(repository, work, streams=streams, timeline=timeline, volume_size=volume_size)
         manifest = self.manifest(repository, work, stored, timeline=timeline, **more)
         copy = commit(repository.target("primary"), manifest, repository.signer)
         self.clock.advance(hours=1)

@@ -275,14 +275,18 @@ class CopyTo(_OnTarget):
 
 
 class Publish(_Step):
-    """Record what exists now, and fail when a copy that the policy requires is missing.
+    """Record what exists now, and fail when a copy that the policy requires is missing, or any copy is not good.
 
     Runs in every case; a run that was skipped from its beginning stays skipped.
+
+    Args:
+        verify_tasks: the tasks that verify copies: those that are mapped follow the order of ``others``.
     """
 
-    def __init__(self, *, backup_task: str, others: Sequence[str], **kwargs: Any) -> None:
+    def __init__(self, *, backup_task: str, verify_tasks: Sequence[str], others: Sequence[str], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.backup_task = backup_task
+        self.verify_tasks = list(verify_tasks)
         self.others = list(others)
 
     def execute(self, context: Context) -> dict[str, list[str]]:
@@ -309,17 +313,38 @@ class Publish(_Step):
                 "The primary copy is not affected. Clear the failed copy task once the target is back; the next run "
                 "brings it what it missed.",
             )
+        self._insist_on_verified(context)
         _raise_alarm(context, self.backup_task)
         return done.copies
+
+    def _insist_on_verified(self, context: Context) -> None:
+        """A copy that is there, and not good, is worse than none: this task is the run's last, so its end is the
+        run's."""
+        from lifeboat.errors import VerificationFailed
+
+        states = _states(context)
+        verified = {task: PRIMARY for task in self.verify_tasks} | {
+            f"{task}_{index}": target for task in self.verify_tasks for index, target in enumerate(self.others)
+        }
+        bad = [target for task, target in verified.items() if states.get(task) == "failed"]
+        if bad:
+            raise VerificationFailed(
+                f"Copies that could not be verified: on {', '.join(bad)}.",
+                "The log of the verification says why. Until it is mended, the other targets' copies are what counts.",
+            )
 
     def _nothing_to_publish(self, context: Context) -> None:
         from lifeboat.errors import BackupFailed
 
-        ti: Any = context["ti"]
-        states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id]).get(ti.run_id, {})
-        if any(state in ("failed", "upstream_failed") for state in states.values()):
+        if any(state in ("failed", "upstream_failed") for state in _states(context).values()):
             raise BackupFailed("Nothing was backed up by this run.", "The log of the task that failed says why.")
         raise AirflowSkipException("Nothing was backed up by this run; the task before says why.")
+
+
+def _states(context: Context) -> dict[str, str | None]:
+    """The states of the run's tasks; a mapped one's index follows its name after an underscore."""
+    ti: Any = context["ti"]
+    return dict(ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id]).get(ti.run_id, {}))
 
 
 def _raise_alarm(context: Context, task: str) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import Asset, CronTriggerTimetable, Param
+from airflow.sdk import Asset, CronTriggerTimetable, Param, get_parsing_context
 
 from lifeboat.operators.alerts import failure_callbacks
 from lifeboat.operators.policies import policies_for_dags
@@ -47,10 +47,14 @@ class TierDag:
 
     @property
     def asset(self) -> Asset:
-        """What ``publish`` updates: other DAGs may wait for it."""
+        """What ``publish`` updates: other DAGs may wait for it.
+
+        A scheme that does not begin with ``x-`` makes Airflow ask all providers for it at every parse: Amazon's alone
+        brings boto3 with it, which takes seconds.
+        """
         return Asset(
             name=f"{self.loaded.policy.system}/{self.source}/{self.tier}",
-            uri=f"lifeboat://{self.loaded.policy.system}/{self.source}/{self.tier}",
+            uri=f"x-lifeboat://{self.loaded.policy.system}/{self.source}/{self.tier}",
         )
 
     @property
@@ -96,11 +100,16 @@ class TierDag:
 
 
 def tier_dags(*, wal: bool) -> Iterator[TierDag]:
-    """The DAGs of all policies: of the WAL tiers, or of the others."""
+    """The DAGs of all policies: of the WAL tiers, or of the others.
+
+    A task needs its own DAG alone, and begins sooner when the others are not made for it.
+    """
+    wanted = get_parsing_context().dag_id
     for loaded in policies_for_dags().policies.values():
         for source, tier in built_tiers(loaded.policy):
-            if (tier.value == "wal") is wal:
-                yield TierDag(loaded, source, tier.value)
+            dag = TierDag(loaded, source, tier.value)
+            if (tier.value == "wal") is wal and wanted in (None, dag.id):
+                yield dag
 
 
 def form(dag: TierDag) -> dict[str, Param]:

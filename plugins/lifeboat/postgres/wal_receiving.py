@@ -195,8 +195,11 @@ class WalReceiver:
                 self._pgconn.put_copy_end()
                 self._flush()
             elif is_error(result.status):
+                reason = failure_of(result.error_message)
+                if "already been removed" in reason:
+                    raise SlotLost(f"The server no longer has its WAL from {position} on: {reason}.", LOST_REMEDY)
                 raise BackupFailed(
-                    f"The server ended the stream at {position}: {failure_of(result.error_message)}.",
+                    f"The server ended the stream at {position}: {reason}.",
                     "It was stopped or lost the connection; the next run goes on from what was committed.",
                 )
             elif result.status == pq.ExecStatus.TUPLES_OK and result.ntuples == 1:

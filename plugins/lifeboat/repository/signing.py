@@ -112,7 +112,10 @@ class TrustedKeys:
                 "Compare the validity under signing.trusted with the day on which the key was changed.",
             )
         try:
-            key.key.verify(base64.b64decode(signature, validate=True), data)
+            raw = base64.b64decode(signature, validate=True)
+            if base64.b64encode(raw).decode() != signature:
+                raise ValueError("bits that mean nothing were changed")  # noqa: TRY301
+            key.key.verify(raw, data)
         except (InvalidSignature, binascii.Error, ValueError):
             raise ManifestInvalid(
                 f"{what} was changed after it was signed, or was never signed by {key_id!r}.",

@@ -1,0 +1,198 @@
+"""Promotions: the old timeline's end is kept, the new one is followed, and two servers' ways are told apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from lifeboat.errors import MomentUnreachable, TimelineConflict
+from lifeboat.postgres.deep_verification import verify_chain, verify_deep
+from lifeboat.postgres.moments import AtRecoveryPoint, AtTime, Latest
+from sandbox.accounts import remove_server_directory, server_directory
+from sandbox.postgres import PostgresServer
+from sandbox.processes import wait_until
+from tests.recovery.line import SOURCE, Line, commit, ledger
+
+ROWS = "SELECT n FROM ledger"
+
+
+@contextmanager
+def standby_of(line: Line, directory: Path, *settings: tuple[str, str]) -> Iterator[PostgresServer]:
+    """A standby that follows the line's server."""
+    data = directory.parent / f"{directory.name}-data"
+    primary = line.server
+    server_directory(data)
+    primary.run_program(
+        "pg_basebackup", "-D", data.resolve(), "-R", "-X", "stream", "-c", "fast", "--no-sync", "--no-manifest"
+    )
+    password = primary.passwords["postgres"]
+    with (data / "postgresql.auto.conf").open("a") as auto:
+        auto.write(f"primary_conninfo = 'host=127.0.0.1 port={primary.port} user=postgres password={password}'\n")
+    server = PostgresServer.on_data(
+        directory, data, passwords=primary.passwords, settings={"fsync": "off", **dict(settings)}
+    )
+    with server:
+        yield server
+    remove_server_directory(directory)
+    remove_server_directory(data)
+
+
+def follow(primary: PostgresServer, standby: PostgresServer) -> None:
+    """Wait until the standby has replayed everything."""
+    position = primary.run_sql("SELECT pg_current_wal_lsn()")[0][0]
+    wait_until(
+        lambda: bool(standby.run_sql("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", [position])[0][0]),
+        within=30,
+        what="the standby has caught up",
+    )
+
+
+def test_a_promotion_between_two_runs_is_followed_and_moments_on_both_sides_come_back(
+    line: Line, tmp_path: Path
+) -> None:
+    old = line.server
+    line.full()
+    commit(old, 1)
+    line.wal()
+    with standby_of(line, tmp_path / "standby") as new:
+        [before] = commit(old, 2)
+        follow(old, new)
+        new.run_sql("SELECT pg_promote()")
+        # The old primary does not know, and goes on.
+        [astray] = commit(old, 50)
+        line.server = new
+        [after] = commit(new, 3)
+        [ended, begun] = line.wal().copies
+        assert ended.manifest.details["ended"]
+        assert [stream.name for stream in ended.manifest.streams][-1].endswith(".partial")
+        assert begun.manifest.timeline == 2
+        assert [stream.name for stream in begun.manifest.streams][-1] == "00000002.history"
+        for copy in (ended, begun):
+            verify_deep(line.repository, "primary", copy)
+        assert verify_chain(line.repository, "primary", SOURCE) == []
+        [event] = line.events("timeline_ended")
+        assert event.details["timeline"] == 1
+
+        commit(new, 4)
+        again = line.wal()
+        assert [copy.manifest.timeline for copy in again.copies] == [2]
+        assert not again.alarm
+
+        # The connection leads back to the old primary: it is kept apart, and somebody is told.
+        line.server = old
+        commit(old, 51)
+        split = line.wal()
+        assert "two servers went different ways" in split.alarm
+        assert [copy.manifest.timeline for copy in split.copies] == [1]
+
+        line.server = new
+        commit(new, 5)
+        assert not line.wal().alarm
+        new.run_sql("SELECT 1")
+
+        def rows(moment: AtTime | Latest | AtRecoveryPoint, timeline: int | None = None) -> list[int]:
+            restored = line.restore(moment, timeline=timeline)
+            assert restored.recovered.timeline > 2
+            return ledger(line.ask(restored, ROWS))
+
+        assert rows(AtTime(before)) == [1, 2]
+        assert rows(AtTime(after)) == [1, 2, 3]
+        assert rows(Latest()) == [1, 2, 3, 4, 5]
+        assert rows(Latest(), 1) == [1, 2, 50, 51]
+        assert rows(AtTime(astray), 1) == [1, 2, 50]
+        assert rows(AtRecoveryPoint(split.copies[0].manifest.recovery_point)) == [1, 2, 50, 51]
+        assert rows(AtRecoveryPoint(begun.manifest.recovery_point)) == [1, 2, 3]
+
+
+def test_a_full_on_the_new_timeline_and_one_on_the_dead_branch_each_lead_their_own_way(
+    line: Line, tmp_path: Path
+) -> None:
+    old = line.server
+    line.full()
+    line.wal()
+    with standby_of(line, tmp_path / "standby") as new:
+        follow(old, new)
+        new.run_sql("SELECT pg_promote()")
+        commit(old, 50)
+        stray = line.full()
+        line.server = new
+        commit(new, 3)
+        line.wal()
+        true = line.full()
+        [after] = commit(new, 4)
+        line.wal()
+        plan = line.plan(AtTime(after))
+        assert plan.base.manifest.recovery_point == true.manifest.recovery_point
+        assert ledger(line.ask(line.restore(plan), ROWS)) == [3, 4]
+        assert ledger(line.ask(line.restore(AtRecoveryPoint(stray.manifest.recovery_point)), ROWS)) == [50]
+        with pytest.raises(MomentUnreachable, match="timeline 2"):
+            line.plan(Latest(), base_id=stray.manifest.recovery_point, timeline=2)
+
+
+def test_the_end_of_the_old_timeline_that_nobody_has_any_more_is_a_gap_and_collection_goes_on(
+    line: Line, tmp_path: Path
+) -> None:
+    old = line.server
+    line.full()
+    [kept] = commit(old, 1)
+    line.wal()
+    with standby_of(line, tmp_path / "standby", ("max_wal_size", "32MB"), ("min_wal_size", "32MB")) as new:
+        [lost] = commit(old, 2)
+        follow(old, new)
+        new.run_sql("SELECT pg_promote()")
+        line.server = new
+        for number in range(10, 16):
+            commit(new, number)
+            new.run_sql("SELECT pg_switch_wal()")
+        new.run_sql("CHECKPOINT")
+        collected = line.wal()
+        assert "timeline 1" in collected.alarm
+        assert [copy.manifest.timeline for copy in collected.copies] == [2]
+        line.full()
+        [after] = commit(new, 20)
+        assert not line.wal().alarm
+        assert ledger(line.ask(line.restore(AtTime(kept)), ROWS)) == [1]
+        with pytest.raises(MomentUnreachable):
+            line.plan(AtTime(lost + timedelta(microseconds=1)))
+        assert ledger(line.ask(line.restore(AtTime(after)), ROWS)) == [1, 2, *range(10, 16), 20]
+
+
+def test_a_second_server_promoted_to_the_same_timeline_is_refused(line: Line, tmp_path: Path) -> None:
+    old = line.server
+    line.full()
+    line.wal()
+    with standby_of(line, tmp_path / "one") as one, standby_of(line, tmp_path / "two") as two:
+        commit(old, 1)
+        follow(old, one)
+        one.run_sql("SELECT pg_promote()")
+        commit(old, 2)
+        follow(old, two)
+        two.run_sql("SELECT pg_promote()")
+        line.server = one
+        commit(one, 10)
+        line.wal()
+        line.server = two
+        commit(two, 20)
+        with pytest.raises(TimelineConflict, match="begins at"):
+            line.wal()
+
+
+def test_a_restored_server_that_takes_over_is_followed_on_its_new_timeline(line: Line, tmp_path: Path) -> None:
+    line.full()
+    [first, _] = commit(line.server, 1, 2)
+    line.wal()
+    restored = line.restore(AtTime(first))
+    line.server.stop()
+    settings = {"fsync": "off"}
+    with PostgresServer.on_data(
+        tmp_path / "successor", restored.into, passwords=line.server.passwords, settings=settings
+    ) as successor:
+        line.server = successor
+        commit(successor, 3)
+        assert [copy.manifest.timeline for copy in line.wal().copies] == [2]
+        assert ledger(line.ask(line.restore(Latest()), ROWS)) == [1, 3]
+        assert ledger(line.ask(line.restore(Latest(), timeline=1), ROWS)) == [1, 2]
