@@ -55,8 +55,8 @@ def test_a_deleted_newest_recovery_point_shows_by_other_targets_and_by_the_journ
     assert said.code == alone.code == 1
     words = " ".join(finding["what"] for finding in said.json["findings"])
     assert "missing here" in words
-    assert "somebody deleted it" in words
-    assert "somebody deleted it" in alone.json["findings"][0]["what"]
+    assert "is not there any more" in words
+    assert "is not there any more" in alone.json["findings"][0]["what"]
 
 
 def test_an_old_recovery_point_in_the_place_of_a_newer_one_is_not_believed(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 
 from lifeboat.connections import outside_from
@@ -19,7 +19,7 @@ from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.journal import Event, read_journal
 from lifeboat.repository.system import SystemRepository
 from lifeboat.streams.key_making import new_break_glass_pair, new_local_key, new_signing_pair, write_secret
-from sandbox.airflow import AirflowSandbox
+from sandbox.airflow import USER, AirflowSandbox
 from sandbox.airflow_client import AirflowClient
 from sandbox.postgres import PostgresServer
 from sandbox.postgres_role import create_backup_role
@@ -27,6 +27,7 @@ from sandbox.postgres_template import Template
 from sandbox.processes import wait_until
 from sandbox.s3_servers import MotoServer, RcloneS3
 from sandbox.slack import Message, SlackReceiver
+from tests.recovery.silent_proxy import SilentProxy
 
 SOURCE = "database"
 BUCKET = "backups"
@@ -148,9 +149,63 @@ class System:
         rows = self.server.run_sql("SELECT slot_name FROM pg_replication_slots WHERE temporary")
         return [str(row[0]) for row in rows]
 
-    def commit(self, number: int) -> None:
-        """Commit one row."""
-        self.server.run_sql("INSERT INTO ledger VALUES (%s)", [number])
+    def streamed(self) -> int:
+        """How many bytes a base backup under way has sent."""
+        rows = self.server.run_sql("SELECT backup_streamed FROM pg_stat_progress_basebackup")
+        return int(rows[0][0] or 0) if rows else 0
+
+    def attempts(self) -> list[Path]:
+        """The folders of attempts on the primary target, committed or not."""
+        assert self.primary is not None
+        return sorted(self.primary.glob(f"{self.name}/{SOURCE}/*-full-*/attempt-*"))
+
+
+class Route(SilentProxy):
+    """The way to a server, which falls silent and can be mended for those who come anew."""
+
+    def mend(self) -> None:
+        self._silent.clear()
+
+
+class Client(AirflowClient):
+    """What a person does with runs and tasks, besides starting them."""
+
+    def mark_task(self, dag: str, run: str, task: str, state: str) -> None:
+        """Mark one task."""
+        self._ask("PATCH", f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances/{task}", json={"new_state": state})
+
+    def clear_task(self, dag: str, run: str, *tasks: str, downstream: bool = False) -> None:
+        """Clear some tasks of a run."""
+        body = {"dry_run": False, "dag_run_id": run, "task_ids": tasks, "only_failed": False}
+        self._ask("POST", f"/api/v2/dags/{dag}/clearTaskInstances", json=body | {"include_downstream": downstream})
+
+    def clear_run(self, dag: str, run: str) -> None:
+        """Clear a whole run."""
+        body = {"dry_run": False, "only_failed": False}
+        self._ask("POST", f"/api/v2/dags/{dag}/dagRuns/{run}/clear", json=body)
+
+    def backfill(self, dag: str, day: str) -> None:
+        """Ask for a backfill of one day."""
+        body = {"dag_id": dag, "from_date": f"{day}T00:00:00Z", "to_date": f"{day}T23:59:59Z"}
+        self._ask("POST", "/api/v2/backfills", json=body)
+
+    def asset_events(self, dag: str, run: str) -> list[str]:
+        """The assets that a run updated."""
+        found = self._ask("GET", "/api/v2/assets/events", params={"source_dag_id": dag, "source_run_id": run})
+        return [str(event["name"]) for event in found["asset_events"]]
+
+    def states(self, dag: str, run: str, *tasks: str) -> list[str | None]:
+        """The states of some tasks."""
+        found = self.task_states(dag, run)
+        return [found[task] for task in tasks]
+
+    def ended(self, dag: str, run: str) -> str:
+        """Wait for a run's end."""
+        return self.wait(dag, run, within=280)
+
+    def tries(self, dag: str, run: str, task: str) -> int:
+        """The number of a task's newest try."""
+        return next(int(found["try_number"]) for found in self.tasks(dag, run) if found["task_id"] == task)
 
 
 class Stage:
@@ -170,7 +225,12 @@ class Stage:
         )
         self.moto = MotoServer(directory / "moto.log", secret_key="moto-" + self.keys.public_key[20:40])
         self.systems: dict[str, System] = {}
-        self.airflow = AirflowSandbox(directory / "airflow", self.metadata)
+        self.airflow = AirflowSandbox(
+            directory / "airflow",
+            self.metadata,
+            # Many runs go on at once here, on few cores.
+            environment={"AIRFLOW__CORE__PARALLELISM": "16", "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "120"},
+        )
 
     def _server(self, name: str, **settings: str) -> PostgresServer:
         fast = {"fsync": "off", "shared_buffers": "16MB"}
@@ -244,6 +304,34 @@ class Stage:
         self.airflow.configure(connections, {"LIFEBOAT_POLICIES": str(self.policies)})
         self.airflow.start()
 
+    def wait_until_ready(self) -> None:
+        """Wait until runs can be started."""
+        dags = [dag for system in self.systems.values() for dag in (system.daily, system.wal)]
+        self.airflow.wait_until_ready(dags=dags)
+        self.warm_up()
+
+    def warm_up(self) -> None:
+        """The API server answers nobody for some seconds when its first task asks it something: let that be us."""
+        httpx.get(f"{self.airflow.url}/execution/health", timeout=120)
+
+    def client(self) -> Client:
+        """A session with the REST API."""
+        return Client(self.airflow.url, USER, self.airflow.password)
+
+    def processes(self) -> list[psutil.Process]:
+        """All processes of Airflow, tasks too."""
+        assert self.airflow.child is not None
+        roots = [self.airflow.child, *self.airflow._extra.values()]
+        return [process for root in roots for process in psutil.Process(root.pid).children(recursive=True)]
+
+    def holder(self, port: int) -> psutil.Process:
+        """The task process whose connection has this port of 127.0.0.1 as its own."""
+        for process in self.processes():
+            with suppress(psutil.Error):
+                if any(one.laddr and one.laddr.port == port for one in process.net_connections("tcp")):
+                    return process
+        raise AssertionError(f"no process of Airflow is connected from port {port}")
+
     def stop(self) -> None:
         """End everything."""
         self.airflow.stop()
@@ -265,39 +353,3 @@ class Stage:
     def messages(self, run: str) -> list[Message]:
         """Slack's messages about a run."""
         return [message for message in self.slack.messages() if run in message.text]
-
-
-def states(client: AirflowClient, dag: str, run: str, *tasks: str) -> list[str | None]:
-    """The states of some tasks."""
-    found = client.task_states(dag, run)
-    return [found[task] for task in tasks]
-
-
-def wait_for(what: str, condition: Callable[[], Any], *, within: float = 90) -> None:
-    """Wait for something to become true; what the API refuses meanwhile is asked again."""
-    wait_until(lambda: bool(condition()), within=within, what=what, every=0.2)
-
-
-def holder(port: int, among: Iterable[psutil.Process]) -> psutil.Process | None:
-    """The process whose connection has this local port."""
-    for process in among:
-        with suppress(psutil.Error):
-            if any(
-                connection.laddr and connection.laddr.port == port for connection in process.net_connections("inet")
-            ):
-                return process
-    return None
-
-
-def family(airflow: AirflowSandbox) -> list[psutil.Process]:
-    """All processes of an Airflow."""
-    assert airflow.child is not None
-    return list(psutil.Process(airflow.child.pid).children(recursive=True))
-
-
-def log_of(client: AirflowClient, dag: str, run: str, task: str, **more: Any) -> str:
-    """A task's log; asked again while Airflow still writes it."""
-    end = time.monotonic() + 10
-    while not (text := client.log(dag, run, task, **more)) and time.monotonic() < end:
-        time.sleep(0.2)
-    return text

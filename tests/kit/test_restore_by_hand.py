@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from lifeboat.repository.kit import export
-from lifeboat.repository.kit_papers import PROJECT
+from lifeboat.kit.export import export
+from lifeboat.kit.papers import PROJECT
 from sandbox.accounts import server_account
 from tests.kit.conftest import LostSystem, Papers
 

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 from lifeboat.cli.overview import Entry, Overview, findings_of
 
 if TYPE_CHECKING:
-    from lifeboat.cli.holdings import Holding
-    from lifeboat.repository.catalogue import Unreadable
     from lifeboat.repository.journal import Event
     from lifeboat.repository.system import SystemRepository
 
@@ -75,27 +73,15 @@ def _words(missing: Sequence[Entry]) -> str:
     return f"{len(missing)} that other targets have are missing here: {named}{more}."
 
 
-def deleted(view: Overview, events: Iterable[Event], target: str) -> list[Hole]:
-    """What the journal says was committed on a target and is not there any more."""
-    there = {
-        entry.manifest.recovery_point for entry in (*view.entries, *view.wal_entries) if target in entry.copies
-    } | {bad.folder.recovery_point for holding in view.holdings if holding.target == target for bad in _bad(holding)}
-    gone: dict[str, Event] = {}
-    for event in events:
-        committed = event.kind in ("backup_committed", "copy_committed")
-        ours = (event.source, event.target) == (view.source, target)
-        if committed and ours and event.recovery_point and event.recovery_point not in there:
-            gone.setdefault(event.recovery_point, event)
-    return [
-        Hole(
-            view.source,
-            target,
-            f"{point} was committed here on {event.time:%Y-%m-%d %H:%M:%S} UTC, by the journal, and is gone: somebody "
-            "deleted it.",
-        )
-        for point, event in gone.items()
-    ]
+def compare_with_journal(view: Overview, events: Sequence[Event], target: str) -> list[Hole]:
+    """What the journal says was committed on a target, and is gone or another one."""
+    from lifeboat.repository.catalogue import Listing
+    from lifeboat.repository.comparison import against_journal
 
-
-def _bad(holding: Holding) -> Iterable[Unreadable]:
-    return (*holding.points.unreadable, *holding.wal.unreadable)
+    holes = []
+    for holding in view.holdings:
+        if holding.target == target:
+            listing = Listing(tuple(holding.copies), (*holding.points.unreadable, *holding.wal.unreadable))
+            found = against_journal(listing, events, source=view.source, target=target)
+            holes += [Hole(view.source, target, what) for what in found]
+    return holes

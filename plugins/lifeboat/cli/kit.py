@@ -15,8 +15,8 @@ from lifeboat.errors import LifeboatError, PolicyError
 
 if TYPE_CHECKING:
     from lifeboat.cli.outside import Surroundings
+    from lifeboat.kit.export import KitSummary
     from lifeboat.policy.model import LoadedPolicy
-    from lifeboat.repository.kit import KitSummary
     from lifeboat.repository.system import SystemRepository
 
 app = typer.Typer(help="The recovery kit: all that a restore needs when everything else is lost.", no_args_is_help=True)
@@ -44,8 +44,8 @@ def export_verb(
 ) -> None:
     """Write a recovery kit. Its credentials open with the break-glass key alone: keep the two apart."""
     from lifeboat.cli.recording import actor
-    from lifeboat.repository.kit import export
-    from lifeboat.repository.kit_papers import PROJECT
+    from lifeboat.kit.export import export
+    from lifeboat.kit.papers import PROJECT
 
     here = surroundings(ctx)
     names = system or here.systems()
@@ -109,7 +109,7 @@ def check_verb(
 ) -> None:
     """Look at a kit from all sides: whole, signed, opened by the break-glass key, its targets reached, up to date."""
     from lifeboat.connections import outside_from
-    from lifeboat.repository.kit_check import check
+    from lifeboat.kit.checking import check
 
     here = surroundings(ctx)
     findings = check(file, here.break_glass, outside_from, policies=None if alone else _in_force(here))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,11 +30,22 @@ class Surroundings:
         policies: the directory of policies.
         connections: a file of connections, read after the environment's ``AIRFLOW_CONN_…`` variables.
         break_glass: files with RSA private keys, for reading backups only.
+        kit: a recovery kit, which takes the place of policies and connections when both are lost.
     """
 
     policies: Path = DEFAULT_POLICIES
     connections: Path | None = None
     break_glass: tuple[Path, ...] = ()
+    kit: Path | None = None
+
+    @cached_property
+    def _from_kit(self) -> tuple[dict[str, LoadedPolicy], Outside] | None:
+        if self.kit is None:
+            return None
+        from lifeboat.connections import outside_from
+        from lifeboat.kit.access import outside_from_kit
+
+        return outside_from_kit(self.kit, self.break_glass, outside_from)
 
     def loaded(self, system: str) -> LoadedPolicy:
         """The policy of a system. Broken policies of other systems do no harm.
@@ -43,6 +55,8 @@ class Surroundings:
         """
         from lifeboat.policy.loading import load_policy
 
+        if self._from_kit is not None:
+            return self._in_kit(system, self._from_kit[0])
         file = self.policies / f"{system}.yaml"
         if Path(system).name != system or not file.is_file():
             known = ", ".join(self.systems()) or "none"
@@ -52,14 +66,26 @@ class Surroundings:
             )
         return load_policy(file)
 
+    def _in_kit(self, system: str, policies: dict[str, LoadedPolicy]) -> LoadedPolicy:
+        if system not in policies:
+            raise PolicyError(
+                f"The kit {self.kit} opens no system {system!r} with the key that was given.",
+                f"It opens: {', '.join(sorted(policies)) or 'none'}.",
+            )
+        return policies[system]
+
     def systems(self) -> list[str]:
-        """The systems that have a file."""
+        """The systems that have a policy."""
+        if self._from_kit is not None:
+            return sorted(self._from_kit[0])
         return sorted(file.stem for file in self.policies.glob("*.yaml") if not file.name.startswith("."))
 
     def outside(self) -> Outside:
         """Connections, clients and the clock, without Airflow."""
         from lifeboat.connections import outside_from
 
+        if self._from_kit is not None:
+            return self._from_kit[1]
         return outside_from(os.environ, self.connections)
 
     def repository(self, loaded: LoadedPolicy) -> SystemRepository:

@@ -19,6 +19,7 @@ from lifeboat.cli.cancellation import STOP
 from lifeboat.cli.copying import copy_verb
 from lifeboat.cli.journal import app as journal_verbs
 from lifeboat.cli.keys import app as key_verbs
+from lifeboat.cli.kit import app as kit_verbs
 from lifeboat.cli.listing import list_verb
 from lifeboat.cli.output import fail, note, warn
 from lifeboat.cli.outside import DEFAULT_POLICIES, Surroundings
@@ -53,7 +54,9 @@ app.command("restore")(restore_verb)
 app.command("remains")(remains_verb)
 app.add_typer(journal_verbs, name="journal")
 app.add_typer(key_verbs, name="key")
+app.add_typer(kit_verbs, name="kit")
 app.add_typer(target_verbs, name="target")
+app.add_typer(kit_verbs, name="kit")
 
 
 @app.callback()
@@ -76,11 +79,17 @@ def _before_the_verb(
             help="The private half of a break-glass key (PEM), to open backups with. May be repeated.", metavar="FILE"
         ),
     ] = None,
+    kit: Annotated[
+        Path | None,
+        typer.Option(
+            help="A recovery kit instead of policies and connections; needs --break-glass-key.", metavar="FILE"
+        ),
+    ] = None,
 ) -> None:
-    ctx.obj = Surroundings(policies, connections, tuple(break_glass_key or ()))
+    ctx.obj = Surroundings(policies, connections, tuple(break_glass_key or ()), kit)
 
 
-_EVERYWHERE = ("--policies", "--connections", "--break-glass-key")
+_EVERYWHERE = ("--policies", "--connections", "--break-glass-key", "--kit")
 
 
 def _sorted(arguments: Sequence[str]) -> list[str]:

@@ -145,18 +145,18 @@ class _Verification:
 
     def continuity(self, found: Sequence[Holding]) -> None:
         """Look for what is missing."""
-        from lifeboat.cli.continuity import compare_targets, deleted
+        from lifeboat.cli.continuity import compare_targets, compare_with_journal
         from lifeboat.cli.overview import overview
 
         names = sorted({holding.target for holding in found})
-        events = {name: self._events(name) for name in names}
+        # Any target's journal may have seen what a target has lost.
+        seen = {event.key: event for name in names for event in self._events(name)}
+        events = [event for _, event in sorted(seen.items())]
         for source in sorted({holding.source for holding in found}):
             view = overview(source, [holding for holding in found if holding.source == source])
             self.holes += compare_targets(self.repository, view)
             for name in names:
-                # Any target's journal may have seen what a target has lost.
-                seen = {event.key: event for row in events.values() for event in row}
-                self.holes += deleted(view, seen.values(), name)
+                self.holes += compare_with_journal(view, events, name)
 
     def _events(self, target: str) -> list[Event]:
         from lifeboat.repository.journal import Event, read_journal

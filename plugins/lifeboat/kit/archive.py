@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from lifeboat.errors import ManifestInvalid, RepositoryError
-from lifeboat.repository.kit_contents import WHEELS, KitFile
+from lifeboat.kit.contents import WHEELS, KitFile
 
 PIECE_BYTES = 1024 * 1024
 LARGEST_READ = 64 * 1024 * 1024

@@ -10,11 +10,8 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from lifeboat.errors import ManifestInvalid, PolicyError
-from lifeboat.policy.encryption import EncryptionPolicy, KeyPolicy, LocalKey, RsaPublicKey
-from lifeboat.policy.loading import parse_policy
-from lifeboat.policy.model import LoadedPolicy
-from lifeboat.repository.kit_archive import fault_of, open_archive, read_entry
-from lifeboat.repository.kit_contents import (
+from lifeboat.kit.archive import fault_of, open_archive, read_entry
+from lifeboat.kit.contents import (
     MANIFEST,
     KitManifest,
     SystemFacts,
@@ -22,6 +19,9 @@ from lifeboat.repository.kit_contents import (
     policy_file,
     signature_file,
 )
+from lifeboat.policy.encryption import EncryptionPolicy, KeyPolicy, LocalKey, RsaPublicKey
+from lifeboat.policy.loading import parse_policy
+from lifeboat.policy.model import LoadedPolicy
 from lifeboat.repository.signing import TrustedKeys
 from lifeboat.streams.keys import public_pem
 
@@ -35,7 +35,7 @@ class Kit:
     Attributes:
         path: the archive.
         manifest: the kit's manifest.
-        policies: by system; keys stand in them, or are named as connections that ``kit_access`` knows.
+        policies: by system; keys stand in them, or are named as connections that ``access`` knows.
         facts: by system.
         document: the manifest's bytes, as signed.
         signatures: by system, the signature files' bytes.

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import lifeboat
 from lifeboat.errors import RepositoryError
-from lifeboat.repository.kit_archive import KitWriter
-from lifeboat.repository.kit_contents import (
+from lifeboat.kit.archive import KitWriter
+from lifeboat.kit.contents import (
     PAGE,
     READER,
     READER_REQUIREMENTS,

@@ -12,11 +12,8 @@ from urllib.parse import urlsplit
 
 import lifeboat
 from lifeboat.errors import ConnectionUnknown, PolicyError
-from lifeboat.outside import Outside
-from lifeboat.policy.encryption import RsaPublicKey
-from lifeboat.policy.targets import TargetPolicy
-from lifeboat.repository.kit_archive import KitWriter, new_archive
-from lifeboat.repository.kit_contents import (
+from lifeboat.kit.archive import KitWriter, new_archive
+from lifeboat.kit.contents import (
     CREDENTIALS,
     KIT,
     MANIFEST,
@@ -31,9 +28,12 @@ from lifeboat.repository.kit_contents import (
     policy_file,
     signature_file,
 )
-from lifeboat.repository.kit_credentials import break_glass_keys, gather, seal_credentials
-from lifeboat.repository.kit_opening import read_kit
-from lifeboat.repository.kit_papers import PROJECT, add_papers, add_wheels, read_me
+from lifeboat.kit.credentials import break_glass_keys, gather, seal_credentials
+from lifeboat.kit.opening import read_kit
+from lifeboat.kit.papers import PROJECT, add_papers, add_wheels, read_me
+from lifeboat.outside import Outside
+from lifeboat.policy.encryption import RsaPublicKey
+from lifeboat.policy.targets import TargetPolicy
 from lifeboat.repository.manifest import Run
 from lifeboat.repository.system import SystemRepository, Work
 from lifeboat.streams.keys import public_pem

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from lifeboat.errors import KeyUnavailable
+from lifeboat.kit.archive import open_archive, read_entry
+from lifeboat.kit.contents import CREDENTIALS
+from lifeboat.kit.credentials import Credentials, as_environment, open_credentials
+from lifeboat.kit.opening import Kit, local_key_connection, read_kit
 from lifeboat.outside import Outside
 from lifeboat.policy.model import LoadedPolicy
-from lifeboat.repository.kit_archive import open_archive, read_entry
-from lifeboat.repository.kit_contents import CREDENTIALS
-from lifeboat.repository.kit_credentials import Credentials, as_environment, open_credentials
-from lifeboat.repository.kit_opening import Kit, local_key_connection, read_kit
 from lifeboat.repository.signing import TrustedKeys
 from lifeboat.targets.local import LocalTarget
 

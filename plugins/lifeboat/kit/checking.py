@@ -7,13 +7,13 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from lifeboat.errors import LifeboatError, RecoveryPointMissing
+from lifeboat.kit.access import MakeOutside, environment_of, open_all
+from lifeboat.kit.archive import open_archive
+from lifeboat.kit.opening import Kit, faults, read_kit, read_manifest, verify_signature
 from lifeboat.outside import Outside
 from lifeboat.policy.built import built_targets, built_tiers
 from lifeboat.policy.model import LoadedPolicy
 from lifeboat.repository.catalogue import Catalogue, Copy
-from lifeboat.repository.kit_access import MakeOutside, environment_of, open_all
-from lifeboat.repository.kit_archive import open_archive
-from lifeboat.repository.kit_opening import Kit, faults, read_kit, read_manifest, verify_signature
 from lifeboat.repository.layout import RecoveryPointFolder, is_recovery_point, source_folder
 from lifeboat.repository.system import SystemRepository
 from lifeboat.targets.target import Finding

@@ -13,12 +13,12 @@ from typing import Any, NoReturn
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lifeboat.errors import ConnectionUnknown, KeyUnavailable, LifeboatError, ManifestInvalid
+from lifeboat.kit.contents import CREDENTIALS_SOURCE, CREDENTIALS_STREAM, KIT
 from lifeboat.outside import Connection, Outside
 from lifeboat.policy.encryption import AwsKmsKey, EncryptionPolicy, KeyPolicy, LocalKey, RsaPublicKey
 from lifeboat.policy.model import Policy
 from lifeboat.repository.catalogue import Catalogue
 from lifeboat.repository.commit import commit, wrapped_keys
-from lifeboat.repository.kit_contents import CREDENTIALS_SOURCE, CREDENTIALS_STREAM, KIT
 from lifeboat.repository.layout import RecoveryPointFolder
 from lifeboat.repository.manifest import Manifest
 from lifeboat.repository.signing import TrustedKeys

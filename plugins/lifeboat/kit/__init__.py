@@ -1,0 +1,1 @@
+"""The recovery kit: what a restore needs when all else is lost, in one file."""
