@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import typer
 
 from lifeboat.cli import program
 from tests.cli.conftest import Said
@@ -62,3 +63,24 @@ def test_options_for_every_verb_may_stand_behind_it(tmp_path: Path, lifeboat: Co
         assert said.code == 0
         assert str(tmp_path) in said.err
     assert lifeboat(None, "policy", "check", "--policies").code == 2
+
+
+def test_the_page_names_every_verb_and_every_option() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "command-line.md").read_text()
+    missing = []
+
+    def walk(command: object, words: str) -> None:
+        for parameter in getattr(command, "params", []):
+            missing.extend(option for option in parameter.opts if option.startswith("--") and option not in page)
+        for name, inner in getattr(command, "commands", {}).items():
+            if f"{words} {name}".strip() not in page:
+                missing.append(f"{words} {name}")
+            walk(inner, f"{words} {name}".strip())
+
+    group = typer.main.get_command(program.app)
+    kit = group.commands.pop("kit")  # has a page of its own
+    try:
+        walk(group, "lifeboat")
+    finally:
+        group.commands["kit"] = kit
+    assert missing in ([], ["--json"])

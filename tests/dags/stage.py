@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,6 @@ from sandbox.airflow_client import AirflowClient
 from sandbox.postgres import PostgresServer
 from sandbox.postgres_role import create_backup_role
 from sandbox.postgres_template import Template
-from sandbox.processes import wait_until
 from sandbox.s3_servers import MotoServer, RcloneS3
 from sandbox.slack import Message, SlackReceiver
 from tests.recovery.silent_proxy import SilentProxy
@@ -97,7 +96,7 @@ class System:
     server: PostgresServer
     connections: dict[str, str]
     primary: Path | None = None
-    text: str = field(default="", repr=False)
+    route: Route | None = None
 
     @property
     def daily(self) -> str:
@@ -161,9 +160,18 @@ class System:
 
 
 class Route(SilentProxy):
-    """The way to a server, which falls silent and can be mended for those who come anew."""
+    """The way to a server, which falls silent and can be mended for those who come anew.
+
+    Attributes:
+        clients: the ports of clients, by the ports under which the server knows them.
+    """
+
+    def __init__(self, port: int) -> None:
+        super().__init__(port)
+        self.clients: dict[int, int] = {}
 
     def mend(self) -> None:
+        """Let new connections through again; those that it fell silent for stay so."""
         self._silent.clear()
 
 
@@ -224,6 +232,9 @@ class Stage:
             directory / "offsite", directory / "offsite.log", "offsite-key", secret, buckets=(BUCKET,), name="off-site"
         )
         self.moto = MotoServer(directory / "moto.log", secret_key="moto-" + self.keys.public_key[20:40])
+        self.far = RcloneS3(
+            directory / "far", directory / "far.log", "far-key", "far-" + secret[8:], buckets=(BUCKET,), name="far"
+        )
         self.systems: dict[str, System] = {}
         self.airflow = AirflowSandbox(
             directory / "airflow",
@@ -232,9 +243,9 @@ class Stage:
             environment={"AIRFLOW__CORE__PARALLELISM": "16", "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "120"},
         )
 
-    def _server(self, name: str, **settings: str) -> PostgresServer:
-        fast = {"fsync": "off", "shared_buffers": "16MB"}
-        return PostgresServer(self.directory / name, settings=fast | settings, template=self._template)
+    def _server(self, name: str) -> PostgresServer:
+        small = {"fsync": "off", "shared_buffers": "16MB"}
+        return PostgresServer(self.directory / name, settings=small, template=self._template)
 
     def directory_target(self, system: str, name: str) -> str:
         """Make a directory, and return the lines of a policy that make it a target."""
@@ -252,19 +263,19 @@ class Stage:
         tier: str = "retries: 0",
         schedule: str = NEVER,
         connections: Mapping[str, str] | None = None,
-        port: Callable[[int], int] = lambda port: port,
+        routed: bool = False,
         connected: bool = True,
-        **settings: str,
     ) -> System:
         """Make a system with a server of its own.
 
         Args:
             targets: lines of the policy besides the primary target, or with one of their own.
             source, tier: more of the policy's lines for the source, and for its tiers.
-            port: given the server's port, returns the one that the connection leads to.
-            connected: whether its connections exist.
+            routed: whether the connection leads over a :class:`Route`.
+            connected: whether its server and its connection exist.
         """
-        server = self._server(f"{name}-server", **settings)
+        server = self._server(f"{name}-server")
+        route = None
         if connected:
             server.create()
             server.start()
@@ -286,9 +297,13 @@ class Stage:
         mine = dict(connections or {})
         if connected:
             database = json.loads(server.airflow_connection("lifeboat"))
-            mine[f"{name}_database"] = json.dumps(database | {"port": port(server.port)})
+            if routed:
+                route = Route(server.port)
+                route.__enter__()
+                database["port"] = route.port
+            mine[f"{name}_database"] = json.dumps(database)
         primary = self.directory / "targets" / name / "primary"
-        system = System(name, policy, server, mine, primary if primary.exists() else None)
+        system = System(name, policy, server, mine, primary if primary.exists() else None, route)
         self.systems[name] = system
         return system
 
@@ -298,6 +313,7 @@ class Stage:
         self.metadata.start()
         self.slack.start()
         self.offsite.start()
+        self.moto.start()
         connections = {"stage_slack": self.slack.airflow_connection()}
         for system in self.systems.values():
             connections |= system.connections
@@ -336,9 +352,11 @@ class Stage:
         """End everything."""
         self.airflow.stop()
         for system in self.systems.values():
+            if system.route is not None:
+                system.route.__exit__()
             system.server.destroy()
-        self.moto.stop()
-        self.offsite.stop()
+        for server in (self.moto, self.offsite, self.far):
+            server.stop()
         self.slack.stop()
         self.metadata.destroy()
         shutil.rmtree(self.directory / "targets", ignore_errors=True)
@@ -347,7 +365,7 @@ class Stage:
         """Every secret that a task could know."""
         found = [self.slack.path, self.airflow.password, *self.keys.secrets]
         found += [system.server.passwords["lifeboat"] for system in self.systems.values() if system.server.running]
-        found += [self.offsite.connection("x").password or "", self.moto.connection("x").password or ""]
+        found += [server.connection("any").password or "" for server in (self.moto, self.offsite, self.far)]
         return [secret for secret in found if secret]
 
     def messages(self, run: str) -> list[Message]:

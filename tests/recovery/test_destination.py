@@ -230,8 +230,17 @@ def test_a_killed_restore_leaves_no_server_and_nothing_that_looks_whole_and_can_
     request = shared.request()
     reached = tmp_path / "reached"
     child = subprocess.Popen(
-        [sys.executable, "-c", RESTORING, shared.system.policy, request.into, request.binaries, phase, reached,
-         CLONE / "plugins"],
+        [
+            sys.executable,
+            "-c",
+            RESTORING,
+            shared.system.policy,
+            request.into,
+            request.binaries,
+            phase,
+            reached,
+            CLONE / "plugins",
+        ],
     )
     unfinished = Path(f"{request.into}{UNFINISHED}")
     wait_until(
@@ -264,8 +273,10 @@ def test_two_restores_to_one_destination_do_not_disturb_each_other(shared: Line)
 
 
 def test_the_second_target_alone_brings_everything_back(shared: Line) -> None:
-    for listing in (shared.repository.catalogue("primary").recovery_points("database"),
-                    shared.repository.catalogue("primary").wal("database")):
+    for listing in (
+        shared.repository.catalogue("primary").recovery_points("database"),
+        shared.repository.catalogue("primary").wal("database"),
+    ):
         for copy in listing.copies:
             shared.carry(copy)
     restored = shared.restore(Latest(), target="offsite")

@@ -44,7 +44,9 @@ def nothing_left(server: PostgresServer) -> bool:
 
 
 def committed(line: Line) -> list[str]:
-    return [copy.manifest.recovery_point for copy in line.repository.catalogue("primary").recovery_points(SOURCE).copies]
+    return [
+        copy.manifest.recovery_point for copy in line.repository.catalogue("primary").recovery_points(SOURCE).copies
+    ]
 
 
 def test_a_server_that_is_stopped_in_mid_backup_commits_nothing_and_the_next_try_succeeds(line: Line) -> None:
@@ -244,8 +246,17 @@ def test_a_backup_killed_with_9_leaves_nothing_and_its_retry_succeeds_under_the_
     work = line.work("full", mark="abcd")
     reached = tmp_path / "reached"
     child = subprocess.Popen(
-        [sys.executable, "-c", BACKING_UP, CLONE / "plugins", CLONE, line.system.policy, str(line.server.port),
-         str(work.recovery_point), reached],
+        [
+            sys.executable,
+            "-c",
+            BACKING_UP,
+            CLONE / "plugins",
+            CLONE,
+            line.system.policy,
+            str(line.server.port),
+            str(work.recovery_point),
+            reached,
+        ],
         stdin=subprocess.PIPE,
         text=True,
     )

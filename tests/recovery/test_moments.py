@@ -66,8 +66,10 @@ def story(module_path: Path) -> Iterator[Story]:
         fulls.append(line.full())
         write(7)
         runs.append(line.wal())
-        exact = {number: server.run_sql(
-            "SELECT pg_xact_commit_timestamp(xmin) FROM ledger WHERE n = %s", (number,))[0][0] for number in times}
+        exact = {
+            number: server.run_sql("SELECT pg_xact_commit_timestamp(xmin) FROM ledger WHERE n = %s", (number,))[0][0]
+            for number in times
+        }
         server.stop()
         yield Story(line, times, exact, ends, fulls, runs)
     remove_server_directory(directory / "place")

@@ -33,7 +33,10 @@ def standby_of(line: Line, directory: Path, *settings: tuple[str, str]) -> Itera
     with (data / "postgresql.auto.conf").open("a") as auto:
         auto.write(f"primary_conninfo = 'host=127.0.0.1 port={primary.port} user=postgres password={password}'\n")
     server = PostgresServer.on_data(
-        directory, data, passwords=primary.passwords, settings={"fsync": "off", **dict(settings)}
+        directory,
+        data,
+        passwords=primary.passwords,
+        settings={"fsync": "off", "wal_keep_size": "1GB", **dict(settings)},
     )
     with server:
         yield server
@@ -140,7 +143,8 @@ def test_the_end_of_the_old_timeline_that_nobody_has_any_more_is_a_gap_and_colle
     line.full()
     [kept] = commit(old, 1)
     line.wal()
-    with standby_of(line, tmp_path / "standby", ("max_wal_size", "32MB"), ("min_wal_size", "32MB")) as new:
+    small = {"wal_keep_size": "0", "max_wal_size": "32MB", "min_wal_size": "32MB"}.items()
+    with standby_of(line, tmp_path / "standby", *small) as new:
         [lost] = commit(old, 2)
         follow(old, new)
         new.run_sql("SELECT pg_promote()")

@@ -69,7 +69,9 @@ def busy(make_line: Callable[..., Line], request: pytest.FixtureRequest) -> Line
     return make_line(major=request.param, settings={"track_commit_timestamp": "on", "autovacuum_naptime": "1s"})
 
 
-@pytest.mark.parametrize("busy", postgres_builds.tested_majors(), indirect=True, ids=lambda major: f"postgresql-{major}")
+@pytest.mark.parametrize(
+    "busy", postgres_builds.tested_majors(), indirect=True, ids=lambda major: f"postgresql-{major}"
+)
 def test_three_random_moments_under_load_come_back_exactly(busy: Line) -> None:
     server = busy.server
     seed = secrets.randbits(32)
@@ -86,8 +88,10 @@ def test_three_random_moments_under_load_come_back_exactly(busy: Line) -> None:
         second = busy.full()
         runs.append(busy.wal())
     commits: dict[int, datetime] = dict(
-        server.run_sql("SELECT n, pg_xact_commit_timestamp(xmin) FROM ledger WHERE pg_xact_commit_timestamp(xmin) < %s",
-                       [runs[-1].covered_until])
+        server.run_sql(
+            "SELECT n, pg_xact_commit_timestamp(xmin) FROM ledger WHERE pg_xact_commit_timestamp(xmin) < %s",
+            [runs[-1].covered_until],
+        )
     )
     server.stop()
     for moment in moments_between(commits, full.manifest.moment, runs[-1].covered_until, seed):

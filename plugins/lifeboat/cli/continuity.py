@@ -36,6 +36,7 @@ def compare_targets(repository: SystemRepository, view: Overview) -> list[Hole]:
     Where a target keeps copies for a shorter time, older ones are not missed there.
     """
     holes = [Hole(view.source, holding.target, what) for holding in view.holdings for what in findings_of(holding)]
+    holes += [Hole(view.source, holding.target, what, False) for holding in view.holdings for what in holding.trouble]
     entries = (*view.entries, *view.wal_entries)
     holes += [
         Hole(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from lifeboat.cli.cancellation import STOP
-from lifeboat.errors import Cancelled, LifeboatError, TargetUnavailable
+from lifeboat.errors import Cancelled, KeyUnavailable, LifeboatError, TargetUnavailable
 
 if TYPE_CHECKING:
     from lifeboat.postgres.reach import Reach
@@ -27,7 +27,8 @@ class Holding:
         points: all recovery points but WAL.
         wal: the WAL runs.
         reaches: what can be reached from each good full; empty for sources that are no PostgreSQL server.
-        trouble: why less could be said than there is, in sentences.
+        faults: what is stored and contradicts itself, in sentences.
+        trouble: why less can be said here than there is, in sentences.
     """
 
     target: str
@@ -35,7 +36,8 @@ class Holding:
     points: Listing
     wal: Listing
     reaches: tuple[Reach, ...]
-    trouble: tuple[str, ...]
+    faults: tuple[str, ...] = ()
+    trouble: tuple[str, ...] = ()
 
     @property
     def copies(self) -> list[Copy]:
@@ -120,11 +122,13 @@ def _holding(repository: SystemRepository, target: str, source: str) -> Holding:
     catalogue = repository.catalogue(target)
     points, wal = catalogue.recovery_points(source), catalogue.wal(source)
     reaches: tuple[Reach, ...] = ()
-    trouble: list[str] = []
+    faults, trouble = [], []
     try:
         reaches = tuple(offer_from(repository, target, points, wal).reaches())
-    except Cancelled:
+    except (Cancelled, TargetUnavailable):
         raise
+    except KeyUnavailable as error:
+        trouble.append(f"What can be reached is not known without a key: {error}")
     except LifeboatError as error:
-        trouble.append(f"What can be reached is not known: {error}")
-    return Holding(target, source, points, wal, reaches, tuple(trouble))
+        faults.append(f"What can be reached is not known: {error}")
+    return Holding(target, source, points, wal, reaches, tuple(faults), tuple(trouble))

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from lifeboat.errors import ManifestInvalid
 from lifeboat.postgres.details import WalDetails, wal_details
 from lifeboat.repository.catalogue import Copy, sequence_findings
 
@@ -72,7 +73,7 @@ def overview(source: str, holdings: Sequence[Holding]) -> Overview:
         _entries(copy for holding in holdings for copy in holding.wal.copies),
         tuple(one for holding in holdings for one in wal_ranges(holding)),
         tuple(holdings),
-        tuple((holding.target, what) for holding in holdings for what in findings_of(holding)),
+        tuple((holding.target, what) for holding in holdings for what in (*findings_of(holding), *holding.trouble)),
     )
 
 
@@ -88,7 +89,10 @@ def wal_ranges(holding: Holding) -> list[WalRange]:
     """The WAL of one target as ranges."""
     rows: dict[int, list[tuple[Copy, WalDetails]]] = {}
     for copy in holding.wal.copies:
-        details = wal_details(copy.manifest)
+        try:
+            details = wal_details(copy.manifest)
+        except ManifestInvalid:
+            continue  # named among the faults
         rows.setdefault(details.timeline, []).append((copy, details))
     ranges: list[WalRange] = []
     for _, runs in sorted(rows.items()):
@@ -134,7 +138,7 @@ def findings_of(holding: Holding) -> list[str]:
         rows.setdefault((copy.manifest.kind, copy.manifest.timeline), []).append(copy)
     for row in rows.values():
         found += sequence_findings(row)
-    return [*found, *holding.trouble]
+    return [*found, *holding.faults]
 
 
 def _unreadable(holding: Holding) -> Iterable[Unreadable]:

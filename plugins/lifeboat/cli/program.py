@@ -54,7 +54,6 @@ app.command("restore")(restore_verb)
 app.command("remains")(remains_verb)
 app.add_typer(journal_verbs, name="journal")
 app.add_typer(key_verbs, name="key")
-app.add_typer(kit_verbs, name="kit")
 app.add_typer(target_verbs, name="target")
 app.add_typer(kit_verbs, name="kit")
 

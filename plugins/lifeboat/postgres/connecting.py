@@ -15,23 +15,61 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg import pq
+from psycopg.abc import PQGen
 from psycopg.pq.abc import PGconn
 from psycopg.rows import TupleRow
+from psycopg.waiting import Ready
 
 from lifeboat.errors import PostgresError
 from lifeboat.postgres.parameters import CONNECT_SECONDS, ConnectionParameters
 from lifeboat.postgres.refusals import connection_refused
 
+_Answer = TypeVar("_Answer")
 TICK_SECONDS = 0.25
 STATEMENT_SECONDS = 60.0
+ANSWER_SECONDS = 15.0
+"""How much longer than a statement may take its answer is waited for."""
 
 
 def no_tick() -> None:
     """What a wait does in between when its caller has nothing to look after."""
+
+
+class Session(psycopg.Connection[TupleRow]):
+    """A connection for SQL whose every wait is bounded and can be stopped.
+
+    A server, or a network, that falls silent would otherwise be waited for without an end, and deaf to any stop. When a
+    wait is given up, the connection is closed: nobody knows what it would answer next.
+    """
+
+    _seconds = STATEMENT_SECONDS + ANSWER_SECONDS
+    _tick: Callable[[], None] = staticmethod(no_tick)
+
+    def watch(self, tick: Callable[[], None], seconds: float) -> None:
+        """Call ``tick`` about four times a second in every wait, and wait for ``seconds`` at most."""
+        self._tick = tick
+        self._seconds = seconds
+
+    def wait(self, gen: PQGen[_Answer], interval: float = TICK_SECONDS) -> _Answer:
+        """As psycopg's own, with tick and limit; raises ``PostgresError`` when there is no answer in time."""
+        deadline = time.monotonic() + self._seconds
+        try:
+            wanted = next(gen)
+            while True:
+                ready = wait_for(self.fileno(), wanted, deadline, self._tick, "The server gave no answer")
+                wanted = gen.send(Ready(ready))
+        except StopIteration as ended:
+            answer: _Answer = ended.value
+            return answer
+        except psycopg.Error:
+            raise
+        except BaseException:
+            self.pgconn.finish()
+            raise
 
 
 def connect_sql(
@@ -53,7 +91,8 @@ def connect_sql(
     # libpq's own wait is interruptible in psycopg but knows no tick, so the connection is made here and wrapped there.
     pgconn = _connect(parameters, {"options": options}, connect_seconds, tick)
     pgconn.nonblocking = 1
-    connection: psycopg.Connection[TupleRow] = psycopg.Connection(pgconn)
+    connection = Session(pgconn)
+    connection.watch(tick, statement_seconds + ANSWER_SECONDS)
     connection.autocommit = True
     connection.prepare_threshold = None
     return connection

@@ -14,6 +14,10 @@ from lifeboat.streams.channel import Channel
 from lifeboat.targets.target import Readable
 
 PIECE_BYTES = 1024 * 1024
+SMALLEST_JOB_BYTES = 2 * 1024 * 1024
+"""What a thread compresses at a time, or the frame's window where that is larger. Measured at level 3 on two threads:
+zstd's own choice, four windows, takes 60 MiB more and saves half a part in a thousand."""
+
 LARGEST_WINDOW_BYTES = 128 * 1024 * 1024
 """What a reader accepts, as the zstd tool does by default: the bound on the memory that a frame can ask for."""
 
@@ -21,9 +25,7 @@ LARGEST_WINDOW_BYTES = 128 * 1024 * 1024
 def compress(plain: Channel, compressed: Channel, *, level: int, threads: int) -> None:
     """Carry everything from one channel to the other through one zstd frame; end or fail the latter as the former."""
     try:
-        # One thread means zstd's own single-threaded path, which needs no copies of its input.
-        compressor = zstandard.ZstdCompressor(level=level, threads=threads if threads > 1 else 0, write_checksum=True)
-        frame = compressor.compressobj()
+        frame = zstandard.ZstdCompressor(compression_params=_parameters(level, threads)).compressobj()
         while piece := plain.next_chunk():
             if smaller := frame.compress(piece):
                 compressed.write(smaller)
@@ -32,6 +34,16 @@ def compress(plain: Channel, compressed: Channel, *, level: int, threads: int) -
     except BaseException as failure:
         plain.fail(failure)
         compressed.fail(failure)
+
+
+def _parameters(level: int, threads: int) -> zstandard.ZstdCompressionParameters:
+    if threads == 1:
+        # zstd's own single-threaded path, which needs no copies of its input.
+        return zstandard.ZstdCompressionParameters.from_level(level, write_checksum=True)
+    window: int = 1 << zstandard.ZstdCompressionParameters.from_level(level).window_log
+    return zstandard.ZstdCompressionParameters.from_level(
+        level, threads=threads, job_size=max(SMALLEST_JOB_BYTES, window), write_checksum=True
+    )
 
 
 class Decompressed:
