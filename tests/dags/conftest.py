@@ -12,9 +12,7 @@ from tests.dags.play import Play, played
 
 
 @pytest.fixture(scope="module")
-def play(
-    tmp_path_factory: pytest.TempPathFactory, postgres_template: Callable[[int], Template]
-) -> Iterator[Play]:
+def play(tmp_path_factory: pytest.TempPathFactory, postgres_template: Callable[[int], Template]) -> Iterator[Play]:
     """Everything is up, and most runs have begun."""
     with played(tmp_path_factory.mktemp("stage"), postgres_template(WHEEL_MAJOR)) as begun:
         yield begun

@@ -23,6 +23,8 @@ DUMP = "dump_compress_upload"
 PAST = datetime(2026, 3, 1, tzinfo=UTC)
 SLOW = "    max_rate: 512 KiB/s"
 A_MEGABYTE = 1_000_000
+BEFALLEN = ("killed", "cleared", "silent", "marked")
+"""The systems whose first run something happens to in mid-backup."""
 
 
 @dataclass
@@ -90,8 +92,10 @@ def played(directory: Path, template: Template) -> Iterator[Play]:
         stage.wait_until_ready()
         with stage.client() as client:
             play = Play(stage, client)
-            _begin(play)
+            for name in BEFALLEN:
+                play.begin(name, play.system(name).daily)
             _meddle(play)
+            _begin_the_others(play)
             yield play
     finally:
         stage.stop()
@@ -122,7 +126,7 @@ def _make_systems(stage: Stage) -> None:
     _fill_with_noise(marked.server, megabytes=64)
     stage.system("killed", source=SLOW, tier="retries: 1")
     stage.system("cleared", source=SLOW, routed=True)
-    stage.system("silent", source=SLOW, tier="retries: 0, timeout: 60s", routed=True)
+    stage.system("silent", source=SLOW, tier="retries: 0, timeout: 120s", routed=True)
     stage.system("steady", source="    max_rate: 2 MiB/s")
     _damage(stage.system("damaged", tier="retries: 2").server)
     nowhere = _s3_target("primary", "q", "not_there") + _s3_target("offsite", "q", "not_there_either")
@@ -149,10 +153,7 @@ def _damage(server: PostgresServer) -> None:
     server.start()
 
 
-def _begin(play: Play) -> None:
-    """First those that something is to befall, then the others."""
-    for name in ("killed", "cleared", "silent", "marked"):
-        play.begin(name, play.system(name).daily)
+def _begin_the_others(play: Play) -> None:
     alpha = play.system("alpha")
     play.begin("first", alpha.daily, {"deep_verification": True, "note": "before the move"})
     play.begin("second", alpha.daily, {"targets": ["near"]}, logical_date=PAST)
@@ -177,15 +178,12 @@ def _meddle(play: Play) -> None:
     while acts:
         for name, (ready, act) in list(acts.items()):
             if ready():
-                port = next(port for port, what in play.system(name).sessions() if what.startswith("lifeboat full"))
-                route = play.system(name).route
-                process = play.stage.holder(port if route is None else route.clients[port])
-                play.seen[name] = Seen(process)
+                play.seen[name] = Seen(play.stage.holder(play.system(name)))
                 act(play, play.seen[name])
                 del acts[name]
         if time.monotonic() > end:
             raise AssertionError(f"not yet in mid-upload: {', '.join(acts)}: {[play.states(name) for name in acts]}")
-        time.sleep(0.1)
+        time.sleep(0.3)
 
 
 def _streaming(system: System) -> bool:

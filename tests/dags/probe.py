@@ -1,6 +1,6 @@
 """Parses the DAG files as Airflow's DAG processor does, and says what it found.
 
-python -m tests.dags.probe: each line of standard input is JSON, ``{"policies": DIRECTORY}``, and so is each answer.
+python -m tests.dags.probe: each line of standard input is JSON, the arguments of :func:`parse`; so is each answer.
 While a file is parsed, ``socket.connect`` raises.
 """
 
@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from airflow.sdk.definitions._internal.dag_parsing_context import _airflow_parsing_context_manager
 
 DAGS = Path(__file__).parents[2] / "dags"
 HEAVY = (
@@ -48,9 +50,8 @@ def no_network() -> Iterator[None]:
 
 def facts(dag: Any, file: str) -> dict[str, Any]:
     """One DAG, and what is left of it after a round trip through Airflow's own serialisation."""
-    from airflow.serialization.serialized_objects import DagSerialization
-
     from airflow.models.serialized_dag import SerializedDagModel
+    from airflow.serialization.serialized_objects import DagSerialization
 
     document = DagSerialization.to_dict(dag)
     again = DagSerialization.from_dict(json.loads(json.dumps(document)))
@@ -81,8 +82,13 @@ def facts(dag: Any, file: str) -> dict[str, Any]:
     }
 
 
-def parse(policies: str) -> dict[str, Any]:
-    """What Airflow finds in ``dags/`` with these policies."""
+def parse(policies: str, only: str | None) -> dict[str, Any]:
+    """What Airflow finds in ``dags/`` with these policies; with ``only``, as for a task of that DAG."""
+    with _airflow_parsing_context_manager(dag_id=only):
+        return _parse(policies)
+
+
+def _parse(policies: str) -> dict[str, Any]:
     from airflow.dag_processing.dagbag import DagBag
 
     from lifeboat.operators.policies import policies_for_dags
@@ -112,7 +118,7 @@ def main() -> None:
     os.dup2(2, 1)  # what Airflow prints is no answer
     with os.fdopen(answers, "w") as out:
         for line in sys.stdin:
-            out.write(json.dumps(parse(json.loads(line)["policies"]), default=str) + "\n")
+            out.write(json.dumps(parse(**json.loads(line)), default=str) + "\n")
             out.flush()
 
 

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 import psutil
@@ -160,15 +159,7 @@ class System:
 
 
 class Route(SilentProxy):
-    """The way to a server, which falls silent and can be mended for those who come anew.
-
-    Attributes:
-        clients: the ports of clients, by the ports under which the server knows them.
-    """
-
-    def __init__(self, port: int) -> None:
-        super().__init__(port)
-        self.clients: dict[int, int] = {}
+    """The way to a server, which falls silent and can be mended for those who come anew."""
 
     def mend(self) -> None:
         """Let new connections through again; those that it fell silent for stay so."""
@@ -240,7 +231,7 @@ class Stage:
             directory / "airflow",
             self.metadata,
             # Many runs go on at once here, on few cores.
-            environment={"AIRFLOW__CORE__PARALLELISM": "16", "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "120"},
+            environment={"AIRFLOW__CORE__PARALLELISM": "6", "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "120"},
         )
 
     def _server(self, name: str) -> PostgresServer:
@@ -340,13 +331,14 @@ class Stage:
         roots = [self.airflow.child, *self.airflow._extra.values()]
         return [process for root in roots for process in psutil.Process(root.pid).children(recursive=True)]
 
-    def holder(self, port: int) -> psutil.Process:
-        """The task process whose connection has this port of 127.0.0.1 as its own."""
+    def holder(self, system: System) -> psutil.Process:
+        """The task process that is connected with a system's server."""
+        port = system.server.port if system.route is None else system.route.port
         for process in self.processes():
             with suppress(psutil.Error):
-                if any(one.laddr and one.laddr.port == port for one in process.net_connections("tcp")):
+                if any(one.raddr and one.raddr.port == port for one in process.net_connections("tcp")):
                     return process
-        raise AssertionError(f"no process of Airflow is connected from port {port}")
+        raise AssertionError(f"no process of Airflow is connected with the server of {system.name}")
 
     def stop(self) -> None:
         """End everything."""

@@ -16,7 +16,7 @@ from sandbox.accounts import CLONE
 from tests.policy.conftest import MINIMAL
 
 BOUND_SECONDS = 15  # the design's, far below Airflow's own `dag_file_processor_timeout` of 50
-Parse = Callable[[Path], dict[str, Any]]
+Parse = Callable[..., dict[str, Any]]
 
 
 class Probe:
@@ -43,11 +43,11 @@ class Probe:
             text=True,
         )
 
-    def parse(self, policies: Path) -> dict[str, Any]:
-        """Parse ``dags/`` with a directory of policies."""
+    def parse(self, policies: Path, only: str | None = None) -> dict[str, Any]:
+        """Parse ``dags/`` with a directory of policies; with ``only``, as a task of that DAG does."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"policies": str(policies)}) + "\n")
+        self._process.stdin.write(json.dumps({"policies": str(policies), "only": only}) + "\n")
         self._process.stdin.flush()
         answer = self._process.stdout.readline()
         if not answer:
@@ -201,6 +201,12 @@ def test_a_hundred_systems_parse_far_below_airflows_limit(parse, policies):
     for file, seconds in found["seconds"].items():
         print(f"{file}: parsed in {seconds:.2f} s; serialised twice in {found['serialising'][file]:.2f} s")
         assert seconds < BOUND_SECONDS
+
+
+def test_a_task_makes_its_own_dag_alone(parse, policies):
+    for system in ("shop", "stock"):
+        write(policies, system)
+    assert list(parse(policies, only="stock_database_daily")["dags"]) == ["stock_database_daily"]
 
 
 def test_parsing_imports_nothing_that_moves_bytes_or_sends_messages(probes, policies):

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from lifeboat.errors import ManifestInvalid, RecoveryPointMissing
 from lifeboat.policy.signing import TrustedKey
 from lifeboat.repository.catalogue import Copy
+from lifeboat.repository.layout import RecoveryPointFolder
 from lifeboat.repository.manifest import Manifest, manifest_schema_text, parse_manifest
 from lifeboat.repository.signing import TrustedKeys
 from lifeboat.streams.key_making import new_signing_pair
@@ -111,7 +112,7 @@ def test_a_manifest_with_impossible_objects_is_refused(world: World, change: Cal
         parse_manifest(rewritten(copy, change), copy.manifest.folder, "The manifest")
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_no_byte_of_a_manifest_can_be_changed_unnoticed(world: World, data: st.DataObject) -> None:
     listing = world.repository().catalogue("primary").recovery_points(SOURCE)
@@ -130,13 +131,10 @@ def test_no_byte_of_a_manifest_can_be_changed_unnoticed(world: World, data: st.D
 
 
 @settings(max_examples=40, deadline=None)
-@given(junk=st.one_of(st.binary(max_size=200), st.recursive(st.none() | st.integers() | st.text(), st.lists).map(repr)))
-def test_junk_is_a_clear_error(junk: bytes | str) -> None:
-    from lifeboat.repository.layout import RecoveryPointFolder
-
-    data = junk if isinstance(junk, bytes) else junk.encode("utf-8", "replace")
+@given(junk=st.one_of(st.binary(max_size=200), st.text(max_size=100).map(json.dumps).map(str.encode)))
+def test_junk_is_a_clear_error(junk: bytes) -> None:
     with pytest.raises(ManifestInvalid):
-        parse_manifest(data, RecoveryPointFolder("demo", "database", "20261122T020000Z-full-7f3a"), "The manifest")
+        parse_manifest(junk, RecoveryPointFolder("demo", "database", "20261122T020000Z-full-7f3a"), "The manifest")
 
 
 DEEP = b"[" * 30_000

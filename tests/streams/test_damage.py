@@ -133,7 +133,7 @@ def small(tmp_path_factory: pytest.TempPathFactory, to: To) -> tuple[StoredStrea
     return stream, (root / FOLDER / "base.tar.0001.zst.enc").read_bytes()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_no_byte_of_an_object_can_be_changed_unnoticed(
     store: LocalTarget, back_from: From, small: tuple[StoredStream, bytes], data: st.DataObject
@@ -149,7 +149,7 @@ def test_no_byte_of_an_object_can_be_changed_unnoticed(
         wrapping_keys_of(BytesIO(changed), "it")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(junk=st.binary(max_size=300))
 def test_any_bytes_in_an_objects_place_are_an_error_of_ours(opening: Keyring, junk: bytes) -> None:
     with pytest.raises(LifeboatError):

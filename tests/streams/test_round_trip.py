@@ -74,7 +74,7 @@ def test_a_stream_goes_to_every_kind_of_target_and_back(place: Place, to: To, ba
     assert read_all(stream, back_from(target)) == DATA * 2
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     chunks=st.lists(st.integers(0, 3 * MIB), max_size=5),
     volume_size=st.sampled_from([777 * 1024, MIB, 5 * MIB]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from lifeboat.policy.model import LoadedPolicy
     from lifeboat.repository.journal import Event, JournalProblem
     from lifeboat.repository.system import SystemRepository
+
+_DIGEST = re.compile(r"\b[0-9a-f]{64}\b")
 
 app = typer.Typer(help="Read the journal.", no_args_is_help=True)
 
@@ -60,8 +63,16 @@ def show_verb(
         warn(f"{len(problems)} places can't be believed: see lifeboat journal verify {system}.")
 
 
+def _short(digest: re.Match[str]) -> str:
+    return f"{digest[0][:12]}…"
+
+
 def _row(event: Event) -> tuple[str, ...]:
-    details = ", ".join(f"{name} {value}" for name, value in event.details.items() if value not in (None, "", []))
+    details = ", ".join(
+        f"{name} {_DIGEST.sub(_short, str(value))}"
+        for name, value in event.details.items()
+        if value not in (None, "", [])
+    )
     return (
         moment(event.time),
         event.kind,

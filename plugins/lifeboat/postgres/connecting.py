@@ -54,9 +54,9 @@ class Session(psycopg.Connection[TupleRow]):
         self._tick = tick
         self._seconds = seconds
 
-    def wait(self, gen: PQGen[_Answer], interval: float = TICK_SECONDS) -> _Answer:
+    def wait(self, gen: PQGen[_Answer], interval: float = TICK_SECONDS, timeout: float | None = None) -> _Answer:
         """As psycopg's own, with tick and limit; raises ``PostgresError`` when there is no answer in time."""
-        deadline = time.monotonic() + self._seconds
+        deadline = time.monotonic() + (self._seconds if timeout is None else min(timeout, self._seconds))
         try:
             wanted = next(gen)
             while True:

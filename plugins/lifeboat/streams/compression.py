@@ -37,6 +37,9 @@ def compress(plain: Channel, compressed: Channel, *, level: int, threads: int) -
 
 
 def _parameters(level: int, threads: int) -> zstandard.ZstdCompressionParameters:
+    if not 1 <= level <= zstandard.MAX_COMPRESSION_LEVEL:
+        # zstd would silently take the nearest one.
+        raise ValueError(f"zstd has no level {level}")
     if threads == 1:
         # zstd's own single-threaded path, which needs no copies of its input.
         return zstandard.ZstdCompressionParameters.from_level(level, write_checksum=True)

@@ -20,6 +20,7 @@ from lifeboat.streams.context import ObjectContext
 from lifeboat.streams.digests import DigestingReader
 from lifeboat.streams.encryption import OpenedObject
 from lifeboat.streams.keys import Keyring
+from lifeboat.streams.memory import share_one_heap
 from lifeboat.streams.stored import StoredStream, StoredVolume
 from lifeboat.targets.target import Readable, Target
 
@@ -63,6 +64,7 @@ def opened(stream: StoredStream, origin: Origin, passed: Callable[[int], None] |
         KeyUnavailable: no key at hand opens it.
         TargetError: the target failed.
     """
+    share_one_heap()
     plain = Channel(WAITING_BYTES)
     under_way = [plain]
     abandoned = Cancelled(f"Reading {stream.name} was given up.")

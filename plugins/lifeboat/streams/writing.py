@@ -22,6 +22,7 @@ from lifeboat.streams.context import ObjectContext
 from lifeboat.streams.digests import DigestingReader
 from lifeboat.streams.encryption import seal
 from lifeboat.streams.keys import Keyring
+from lifeboat.streams.memory import share_one_heap
 from lifeboat.streams.settings import StreamSettings
 from lifeboat.streams.stored import StoredStream, StoredVolume, volume_file
 from lifeboat.targets.target import Target
@@ -154,6 +155,7 @@ class StreamWriter:
         tick: Callable[[], None] = no_tick,
         plain_digest: bool = False,
     ) -> None:
+        share_one_heap()
         self.name = name
         self.plain_size = 0
         self._to = to
