@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-tests demo up down status test lint bench requirements clean
+.PHONY: help install install-tests demo up down status test test-bare lint bench requirements clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,8 +40,14 @@ lint: install ## Check style, types and the direction of imports
 	$(BIN)/mypy -p lifeboat
 	$(BIN)/lint-imports
 
-test: lint install-tests ## Check everything and run the whole suite
-	$(BIN)/python -m pytest -n 2
+test: lint install-tests test-bare ## Check everything and run the whole suite
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+test-bare: install ## Install the command line where there is no Airflow, and see that it works
+	@$(PYTHON) sandbox/set_up.py --bare
+	@.sandbox/bare/bin/python -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("airflow") is not None)'
+	@.sandbox/bare/bin/lifeboat policy check
+	@.sandbox/bare/bin/lifeboat restore --help >/dev/null
 
 bench: install ## Measure against the shell pipeline, side by side
 	$(BIN)/python -m benchmarks

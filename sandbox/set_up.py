@@ -15,6 +15,7 @@ from pathlib import Path
 CLONE = Path(__file__).resolve().parent.parent
 VENV = CLONE / ".venv"
 PYTHON = VENV / "bin" / "python"
+BARE = CLONE / ".sandbox" / "bare"
 
 
 def make_venv() -> None:
@@ -63,7 +64,7 @@ def install() -> None:
     uv: list[Path | str] = [PYTHON, "-m", "uv", "pip"]
     # Compiled once here rather than at the first import: Airflow's processes start in a third of the time.
     sync: list[Path | str] = [*uv, "sync", "--quiet", "--require-hashes", "--compile-bytecode"]
-    _run([*sync, "requirements.txt", "requirements-dev.txt"], environment)
+    _run([*sync, "requirements.txt", "requirements-dev.txt", "sandbox/uv.txt"], environment)
     _run([*uv, "install", "--quiet", "--no-deps", "--no-build-isolation", "--editable", "."], environment)
 
 
@@ -73,6 +74,18 @@ def _run(command: list[Path | str], environment: dict[str, str]) -> None:
         raise SystemExit(f"{' '.join(str(word) for word in command[1:])}: ended with code {ended.returncode}.")
 
 
+def install_bare() -> None:
+    """The command line with what it needs and no more: what a laptop has on the day Airflow is lost."""
+    environment = installer_environment()
+    uv: list[Path | str] = [PYTHON, "-m", "uv"]
+    _run([*uv, "venv", "--quiet", "--clear", "--python", sys.executable, BARE], environment)
+    bare: list[Path | str] = ["pip", "install", "--quiet", "--python", BARE / "bin" / "python"]
+    _run([*uv, *bare, "--constraints", "requirements.txt", "--editable", "."], environment)
+
+
 if __name__ == "__main__":
-    make_venv()
-    install()
+    if sys.argv[1:] == ["--bare"]:
+        install_bare()
+    else:
+        make_venv()
+        install()
