@@ -23,7 +23,7 @@ from lifeboat.streams.settings import StreamSettings
 SECTIONS = ("full", "restore", "wal", "memory", "levels")
 PROGRAMS = {"zstd": "zstd", "openssl": "openssl", "gzip": "gzip", "tar": "tar", "xargs": "findutils"}
 """What the other side needs, by the Debian package that has it."""
-LEVELS = (1, 3, 5)
+LEVELS = (1, 2, 3, 5)
 
 
 def _arguments() -> argparse.Namespace:
@@ -91,7 +91,7 @@ def _measure(console: Console, chosen: argparse.Namespace) -> None:
 
 def main() -> int:
     """Measure; 0 when every figure could be taken, whatever it says."""
-    console = Console(soft_wrap=True)
+    console = Console(width=max(Console().width, 132))
     try:
         _insist_on_programs()
         _machine(console)

@@ -50,7 +50,7 @@ def _row(name: str, runs: list[Taken], plain: int, ratio: float | None, mark: st
         f"{median(run.processor_seconds for run in runs):.1f} s",
         f"{median(run.stored for run in runs) / 1e6:,.0f} MB" if runs[0].stored else "",
         f"{max(run.peak_memory for run in runs) / MIB:,.0f} MiB",
-        "" if ratio is None else f"{ratio:.2f}×",
+        "" if ratio is None else f"{ratio:.2f}x",
         mark,
     ]
 
@@ -139,7 +139,7 @@ def show_levels(console: Console, sections: dict[int, Section]) -> None:
             f"{ours[0].stored / 1e6:,.0f} MB",
             f"{ours[0].stored / ours[0].plain:.1%}",
             f"{_seconds(shell):.2f} s",
-            f"{_ratio(section, 'shell'):.2f}×",
+            f"{_ratio(section, 'shell'):.2f}x",
         )
     console.print(table)
 
@@ -154,5 +154,5 @@ def show_memory(console: Console, sections: dict[int, Section]) -> None:
         mark = _mark(round(peak / MIB, 1), MOST_MEMORY / MIB) + " MiB"
         table.add_row(f"{megabytes:,} MB", f"{peak / MIB:,.0f} MiB", f"{shell / MIB:,.0f} MiB", mark)
     growth = peaks[-1] / peaks[0]
-    table.add_row("large ÷ small", f"{growth:.2f}×", "", _mark(round(growth, 3), SAME_MEMORY))
+    table.add_row("large ÷ small", f"{growth:.2f}x", "", _mark(round(growth, 3), SAME_MEMORY))
     console.print(table)

@@ -33,9 +33,7 @@ def run_dag(services: Services, dag: str, step: Step, *, conf: dict[str, object]
             return
         for task in client.tasks(dag, run):
             if task["state"] == "failed":
-                log = client.log(
-                    dag, run, task["task_id"], attempt=task["try_number"], map_index=task["map_index"]
-                )
+                log = client.log(dag, run, task["task_id"], attempt=task["try_number"], map_index=task["map_index"])
                 raise SandboxError(f"{dag}: {task['task_id']} failed:\n" + "\n".join(log.splitlines()[-25:]))
     raise SandboxError(f"{dag} ended as {state}.")
 

@@ -47,7 +47,8 @@ def bring_back(services: Services, steps: Steps) -> None:
     safe = [commit.number for commit in services.writer.commits() if commit.after < covered]
     chosen = safe[len(safe) * 3 // 4]
     moment = services.writer.moment_after(chosen)
-    with steps.step(f"Restore from off-site to {moment:%H:%M:%S.%f}, between commits {chosen} and {chosen + 1}") as step:
+    between = f"{moment:%H:%M:%S.%f}, between commits {chosen} and {chosen + 1}"
+    with steps.step(f"Restore from off-site to {between}") as step:
         restored, numbers, seconds = _restore_and_look(services, "offsite", AtTime(moment), "moment", step)
         if numbers != list(range(1, chosen + 1)):
             raise SandboxError(

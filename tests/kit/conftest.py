@@ -16,13 +16,13 @@ from pathlib import Path
 import pytest
 
 from lifeboat.connections import outside_from
+from lifeboat.kit.papers import PROJECT
 from lifeboat.outside import Outside
 from lifeboat.policy.loading import load_policy
 from lifeboat.policy.model import LoadedPolicy
 from lifeboat.postgres.full import back_up_full
 from lifeboat.postgres.wal_collection import collect_wal
 from lifeboat.repository.copying import copy as copy_point
-from lifeboat.kit.papers import PROJECT
 from lifeboat.repository.manifest import Run
 from lifeboat.repository.system import SystemRepository, Work
 from sandbox.accounts import remove_server_directory, server_directory

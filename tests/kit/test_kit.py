@@ -25,14 +25,14 @@ from lifeboat.errors import (
     PolicyError,
     RepositoryError,
 )
+from lifeboat.kit.access import credentials_of, outside_from_kit
+from lifeboat.kit.checking import check
+from lifeboat.kit.export import export
+from lifeboat.kit.opening import read_kit
 from lifeboat.outside import Outside, utc_now
 from lifeboat.policy.loading import load_policy
 from lifeboat.postgres.moments import Latest
 from lifeboat.postgres.restore_sources import read_offer
-from lifeboat.kit.export import export
-from lifeboat.kit.access import credentials_of, outside_from_kit
-from lifeboat.kit.checking import check
-from lifeboat.kit.opening import read_kit
 from lifeboat.repository.system import SystemRepository
 from lifeboat.streams.key_making import new_break_glass_pair
 from lifeboat.targets.target import Finding

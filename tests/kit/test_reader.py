@@ -22,10 +22,10 @@ from aws_encryption_sdk.exceptions import AWSEncryptionSDKClientError
 from cryptography.exceptions import InvalidSignature, InvalidTag
 
 from lifeboat.connections import outside_from
+from lifeboat.kit.papers import PROJECT
 from lifeboat.outside import utc_now
 from lifeboat.policy.loading import load_policy
 from lifeboat.repository.commit import commit, wrapped_keys
-from lifeboat.kit.papers import PROJECT
 from lifeboat.repository.layout import RecoveryPointFolder
 from lifeboat.repository.manifest import Manifest, Run
 from lifeboat.repository.system import SystemRepository, Work, tool_versions

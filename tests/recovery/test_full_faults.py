@@ -31,10 +31,18 @@ from tests.recovery.silent_proxy import SilentProxy
 ROWS = "SELECT n FROM ledger"
 
 
-def once(action: Callable[[], Any]) -> Callable[[int, int], None]:
-    """A progress callback that does something in the middle of the backup, once."""
+def midway(monkeypatch: pytest.MonkeyPatch, action: Callable[[], Any]) -> None:
+    """Do something when the first bytes of the main archive have come, once: the server has far more to send than
+    sockets hold."""
+    write = _Archives.write
     calls = itertools.count()
-    return lambda _done, _total: action() if next(calls) == 0 else None
+
+    def write_and_act(archives: _Archives, data: memoryview) -> None:
+        write(archives, data)
+        if next(calls) == 1:
+            action()
+
+    monkeypatch.setattr(_Archives, "write", write_and_act)
 
 
 def nothing_left(server: PostgresServer) -> bool:
@@ -49,18 +57,25 @@ def committed(line: Line) -> list[str]:
     ]
 
 
-def test_a_server_that_is_stopped_in_mid_backup_commits_nothing_and_the_next_try_succeeds(line: Line) -> None:
-    with pytest.raises(BackupFailed):
-        line.full(progress=once(lambda: line.server.stop("immediate")))
+def test_a_server_that_is_stopped_in_mid_backup_commits_nothing_and_the_next_try_succeeds(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        midway(patch, lambda: line.server.stop("immediate"))
+        with pytest.raises(BackupFailed):
+            line.full()
     assert committed(line) == []
     line.server.start()
     assert line.full().manifest.sequence == 1
 
 
-def test_a_backend_that_is_terminated_in_mid_backup_commits_nothing(line: Line) -> None:
+def test_a_backend_that_is_terminated_in_mid_backup_commits_nothing(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
     end = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_replication"
+    midway(monkeypatch, lambda: line.server.run_sql(end))
     with pytest.raises(BackupFailed, match="terminat|broke|closed"):
-        line.full(progress=once(lambda: line.server.run_sql(end)))
+        line.full()
     assert committed(line) == []
     assert nothing_left(line.server)
 
@@ -97,7 +112,9 @@ def test_a_damaged_page_makes_a_damaged_backup_that_is_never_a_base(line: Line) 
     assert line.plan(Latest()).base.manifest.recovery_point == good.manifest.recovery_point
 
 
-def test_two_base_backups_at_once_are_one_backup_and_one_clear_refusal(line: Line) -> None:
+def test_two_base_backups_at_once_are_one_backup_and_one_clear_refusal(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
     refused: list[str] = []
 
     def second() -> None:
@@ -105,12 +122,15 @@ def test_two_base_backups_at_once_are_one_backup_and_one_clear_refusal(line: Lin
             Line(line.directory, line.place, line.server, line.system).full()
         refused.append(str(raised.value))
 
-    copy = line.full(progress=once(second))
+    midway(monkeypatch, second)
+    copy = line.full()
     assert committed(line) == [copy.manifest.recovery_point]
     assert "Another base backup of this server is under way" in refused[0]
 
 
-def test_wal_collected_while_a_full_runs_does_not_take_the_fulls_own_wal_away(line: Line) -> None:
+def test_wal_collected_while_a_full_runs_does_not_take_the_fulls_own_wal_away(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
     line.full()
     line.wal()
 
@@ -122,7 +142,8 @@ def test_wal_collected_while_a_full_runs_does_not_take_the_fulls_own_wal_away(li
             line.server.run_sql("INSERT INTO filler VALUES (1)")
             line.server.run_sql("CHECKPOINT")
 
-    copy = line.full(progress=once(meanwhile))
+    midway(monkeypatch, meanwhile)
+    copy = line.full()
     restored = line.restore(AtRecoveryPoint(copy.manifest.recovery_point))
     assert ledger(line.ask(restored, ROWS)) == [1]
 
@@ -151,7 +172,7 @@ def block(line: Line) -> Blocked:
     return blocked
 
 
-def test_a_cancellation_gets_through_while_the_server_is_silent(line: Line) -> None:
+def test_a_cancellation_gets_through_while_the_server_is_silent(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
     with SilentProxy(line.server.port) as proxy:
         line.port = proxy.port
         began: list[float] = []
@@ -161,8 +182,9 @@ def test_a_cancellation_gets_through_while_the_server_is_silent(line: Line) -> N
                 began.append(time.monotonic())
                 raise Cancelled("A person stopped it.")
 
+        midway(monkeypatch, proxy.fall_silent)
         with pytest.raises(Cancelled):
-            line.full(progress=once(proxy.fall_silent), tick=tick)
+            line.full(tick=tick)
         took = time.monotonic() - began[0]
         wait_until(lambda: nothing_left(line.server), within=15, what="the server holds nothing of ours")
     # A stopped task is killed five seconds after it was told.

@@ -8,6 +8,7 @@ import secrets
 import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -56,11 +57,7 @@ class Writer:
 def moments_between(commits: dict[int, datetime], begin: datetime, end: datetime, seed: int) -> list[datetime]:
     """Three random moments, each in the middle between two commits that are not too close to each other."""
     ordered = sorted(moment for moment in commits.values() if begin < moment < end)
-    middles = [
-        earlier + (later - earlier) / 2
-        for earlier, later in zip(ordered, ordered[1:], strict=False)
-        if later - earlier > 2 * SAFE
-    ]
+    middles = [earlier + (later - earlier) / 2 for earlier, later in pairwise(ordered) if later - earlier > 2 * SAFE]
     return sorted(random.Random(seed).sample(middles, 3))
 
 

@@ -103,7 +103,7 @@ def test_an_upload_slower_than_wal_sender_timeout_completes(make_line: Callable[
 
 
 def lose_the_slot(line: Line) -> None:
-    for _ in range(6):
+    for _ in range(10):
         line.server.run_sql("CREATE TABLE IF NOT EXISTS filler (n int)")
         line.server.run_sql("INSERT INTO filler VALUES (1)")
         line.server.run_sql("SELECT pg_switch_wal()")
@@ -114,7 +114,7 @@ def lose_the_slot(line: Line) -> None:
 
 @pytest.mark.parametrize("first", ["wal", "full"])
 def test_a_lost_slot_is_named_as_a_gap_and_a_new_full_covers_again(make_line: Callable[..., Line], first: str) -> None:
-    line = make_line(settings={"max_slot_wal_keep_size": "16MB", "min_wal_size": "32MB", "max_wal_size": "64MB"})
+    line = make_line(settings={"max_slot_wal_keep_size": "48MB", "min_wal_size": "32MB", "max_wal_size": "64MB"})
     line.full()
     [before] = commit(line.server, 1)
     kept = line.wal()

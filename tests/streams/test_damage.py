@@ -193,6 +193,22 @@ def test_a_good_object_of_elsewhere_is_refused_although_its_key_fits(
         read_all(as_written(ours, stored), back_from(store))
 
 
+def test_the_same_data_sealed_once_more_is_not_what_was_written(
+    store: LocalTarget, back_from: From, keyring: Keyring, written: tuple[StoredStream, bytes]
+) -> None:
+    again = seal(BytesIO(FRAME), CONTEXT, keyring).read()
+    store_again(store, again)
+    assert read_all(as_written(written[0], again), back_from(store)) == DATA
+    (volume,) = written[0].volumes
+    same_size = volume.model_copy(update={"stored_size": len(again)})
+    with pytest.raises(ObjectDamaged, match="its SHA-256 differs"):
+        read_all(written[0].model_copy(update={"volumes": (same_size,)}), back_from(store))
+    with pytest.raises(ObjectDamaged, match=r"has \d+ bytes; \d+ were written"):
+        read_all(
+            written[0].model_copy(update={"volumes": (volume.model_copy(update={"stored_size": 5}),)}), back_from(store)
+        )
+
+
 def test_an_object_that_says_more_of_itself_than_it_should_is_refused(
     store: LocalTarget, back_from: From, keyring: Keyring, written: tuple[StoredStream, bytes]
 ) -> None:

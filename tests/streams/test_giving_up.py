@@ -152,10 +152,11 @@ def test_a_volume_that_fails_stops_the_writing_before_the_next_one_is_full(tmp_p
 
 
 def test_an_upload_that_still_ends_is_looked_at_while_the_next_volume_fills(own_rclone: RcloneS3, to: To) -> None:
-    writer = StreamWriter("base.tar", to(impatient(own_rclone)), StreamSettings(volume_size=MIB, waiting=64 * MIB))
-    writer.write(DATA[:MIB])
+    settings = StreamSettings(volume_size=2 * MIB, waiting=64 * MIB)
+    writer = StreamWriter("base.tar", to(impatient(own_rclone)), settings)
+    writer.write(DATA[: 2 * MIB])
     own_rclone.kill()
-    writer.write(b"1" * MIB)  # begins the second volume, whose channel would take all that follows here
+    writer.write(b"1" * MIB)  # begins the second volume; what follows here would fit into it and its channel
     (first,) = writer._ending
     for thread in first._threads:
         thread.join()

@@ -2,7 +2,8 @@
 
 By default glibc gives each thread a heap of its own, and buffers that one thread takes and another one frees leave
 holes in all of them: with several volumes or segments one after the other a process grew to nearly twice of what it
-used (330 MiB where 190 do). With one heap for all threads it stays the same, at the same speed: the buffers are few and large.
+used (330 MiB where 190 do). With one heap for all threads it stays the same, at the same speed: the buffers are few
+and large.
 Source: https://man7.org/linux/man-pages/man3/mallopt.3.html
 """
 
