@@ -109,7 +109,6 @@ def _make_systems(stage: Stage) -> None:
     stage.system(
         "alpha",
         targets=stage.directory_target("alpha", "near") + _s3_target("offsite", "alpha", "stage_offsite"),
-        schedule="0 2 * * *",
         connections={"stage_offsite": stage.offsite.airflow_connection_uri()},
     )
     stage.system(

@@ -188,6 +188,12 @@ class Client(AirflowClient):
         body = {"dag_id": dag, "from_date": f"{day}T00:00:00Z", "to_date": f"{day}T23:59:59Z"}
         self._ask("POST", "/api/v2/backfills", json=body)
 
+    def log(self, dag_id: str, run_id: str, task_id: str, *, attempt: int = 1, map_index: int = -1) -> str:
+        """What a task logged in one of its tries, with everything that belongs to each line."""
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{attempt}"
+        found = self._ask("GET", path, params={"map_index": map_index, "full_content": True})["content"]
+        return "\n".join(str(line) for line in found)
+
     def asset_events(self, dag: str, run: str) -> list[str]:
         """The assets that a run updated."""
         found = self._ask("GET", "/api/v2/assets/events", params={"source_dag_id": dag, "source_run_id": run})

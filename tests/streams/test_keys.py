@@ -59,11 +59,11 @@ def outside_of(server: MotoServer) -> Outside:
 
 
 def hurried(outside: Outside) -> Outside:
-    """The same, but a service that is silent is given up after one short wait."""
+    """The same, but the service of the connection ``kms`` is given up after one short wait when it is silent."""
 
     def aws_client(service: str, connection: str | None = None, **config: Any) -> Any:
-        once = {"connect_timeout": 1, "read_timeout": 1, "retries": {"total_max_attempts": 1}}
-        return outside.aws_client(service, connection, **(config | once))
+        once = {"connect_timeout": 3, "read_timeout": 3, "retries": {"total_max_attempts": 1}}
+        return outside.aws_client(service, connection, **(config | (once if connection == "kms" else {})))
 
     return replace(outside, aws_client=aws_client)
 
@@ -247,7 +247,7 @@ def test_a_service_that_is_away_when_an_object_is_opened_is_no_matter_while_anot
     store: LocalTarget, safe: Path, own_moto: MotoServer, arn: str
 ) -> None:
     outside = hurried(outside_of(own_moto))
-    stream = sealed(store, policy(kms(arn), local(safe / "local.key")), outside)
+    stream = sealed(store, policy(kms(arn), local(safe / "local.key")), outside_of(own_moto))
     both = origin(store, policy(kms(arn), local(safe / "local.key")), outside)
     alone = origin(store, policy(kms(arn), single=True), outside)
     own_moto.freeze()
@@ -265,11 +265,11 @@ def test_of_two_services_one_may_be_away(store: LocalTarget, tmp_path: Path, own
             "AIRFLOW_CONN_KMS": own_moto.airflow_connection_uri(),
             "AIRFLOW_CONN_SECOND": second.airflow_connection_uri(),
         }
-        outside = hurried(outside_from(environment))
+        outside = outside_from(environment)
         other = str(outside.aws_client("kms", "second").create_key()["KeyMetadata"]["Arn"])
         both = policy(kms(arn), kms(other, connection="second") | {"name": "cloud2"})
         stream = sealed(store, both, outside)
-        back = origin(store, both, outside)
+        back = origin(store, both, hurried(outside))
         own_moto.freeze()
         try:
             assert read_all(stream, back) == DATA

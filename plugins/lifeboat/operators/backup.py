@@ -230,13 +230,14 @@ class Verify(_OnTarget):
         self._skip_if_left_out(context)
         repository = self._repository()
         progress = LoggedProgress(self.log, "Verified", repository.outside.clock)
-        others = [PRIMARY] if self.target != PRIMARY else []
+        # The primary target first: when this one is away, that must be on record somewhere.
+        others = [self.target] if self.target != PRIMARY else []
         verified = verify(
             repository,
             self.source,
             self.target,
             self._points(context),
-            self._journal(context, repository, self.target, *others),
+            self._journal(context, repository, PRIMARY, *others),
             deep=bool((context.get("params") or {}).get("deep_verification")),
             passed=progress.passed,
             tick=self._cancellation.check,
@@ -267,7 +268,7 @@ class CopyTo(_OnTarget):
             Tier(self.tier),
             self.target,
             self._points(context),
-            self._journal(context, repository, self.target, PRIMARY),
+            self._journal(context, repository, PRIMARY, self.target),
             passed=progress.passed,
             tick=self._cancellation.check,
         )

@@ -9,7 +9,6 @@ Source: https://www.postgresql.org/docs/current/protocol-replication.html
 from __future__ import annotations
 
 import selectors
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from lifeboat.postgres.refusals import clean_message
 
 COMMAND_SECONDS = 60.0
 CANCEL_SECONDS = 1.0
+_LIBPQ_WITH_CANCEL = 170000
 Row = tuple[str | None, ...]
 
 
@@ -168,19 +168,33 @@ class ReplicationConnection:
     def close(self) -> None:
         """End what runs on the server, within a second, and close the connection. Harmless when closed already."""
         if self.pgconn.status == pq.ConnStatus.OK and self.pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
-            canceller = threading.Thread(target=_cancel, args=(self.pgconn,), name="lifeboat-cancel", daemon=True)
-            canceller.start()
-            canceller.join(CANCEL_SECONDS)
+            _cancel(self.pgconn)
         self.pgconn.finish()
 
 
 def _cancel(pgconn: PGconn) -> None:
-    # The request goes out on a connection of its own, whose wait can't be bounded: hence the thread. A server that
-    # can't take it notices the closed connection instead.
-    try:
-        pgconn.get_cancel().cancel()
-    except PsycopgError:
+    """Ask the server to end what the connection runs, and wait a moment for its having heard it.
+
+    ``PQcancel`` would wait inside C, with Python's global lock held: a server that is silent would freeze all of us.
+    libpq 17 can do it without waiting; with an older one, the server notices the closed connection instead.
+    """
+    if pq.version() < _LIBPQ_WITH_CANCEL:
         return
+    request = pgconn.cancel_conn()
+    deadline = time.monotonic() + CANCEL_SECONDS
+    wanted: int = selectors.EVENT_WRITE
+    try:
+        request.start()
+        while request.status != pq.ConnStatus.BAD:
+            wait_for(request.socket, wanted, deadline, no_tick, "The server took no cancellation")
+            polled = request.poll()
+            if polled in (pq.PollingStatus.OK, pq.PollingStatus.FAILED):
+                return
+            wanted = selectors.EVENT_READ if polled == pq.PollingStatus.READING else selectors.EVENT_WRITE
+    except (PsycopgError, PostgresError):
+        return
+    finally:
+        request.finish()
 
 
 def _rows(result: PGresult) -> list[Row]:

@@ -20,7 +20,9 @@ from lifeboat.postgres.segments import WalFile, WalFileKind
 from lifeboat.postgres.unpacking import Unpacker
 from lifeboat.targets.target import Readable
 
-_BLOCK = 1024 * 1024
+_BLOCK = 128 * 1024
+"""Read at a time. tarfile copies each block several times: in a processor's cache that costs a third of what it costs
+with blocks of 1 MiB (measured)."""
 _END_MARK = 2 * tarfile.BLOCKSIZE
 MOST_FAULTS = 20
 MOST_PENDING = 100_000
@@ -231,9 +233,11 @@ class _Counted:
 
     def read(self, size: int = -1, /) -> bytes:
         data = self._stream.read(size)
-        kept = len(data.rstrip(b"\0"))
-        if kept:
-            self.in_use = self.size + kept
+        # Most blocks end in a byte that is not zero, or are all zeros: neither is copied to find that out.
+        if data and data[-1]:
+            self.in_use = self.size + len(data)
+        elif data.count(0) != len(data):
+            self.in_use = self.size + len(data.rstrip(b"\0"))
         self.size += len(data)
         return data
 

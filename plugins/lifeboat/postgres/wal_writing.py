@@ -57,8 +57,8 @@ class SegmentWriter:
                 self._current = self._begin(start)
             room = self._segment_size - start % self._segment_size
             piece, data = data[:room], data[room:]
-            # A copy: the view's memory belongs to one message of libpq.
-            self._current.write(bytes(piece))
+            # No copy: psycopg gives each message memory of its own, which lives as long as the view.
+            self._current.write(piece)
             self.received += len(piece)
             start += len(piece)
             if start % self._segment_size == 0:

@@ -25,6 +25,9 @@ from lifeboat.streams.stored import StoredStream, StoredVolume
 from lifeboat.targets.target import Readable, Target
 
 WAITING_BYTES = 4 * 1024 * 1024
+PLAIN_PIECE_BYTES = 128 * 1024
+"""What the reader gets at a time: zstd's own block, and what readers take, so that nothing is cut or joined between."""
+
 ABORT_SECONDS = 3.0
 """How long a reader that gives up waits for its threads; they hold nothing but memory and a connection."""
 
@@ -116,7 +119,7 @@ def _pass_volume(
 def _decompress(compressed: Channel, plain: Channel, volume: StoredVolume, what: str) -> None:
     reader = Decompressed(compressed, what)
     size = 0
-    while piece := reader.read(PIECE_BYTES):
+    while piece := reader.read(PLAIN_PIECE_BYTES):
         size += len(piece)
         if size > volume.plain_size:
             break
