@@ -6,9 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
+from lifeboat.errors import RestoreError
 from lifeboat.postgres.deep_verification import verify_deep
 from lifeboat.postgres.moments import AtName, AtRecoveryPoint, Latest
 from lifeboat.postgres.segments import MIB
+from lifeboat.postgres.tablespace_records import created_locations
 from sandbox import postgres_builds
 from sandbox.accounts import server_directory
 from sandbox.postgres import PostgresServer
@@ -93,8 +95,6 @@ def test_a_superuser_that_was_renamed_after_the_full_ends_the_restore_with_a_cle
     make_line: Callable[..., Line],
 ) -> None:
     """Nobody waits a day for a server that will let nobody in."""
-    from lifeboat.errors import RestoreError
-
     line = make_line()
     full = line.full()
     line.server.run_sql("CREATE ROLE second SUPERUSER LOGIN PASSWORD 'x'")
@@ -140,3 +140,42 @@ def test_prepared_transactions_and_many_replication_origins_come_back(make_line:
         again.run_sql("COMMIT PREPARED 'waiting'")
         assert again.run_sql("SELECT n FROM ledger") == [(7,)]
         assert again.run_sql("SELECT count(*) FROM pg_replication_origin_status") == [(30,)]
+
+
+def test_wal_that_creates_a_tablespace_is_not_replayed_into_the_place_of_the_living_server(line: Line) -> None:
+    """Restored on the server's own machine, its replay would write to the very files that the server uses."""
+    server = line.server
+    line.full()
+    commit(server, 1)
+    before = line.wal()
+    place = server_directory(line.directory / "living").resolve()
+    server.run_sql(f"CREATE TABLESPACE living LOCATION '{place}'")
+    server.run_sql("CREATE TABLE precious TABLESPACE living AS SELECT generate_series(1, 1000) AS n")
+    line.wal()
+    with pytest.raises(RestoreError, match=str(place)):
+        line.restore(Latest())
+    assert server.run_sql("SELECT count(*) FROM precious") == [(1000,)]
+    run = before.copies[0].manifest.recovery_point
+    assert ledger(line.ask(line.restore(AtRecoveryPoint(run)), "SELECT n FROM ledger")) == [1]
+    line.full()
+    commit(server, 2)
+    line.wal()
+    assert line.ask(line.restore(Latest()), "SELECT count(*) FROM precious") == [(1000,)]
+
+
+def test_every_creation_of_a_tablespace_is_found_wherever_it_lies_in_the_wal(make_line: Callable[..., Line]) -> None:
+    """On page borders and over segments' ends, too."""
+    server = make_line(
+        initdb_arguments=("--wal-segsize=1",), settings={"full_page_writes": "off", "wal_keep_size": "1GB"}
+    ).server
+    made = []
+    for number in range(150):
+        place = server_directory(server.directory / f"tablespace-{number}").resolve()
+        made.append(str(place))
+        with server.connect() as session:
+            session.execute(f"CREATE TABLESPACE t{number} LOCATION '{place}'")
+            session.execute("SELECT pg_logical_emit_message(false, 'x', repeat('y', %s))", (number * 37 % 9000,))
+    name = server.run_sql("SELECT pg_walfile_name(pg_switch_wal())")[0][0]
+    folder = server.data_directory / "pg_wal"
+    names = sorted(path.name for path in folder.iterdir() if len(path.name) == 24 and path.name <= name)
+    assert list(created_locations((folder / one).read_bytes() for one in names)) == made

@@ -183,27 +183,32 @@ def three_runs(line: Line) -> tuple[list[Any], list[Any]]:
     return moments, runs
 
 
-@pytest.mark.parametrize("harm", ["missing", "flipped", "cut", "longer"])
 def test_a_harmed_segment_in_the_middle_is_refused_by_verification_and_by_every_restore_that_needs_it(
-    line: Line, harm: str
+    line: Line,
 ) -> None:
     moments, runs = three_runs(line)
     [copy] = runs[1].copies
     [segment, *_] = objects_of(line, copy)
     content = segment.read_bytes()
-    if harm == "missing":
+    middle = len(content) // 2
+    harms = {
+        "missing": None,
+        "flipped": content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :],
+        "cut short": content[:-1],
+        "longer": content + b"x",
+    }
+    for harm, harmed in harms.items():
         segment.unlink()
-    else:
-        middle = len(content) // 2
-        flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
-        segment.write_bytes({"flipped": flipped, "cut": content[:-1], "longer": content + b"x"}[harm])
-    with pytest.raises(LifeboatError):
-        verify_deep(line.repository, "primary", copy)
-    for moment in (Latest(), AtTime(moments[2])):
+        if harmed is not None:
+            segment.write_bytes(harmed)
         request = line.request()
         with pytest.raises(LifeboatError):
-            line.restore(moment, request)
-        assert not [path for path in line.place.iterdir() if path.name.startswith(request.into.name)]
+            verify_deep(line.repository, "primary", copy)
+        with pytest.raises(LifeboatError):
+            line.restore(Latest() if harm == "missing" else AtTime(moments[2]), request)
+        assert not [path for path in line.place.iterdir() if path.name.startswith(request.into.name)], harm
+        segment.write_bytes(content)
+    segment.unlink()
     between = moments[0] + timedelta(microseconds=1)
     assert ledger(line.ask(line.restore(AtTime(between)), ROWS)) == [0]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk import BaseOperator
@@ -202,6 +202,15 @@ class _OnTarget(_Step):
     def _points(self, context: Context) -> list[Point]:
         return _points_of(context, self.backup_task)
 
+    def _watched(self, progress: LoggedProgress) -> Callable[[int], None]:
+        """Progress that also looks whether the task was told to stop: bytes are carried on other threads."""
+
+        def passed(size: int) -> None:
+            self._cancellation.check()
+            progress.passed(size)
+
+        return passed
+
     def _skip_if_left_out(self, context: Context) -> None:
         if self.target != PRIMARY and self.target in _left_out(context, [self.target]):
             raise AirflowSkipException(f"The person who started this run left out the target {self.target}.")
@@ -239,7 +248,7 @@ class Verify(_OnTarget):
             self._points(context),
             self._journal(context, repository, PRIMARY, *others),
             deep=bool((context.get("params") or {}).get("deep_verification")),
-            passed=progress.passed,
+            passed=self._watched(progress),
             tick=self._cancellation.check,
         )
         for result in verified:
@@ -269,7 +278,7 @@ class CopyTo(_OnTarget):
             self.target,
             self._points(context),
             self._journal(context, repository, PRIMARY, self.target),
-            passed=progress.passed,
+            passed=self._watched(progress),
             tick=self._cancellation.check,
         )
         self.log.info("On %s: %s", self.target, ", ".join(copy.manifest.recovery_point for copy in copies))

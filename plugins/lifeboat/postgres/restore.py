@@ -35,7 +35,9 @@ from lifeboat.postgres.destination import (
 from lifeboat.postgres.recovery_server import EndedBeforeTarget, Recovered, RecoveryServer
 from lifeboat.postgres.restore_planning import RestorePlan, Stage
 from lifeboat.postgres.restore_sources import origin_of
+from lifeboat.postgres.segments import covering
 from lifeboat.postgres.server_programs import check_ready, run_as
+from lifeboat.postgres.tablespace_records import created_locations
 from lifeboat.postgres.tar_check import check_archives
 from lifeboat.postgres.unpacking import NO_SPACE, Owner, Unpacker
 from lifeboat.repository.system import SystemRepository
@@ -103,6 +105,7 @@ def restore(
             _unpack(repository, plan, request, place, progress, tick)
         with clock.phase("stage"):
             _stage(repository, plan, request, place, progress, tick)
+            _refuse_to_leave(plan, place)
         with _room(owner) as room, clock.phase("replay"):
             progress("replay", 0, 1)
             server = RecoveryServer(request.binaries, place.data, room, plan.base.details.server, place.owner)
@@ -257,6 +260,24 @@ def _stage(
             # What is under way writes into a directory that is about to be removed: it has to end first.
             given_up.set()
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _refuse_to_leave(plan: RestorePlan, place: Place) -> None:
+    """Insist on the WAL's creating no tablespace: its replay would write to the place that the record names, which may
+    be a living server's."""
+    details = plan.base.details
+    size = details.server.wal_segment_size
+    staged = {stage.name: place.staging / stage.name for stage in plan.stages}
+    own = covering(details.start_lsn, details.stop_lsn, details.timeline, size)
+    names = [*(str(name) for name in own if str(name) not in staged), *staged]
+    paths = (staged.get(name, place.data / "pg_wal" / name) for name in sorted(names, key=lambda name: name[8:]))
+    for location in created_locations(path.read_bytes() for path in paths):
+        raise RestoreError(
+            f"The WAL up to this moment creates a tablespace in {location}, and its replay would write to that very "
+            "place.",
+            "Restore from a full that was taken after that (--base), or to a moment before it. A full after CREATE "
+            "TABLESPACE makes later moments reachable.",
+        )
 
 
 def _write(write: Callable[[bytes], int], piece: bytes, path: Path) -> None:
