@@ -1,8 +1,8 @@
 """The way out: one stream becomes numbered objects on a target, in one pass.
 
-    write ─▶ channel ─▶ [zstd] ─▶ channel ─▶ [seal ─▶ digest ─▶ target.put]
+    write ─▶ channel ─▶ [zstd] ─▶ channel ─▶ [seal] ─▶ channel ─▶ [digest ─▶ target.put]
 
-Each bracket is a thread; all the work in them happens outside Python's global lock. The caller's thread only hands
+Each bracket is a thread (SHA-256 costs more than all of the encryption, so they don't share one); all the work in them happens outside Python's global lock. The caller's thread only hands
 bytes over, so that it is free to speak its server's protocol in time.
 """
 
@@ -53,7 +53,7 @@ class Destination:
 
 
 class _Volume:
-    """One object being written by two threads."""
+    """One object being written by three threads."""
 
     def __init__(self, context: ObjectContext, to: Destination, settings: StreamSettings) -> None:
         self.plain_size = 0
@@ -62,6 +62,7 @@ class _Volume:
         self._file = volume_file(context.stream, context.volume)
         self._plain = Channel(settings.waiting)
         self._compressed = Channel(settings.waiting)
+        self._sealed = Channel(settings.waiting)
         self._stored: StoredVolume | None = None
         self._failure: BaseException | None = None
         name = f"{context.stream}.{context.volume}"
@@ -73,6 +74,7 @@ class _Volume:
                 name=f"compress {name}",
                 daemon=True,
             ),
+            Thread(target=self._seal, name=f"seal {name}", daemon=True),
             Thread(target=self._store, name=f"store {name}", daemon=True),
         ]
         for thread in self._threads:
@@ -99,18 +101,28 @@ class _Volume:
         return self._stored.model_copy(update={"plain_size": self.plain_size})
 
     def abort(self, failure: BaseException) -> None:
-        self._plain.fail(failure)
-        self._compressed.fail(failure)
+        for channel in (self._plain, self._compressed, self._sealed):
+            channel.fail(failure)
 
     def wait_for_abort(self, deadline: float) -> None:
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
 
+    def _seal(self) -> None:
+        try:
+            message = seal(self._compressed, self._context, self._to.keyring)
+            while piece := message.read(PIECE_BYTES):
+                self._sealed.write(piece)
+            self._insist_on_end(self._compressed.exhausted)
+            self._sealed.end()
+        except BaseException as failure:
+            self.abort(failure)
+
     def _store(self) -> None:
         try:
-            body = DigestingReader(seal(self._compressed, self._context, self._to.keyring))
+            body = DigestingReader(self._sealed)
             size = self._to.target.put(self._to.folder + self._file, body, retain_until=self._to.retain_until)
-            self._insist_on_end(size == body.size)
+            self._insist_on_end(size == body.size and self._sealed.exhausted)
             self._stored = StoredVolume(
                 number=self._context.volume,
                 file=self._file,
@@ -121,11 +133,10 @@ class _Volume:
             )
         except BaseException as failure:
             self._failure = failure
-            self._plain.fail(failure)
-            self._compressed.fail(failure)
+            self.abort(failure)
 
-    def _insist_on_end(self, same_size: bool) -> None:
-        if not same_size or not self._compressed.exhausted:
+    def _insist_on_end(self, reached: bool) -> None:
+        if not reached:
             raise StreamError(
                 f"Target {self._to.target.name} took {self._to.folder}{self._file} for complete before its end.",
                 "Nothing of it was committed; run the backup again.",
