@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -91,6 +92,8 @@ def _measure(console: Console, chosen: argparse.Namespace) -> None:
 
 def main() -> int:
     """Measure; 0 when every figure could be taken, whatever it says."""
+    # Told to end, we end as on Ctrl-C: the server stops, and what was written goes.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     console = Console(width=max(Console().width, 132))
     try:
         _insist_on_programs()

@@ -84,6 +84,11 @@ def facts(dag: Any, file: str) -> dict[str, Any]:
 
 def parse(policies: str, only: str | None) -> dict[str, Any]:
     """What Airflow finds in ``dags/`` with these policies; with ``only``, as for a task of that DAG."""
+    # Airflow leaves the context of the last task behind; its own processes parse for one task only.
+    for name in ("_AIRFLOW_PARSING_CONTEXT_DAG_ID", "_AIRFLOW_PARSING_CONTEXT_TASK_ID"):
+        os.environ.pop(name, None)
+    if only is None:
+        return _parse(policies)
     with _airflow_parsing_context_manager(dag_id=only):
         return _parse(policies)
 

@@ -2,8 +2,9 @@
 
     write ─▶ channel ─▶ [zstd] ─▶ channel ─▶ [seal] ─▶ channel ─▶ [digest ─▶ target.put]
 
-Each bracket is a thread (SHA-256 costs more than all of the encryption, so they don't share one); all the work in them happens outside Python's global lock. The caller's thread only hands
-bytes over, so that it is free to speak its server's protocol in time.
+Each bracket is a thread; all the work in them happens outside Python's global lock. SHA-256 costs more than all of the
+encryption, so these two don't share one. The caller's thread only hands bytes over, so that it is free to speak its
+server's protocol in time.
 """
 
 from __future__ import annotations

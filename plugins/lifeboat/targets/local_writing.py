@@ -7,7 +7,7 @@ import re
 import secrets
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 from lifeboat.errors import TargetError
 from lifeboat.targets.keys import RESERVED
@@ -93,10 +93,11 @@ def _write_all(descriptor: int, body: Readable) -> int:
 def _hidden_file(tree: Tree, key: str) -> Iterator[tuple[Place, str, int]]:
     """A new hidden file beside where ``key`` will be: its place, its name, its descriptor. Gone afterwards."""
     for _ in range(20):
-        with tree.place(key, make=True) as place:
-            assert place is not None
-            hidden = upload_name(place.name)
+        with ExitStack() as stack:
             try:
+                place = stack.enter_context(tree.place(key, make=True))
+                assert place is not None
+                hidden = upload_name(place.name)
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
                 descriptor = os.open(hidden, flags, 0o600, dir_fd=place.directory)
             except FileNotFoundError:
