@@ -222,9 +222,9 @@ def test_many_files_cost_no_memory_in_either_stream() -> None:
         finally:
             tracemalloc.stop()
 
-    # Both are larger than the buffers, and differ only in how many files they hold.
-    small, large = peak(2_500), peak(5_000)
-    assert large < small * 1.3
+    # Both manifests are larger than the reader's buffer, so the two differ only in how many files they list.
+    small, large = peak(5_000), peak(8_000)
+    assert large < small * 1.2
 
 
 class Files:
