@@ -256,7 +256,12 @@ class AirflowSandbox:
             "api_auth": {"jwt_secret": self._secret("jwt-secret", lambda: secrets.token_hex(32))},
             # A task that streams for hours survives half an hour without the API server: these go together.
             # The API server answers nobody for some seconds when its first task asks it something, on few cores longer.
-            "workers": {"max_failed_heartbeats": "360", "execution_api_timeout": "120"},
+            "workers": {
+                "max_failed_heartbeats": "360",
+                "execution_api_retries": "120",
+                "execution_api_retry_wait_max": "30",
+                "execution_api_timeout": "120",
+            },
             "execution_api": {"jwt_expiration_time": "7200"},
             # The scheduler looks often, so that the demo never waits for a clock.
             "scheduler": {

@@ -301,6 +301,15 @@ class Publish(_Step):
 
     def execute(self, context: Context) -> dict[str, list[str]]:
         """Return the targets that have each recovery point."""
+        from lifeboat.errors import BackupFailed, VerificationFailed
+
+        try:
+            return self._publish(context)
+        except (BackupFailed, VerificationFailed) as error:
+            # The tasks before have had their own tries: another look would only tell people minutes later.
+            raise AirflowFailException(str(error)) from error
+
+    def _publish(self, context: Context) -> dict[str, list[str]]:
         from lifeboat.backup.steps import publish
         from lifeboat.errors import BackupFailed
 

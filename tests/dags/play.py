@@ -1,0 +1,219 @@
+"""What is played on the stage: systems of many kinds, runs that go on side by side, and what befalls some of them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import boto3
+import psutil
+
+from sandbox.postgres import PostgresServer
+from sandbox.postgres_template import Template
+from sandbox.processes import is_alive, wait_until
+from tests.dags.stage import BUCKET, Client, Stage, System
+
+DUMP = "dump_compress_upload"
+PAST = datetime(2026, 3, 1, tzinfo=UTC)
+SLOW = "    max_rate: 512 KiB/s"
+A_MEGABYTE = 1_000_000
+BEFALLEN = ("killed", "cleared", "silent", "marked")
+"""The systems whose first run something happens to in mid-backup."""
+
+
+@dataclass
+class Seen:
+    """What was seen when something befell a run."""
+
+    process: psutil.Process
+    attempts: list[Path] = field(default_factory=list)
+    moment: float = field(default_factory=time.monotonic)
+
+
+@dataclass
+class Play:
+    """The stage, the runs that were begun on it by name, and what was seen while they went on."""
+
+    stage: Stage
+    client: Client
+    runs: dict[str, tuple[str, str]] = field(default_factory=dict)
+    seen: dict[str, Seen] = field(default_factory=dict)
+
+    def system(self, name: str) -> System:
+        return self.stage.systems[name]
+
+    def begin(self, name: str, dag: str, conf: dict[str, Any] | None = None, **more: Any) -> None:
+        """Start a run."""
+        self.runs[name] = (dag, self.client.trigger(dag, conf, **more))
+
+    def end(self, name: str) -> str:
+        """Wait for a run's end, and return its state."""
+        return self.client.wait(*self.runs[name], within=280)
+
+    def states(self, name: str) -> dict[str, str | None]:
+        """The states of a run's tasks."""
+        return self.client.task_states(*self.runs[name])
+
+    def log(self, name: str, task: str, **more: Any) -> str:
+        """What a task logged."""
+        return self.client.log(*self.runs[name], task, **more)
+
+    def uploads(self) -> list[Any]:
+        """The multipart uploads under way in moto's bucket."""
+        return list(s3(self.stage).list_multipart_uploads(Bucket=BUCKET).get("Uploads", []))
+
+
+def s3(stage: Stage) -> Any:
+    """A client of moto."""
+    connection = stage.moto.connection("any")
+    return boto3.client(
+        "s3",
+        endpoint_url=stage.moto.endpoint,
+        region_name="us-east-1",
+        aws_access_key_id=connection.login,
+        aws_secret_access_key=connection.password,
+    )
+
+
+@contextmanager
+def played(directory: Path, template: Template) -> Iterator[Play]:
+    """Everything is up, the runs have begun, and something has befallen those that it is to befall."""
+    stage = Stage(directory, template)
+    try:
+        _make_systems(stage)
+        stage.start()
+        s3(stage).create_bucket(Bucket=BUCKET)
+        stage.wait_until_ready()
+        with stage.client() as client:
+            play = Play(stage, client)
+            for name in BEFALLEN:
+                play.begin(name, play.system(name).daily)
+            _meddle(play)
+            _begin_the_others(play)
+            yield play
+    finally:
+        stage.stop()
+
+
+def _s3_target(name: str, prefix: str, connection: str) -> str:
+    return f"  {name}:\n    url: s3://{BUCKET}/{prefix}\n    connection: {connection}\n"
+
+
+def _make_systems(stage: Stage) -> None:
+    stage.system(
+        "alpha",
+        targets=stage.directory_target("alpha", "near") + _s3_target("offsite", "alpha", "stage_offsite"),
+        connections={"stage_offsite": stage.offsite.airflow_connection_uri()},
+    )
+    stage.system(
+        "remote",
+        targets=stage.directory_target("remote", "near") + _s3_target("offsite", "remote", "stage_far"),
+        connections={"stage_far": stage.far.airflow_connection_uri()},
+    )
+    marked = stage.system(
+        "marked",
+        targets=_s3_target("primary", "marked", "stage_moto"),
+        source="    max_rate: 4 MiB/s",
+        connections={"stage_moto": stage.moto.airflow_connection_uri()},
+    )
+    _fill_with_noise(marked.server, megabytes=64)
+    stage.system("killed", source=SLOW, tier="retries: 1")
+    stage.system("cleared", source=SLOW, routed=True)
+    stage.system("silent", source=SLOW, tier="retries: 0, timeout: 120s", routed=True)
+    stage.system("steady", source="    max_rate: 2 MiB/s")
+    _damage(stage.system("damaged", tier="retries: 2").server)
+    nowhere = _s3_target("primary", "q", "not_there") + _s3_target("offsite", "q", "not_there_either")
+    stage.system("quiet", targets=nowhere, connected=False)
+    stage.system("half", targets=nowhere)
+
+
+def _fill_with_noise(server: PostgresServer, *, megabytes: int) -> None:
+    """Rows that no compression makes smaller."""
+    with server.connect() as session:
+        session.execute("CREATE TABLE noise (piece bytea STORAGE EXTERNAL)")
+        for _ in range(megabytes):
+            session.execute("INSERT INTO noise VALUES (%s)", [os.urandom(1024 * 1024)])
+
+
+def _damage(server: PostgresServer) -> None:
+    """Change some bytes of a page behind the server's back."""
+    server.run_sql("CREATE TABLE rotten AS SELECT generate_series(1, 5000) AS n")
+    place = server.data_directory / str(server.run_sql("SELECT pg_relation_filepath('rotten')")[0][0])
+    server.stop()
+    with place.open("r+b") as file:
+        file.seek(8192 + 4000)
+        file.write(b"garbage")
+    server.start()
+
+
+def _begin_the_others(play: Play) -> None:
+    alpha = play.system("alpha")
+    play.begin("first", alpha.daily, {"deep_verification": True, "note": "before the move"})
+    play.begin("second", alpha.daily, {"targets": ["near"]}, logical_date=PAST)
+    play.begin("wal", alpha.wal)
+    # Its off-site target is not started yet: it is away.
+    play.begin("target away", play.system("remote").daily)
+    for name in ("quiet", "half"):
+        play.begin(f"{name} daily", play.system(name).daily)
+        play.begin(f"{name} wal", play.system(name).wal)
+    play.begin("damaged", play.system("damaged").daily)
+
+
+def _meddle(play: Play) -> None:
+    """Each as soon as its upload is under way, whichever that is first."""
+    acts: dict[str, tuple[Callable[[], bool], Callable[[Play, Seen], None]]] = {
+        "killed": (lambda: _streaming(play.system("killed")), _kill),
+        "cleared": (lambda: _streaming(play.system("cleared")), _clear),
+        "silent": (lambda: _streaming(play.system("silent")), _fall_silent),
+        "marked": (lambda: bool(play.uploads()), _mark_failed),
+    }
+    end = time.monotonic() + 200
+    while acts:
+        for name, (ready, act) in list(acts.items()):
+            if ready():
+                play.seen[name] = Seen(play.stage.holder(play.system(name)))
+                act(play, play.seen[name])
+                del acts[name]
+        if time.monotonic() > end:
+            raise AssertionError(f"not yet in mid-upload: {', '.join(acts)}: {[play.states(name) for name in acts]}")
+        time.sleep(0.3)
+
+
+def _streaming(system: System) -> bool:
+    return system.streamed() > A_MEGABYTE and bool(system.attempts())
+
+
+def _kill(play: Play, seen: Seen) -> None:
+    system = play.system("killed")
+    seen.process.send_signal(signal.SIGKILL)
+    seen.attempts = system.attempts()
+    system.change(f"{SLOW}\n", "")  # the next try may take no time
+
+
+def _clear(play: Play, seen: Seen) -> None:
+    system = play.system("cleared")
+    assert system.route is not None
+    system.route.fall_silent()
+    seen.attempts = system.attempts()
+    system.change(f"{SLOW}\n", "")
+    play.client.clear_task(*play.runs["cleared"], DUMP)
+    # Its next try begins at once, and must find the way open.
+    wait_until(lambda: not is_alive(seen.process), within=30, what="the cleared task has ended", every=0.1)
+    system.route.mend()
+
+
+def _fall_silent(play: Play, _: Seen) -> None:
+    route = play.system("silent").route
+    assert route is not None
+    route.fall_silent()
+
+
+def _mark_failed(play: Play, _: Seen) -> None:
+    play.client.mark_task(*play.runs["marked"], DUMP, "failed")

@@ -1,0 +1,317 @@
+"""DAG runs in a real Airflow: LocalExecutor, a PostgreSQL for its metadata, runs started and meddled with by REST.
+
+One Airflow serves the whole module. Most runs go on side by side: ``play.py`` starts them when it is ready, and deals
+with those that something happens to in mid-backup. The tests look at what came of it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from lifeboat.repository.layout import RecoveryPointId
+from sandbox.accounts import SandboxError
+from sandbox.processes import is_alive, wait_until
+from tests.dags.play import DUMP, PAST, Play
+from tests.dags.stage import SOURCE, System
+
+pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("airflow")]
+
+NEAR, OFFSITE = 0, 1  # the order of alpha's and remote's targets besides the primary one
+
+
+def ids(system: System, target: str = "primary") -> list[str]:
+    return [copy.manifest.recovery_point for copy in system.fulls(target)]
+
+
+def until(what: str, ready: Callable[[], bool], *, within: float = 60) -> None:
+    wait_until(ready, within=within, what=what, every=0.2)
+
+
+def test_a_worker_killed_in_mid_upload_is_tried_again_by_airflow_which_ignores_its_remains(play: Play) -> None:
+    system, seen = play.system("killed"), play.seen["killed"]
+    assert len(seen.attempts) == 1
+    assert any(seen.attempts[0].iterdir())
+    assert play.end("killed") == "success"
+    assert play.client.tries(*play.runs["killed"], DUMP) == 2
+    [copy] = system.fulls()
+    assert copy.manifest.attempt.startswith("attempt-02-")
+    assert copy.manifest.run.try_number == 2
+    assert seen.attempts[0].exists()
+    assert all(seen.attempts[0].name not in stream.name for stream in copy.manifest.streams)
+    assert [event.recovery_point for event in system.events("backup_committed")] == [copy.manifest.recovery_point]
+    assert len(system.events("verified")) == 1
+
+
+def test_a_run_marked_failed_in_mid_backup_leaves_no_session_no_slot_no_upload_and_no_process(play: Play) -> None:
+    system, seen = play.system("marked"), play.seen["marked"]
+
+    def nothing_is_left() -> bool:
+        gone = not is_alive(seen.process) and not play.uploads()
+        return gone and not system.sessions() and not system.slots()
+
+    until("nothing is left of a backup that was marked failed", nothing_is_left, within=20)
+    assert play.end("marked") == "failed"
+    assert play.states("marked")[DUMP] == "failed"
+    assert system.fulls() == []
+    assert "The task was stopped" in play.log("marked", DUMP)
+
+
+def test_a_task_cleared_against_a_silent_server_ends_and_its_next_try_commits(play: Play) -> None:
+    system, seen = play.system("cleared"), play.seen["cleared"]
+    assert not is_alive(seen.process)
+    assert play.end("cleared") == "success"
+    until("the server's sessions are gone", lambda: not system.sessions() and not system.slots(), within=30)
+    [copy] = system.fulls()
+    assert copy.manifest.attempt != seen.attempts[0].name
+
+
+def test_a_time_out_against_a_silent_server_ends_the_task_and_commits_nothing(play: Play) -> None:
+    system, seen = play.system("silent"), play.seen["silent"]
+    assert play.end("silent") == "failed"
+    assert not is_alive(seen.process)
+    assert system.fulls() == []
+    assert "AirflowTaskTimeout" in play.log("silent", DUMP)
+    assert [event.details["error"] for event in system.events("backup_failed")] == ["AirflowTaskTimeout"]
+    until("the server's session is gone", lambda: not system.sessions() and not system.slots(), within=30)
+
+
+def test_two_runs_at_once_go_one_after_the_other_and_both_are_good(play: Play) -> None:
+    assert play.end("first") == "success"
+    assert play.end("second") == "success"
+    first, second = (play.client.run(*play.runs[name]) for name in ("first", "second"))
+    assert min(first["end_date"], second["end_date"]) <= max(first["start_date"], second["start_date"])
+    one, other = play.system("alpha").fulls()[:2]
+    assert one.manifest.committed <= other.manifest.begun
+    assert (one.manifest.sequence, other.manifest.sequence) == (1, 2)
+
+
+def test_xcom_names_the_recovery_points_and_publish_updates_the_asset(play: Play) -> None:
+    play.end("first")
+    dag, run = play.runs["first"]
+    [named] = play.client.xcom(dag, run, DUMP)
+    copy = next(copy for copy in play.system("alpha").fulls() if copy.manifest.run.run_id == run)
+    assert named["id"] == copy.manifest.recovery_point
+    assert play.client.xcom(dag, run, "publish") == {named["id"]: ["primary", "near", "offsite"]}
+    assert play.client.asset_events(dag, run) == ["alpha/database/daily"]
+    assert copy.manifest.note == "before the move"
+    for target in ("near", "offsite"):
+        assert named["id"] in ids(play.system("alpha"), target)
+
+
+def test_deep_verification_is_a_box_in_the_form(play: Play) -> None:
+    play.end("first")
+    play.end("second")
+    system = play.system("alpha")
+    methods = {(event.recovery_point, event.target): event.details["method"] for event in system.events("verified")}
+    [deep] = play.client.xcom(*play.runs["first"], DUMP)
+    [stored] = play.client.xcom(*play.runs["second"], DUMP)
+    for target in ("primary", "near", "offsite"):
+        assert methods[deep["id"], target] == "deep"
+    assert methods[stored["id"], "primary"] != "deep"
+
+
+def test_wal_is_collected_copied_and_published_without_a_logical_date(play: Play) -> None:
+    assert play.end("wal") == "success"
+    dag, run = play.runs["wal"]
+    assert play.client.run(dag, run)["logical_date"] is None
+    [named] = play.client.xcom(dag, run, "collect")
+    for target in ("primary", "near", "offsite"):
+        assert named["id"] in [copy.manifest.recovery_point for copy in play.system("alpha").wal_runs(target)]
+    assert play.client.asset_events(dag, run) == ["alpha/database/wal"]
+
+
+def test_a_run_for_a_past_date_reads_the_data_of_now(play: Play) -> None:
+    assert play.end("second") == "success"
+    dag, run = play.runs["second"]
+    assert play.client.run(dag, run)["logical_date"].startswith(f"{PAST:%Y-%m-%d}")
+    copy = next(copy for copy in play.system("alpha").fulls() if copy.manifest.run.run_id == run)
+    for moment in (copy.manifest.moment, RecoveryPointId.parse(copy.manifest.recovery_point).begun):
+        assert datetime.now(UTC) - moment < timedelta(hours=1)
+
+
+def test_a_target_left_out_is_skipped_and_journaled_and_the_run_is_green(play: Play) -> None:
+    assert play.end("second") == "success"
+    states = play.states("second")
+    assert states[f"copies.copy[{NEAR}]"] == "success"
+    assert states[f"copies.copy[{OFFSITE}]"] == "skipped"
+    assert states[f"copies.verify[{OFFSITE}]"] == "skipped"
+    [named] = play.client.xcom(*play.runs["second"], DUMP)
+    missing = [event for event in play.system("alpha").events("copy_missing") if event.recovery_point == named["id"]]
+    assert [(event.target, event.details["what"]) for event in missing] == [
+        ("offsite", "left out by the person who started the run")
+    ]
+
+
+def test_a_target_that_does_not_exist_can_not_be_chosen(play: Play) -> None:
+    with pytest.raises(SandboxError, match="400"):
+        play.client.trigger(play.system("alpha").daily, {"targets": ["ofsite"]})
+
+
+def test_a_backfill_is_skipped_and_says_why(play: Play) -> None:
+    for name in ("first", "second"):
+        play.end(name)
+    system = play.system("alpha")
+    before = ids(system)
+    play.client.backfill(system.daily, "2024-02-29")  # the only kind of day that its schedule knows
+    runs = [run for run in play.client.runs(system.daily) if run["run_type"] == "backfill"]
+    assert len(runs) == 1
+    play.runs["backfill"] = (system.daily, runs[0]["dag_run_id"])
+    assert play.end("backfill") == "success"
+    assert set(play.states("backfill").values()) == {"skipped"}
+    assert "a backup reads the data as it is now" in play.log("backfill", "preflight")
+    assert ids(system) == before
+
+
+def test_a_backup_cleared_after_its_success_is_committed_already_and_a_cleared_run_makes_a_new_one(play: Play) -> None:
+    for name in ("first", "second"):
+        play.end(name)
+    system = play.system("alpha")
+    before = ids(system)
+    [named] = play.client.xcom(*play.runs["first"], DUMP)
+    play.client.clear_task(*play.runs["first"], DUMP)
+    assert play.end("first") == "success"
+    assert play.client.tries(*play.runs["first"], DUMP) == 2
+    assert "is committed already" in play.log("first", DUMP, attempt=2)
+    assert ids(system) == before
+    [again] = play.client.xcom(*play.runs["first"], DUMP)
+    assert again["id"] == named["id"]
+
+    play.client.clear_run(*play.runs["second"])
+    assert play.end("second") == "success"
+    assert ids(system)[:-1] == before
+    assert len(ids(system)) == len(before) + 1
+
+
+def test_a_damaged_copy_fails_its_own_verification_and_with_it_the_run(play: Play) -> None:
+    play.end("wal")
+    system = play.system("alpha")
+    [named] = play.client.xcom(*play.runs["wal"], "collect")
+    [near] = play.stage.directory.glob(f"targets/alpha/near/alpha/{SOURCE}/wal/*/{named['id']}/attempt-*")
+    stored = next(file for file in near.iterdir() if file.name.endswith(".enc"))
+    data = bytearray(stored.read_bytes())
+    data[len(data) // 2] ^= 1
+    stored.chmod(0o600)
+    stored.write_bytes(data)
+    play.client.clear_task(*play.runs["wal"], "copies.verify", downstream=True)
+    assert play.end("wal") == "failed"
+    states = play.states("wal")
+    assert states[f"copies.verify[{NEAR}]"] == "failed"
+    assert states[f"copies.verify[{OFFSITE}]"] == "success"
+    assert states["publish"] == "failed"
+    assert "on near" in play.log("wal", "publish", attempt=play.client.tries(*play.runs["wal"], "publish"))
+    assert ("near", named["id"]) in [
+        (event.target, event.recovery_point) for event in system.events("verification_failed")
+    ]
+
+
+def test_a_target_that_is_away_fails_alone_is_named_and_gets_what_it_missed_from_the_next_run(play: Play) -> None:
+    assert play.end("target away") == "failed"
+    system, stage = play.system("remote"), play.stage
+    states = play.states("target away")
+    assert states[DUMP] == states["verify_primary"] == "success"
+    assert states[f"copies.copy[{NEAR}]"] == states[f"copies.verify[{NEAR}]"] == "success"
+    assert states[f"copies.copy[{OFFSITE}]"] == "failed"
+    assert states[f"copies.verify[{OFFSITE}]"] == "upstream_failed"
+    assert states["publish"] == "failed"
+    assert "on offsite" in play.log("target away", "publish")
+    assert len(ids(system)) == len(ids(system, "near")) == 1
+    assert [event.target for event in system.events("copy_failed")] == ["offsite"]
+
+    _, run = play.runs["target away"]
+    until("Slack is told", lambda: bool(stage.messages(run)))
+    [message] = stage.messages(run)
+    for piece in ("At risk", "What to do", "Whom to call", "remote", "Night shift"):
+        assert piece in message.text
+
+    stage.far.start()
+    play.begin("target back", system.daily)
+    assert play.end("target back") == "success"
+    assert len(ids(system)) == 2
+    assert ids(system, "offsite") == ids(system)
+
+
+def test_damaged_pages_end_the_run_as_failed_and_no_other_try_makes_it_green(play: Play) -> None:
+    assert play.end("damaged") == "failed"
+    states = play.states("damaged")
+    assert (states[DUMP], states["verify_primary"], states["publish"]) == ("failed", "upstream_failed", "failed")
+    assert play.client.tries(*play.runs["damaged"], DUMP) == 1
+    [copy] = play.system("damaged").fulls()
+    assert copy.manifest.state == "damaged"
+    # Somebody clears it: what is committed is as damaged as before.
+    play.client.clear_task(*play.runs["damaged"], DUMP)
+    assert play.end("damaged") == "failed"
+    assert len(play.system("damaged").fulls()) == 1
+
+
+@pytest.mark.parametrize("dag", ["daily", "wal"])
+def test_a_policy_none_of_whose_connections_exist_is_skipped_quietly(play: Play, dag: str) -> None:
+    name = f"quiet {dag}"
+    assert play.end(name) == "success"
+    assert set(play.states(name).values()) == {"skipped"}
+    said = play.log(name, "preflight" if dag == "daily" else "collect")
+    for connection in ("quiet_database", "not_there", "not_there_either"):
+        assert connection in said
+
+
+@pytest.mark.parametrize("dag", ["daily", "wal"])
+def test_once_a_connection_exists_those_that_are_missing_are_a_failure_that_names_them_all(
+    play: Play, dag: str
+) -> None:
+    name = f"half {dag}"
+    assert play.end(name) == "failed"
+    assert "not_there, not_there_either" in play.log(name, "preflight" if dag == "daily" else "collect")
+
+
+def test_a_backup_survives_the_end_and_the_return_of_the_api_server(play: Play) -> None:
+    for name in list(play.runs):
+        play.end(name)
+    system, airflow = play.system("steady"), play.stage.airflow
+    play.begin("steady", system.daily)
+    until("the backup is under way", lambda: system.streamed() > 0, within=120)
+    [attempt] = system.attempts()
+    airflow.stop_component("api-server")
+    # It commits, and has to say so to a server that is not there.
+    until("the backup is committed", lambda: bool(system.fulls()), within=120)
+    airflow.start_component("api-server")
+    play.stage.wait_until_ready()
+    assert play.end("steady") == "success"
+    assert play.client.tries(*play.runs["steady"], DUMP) == 1
+    [copy] = system.fulls()
+    assert copy.manifest.attempt == attempt.name
+
+
+def test_each_failed_run_is_told_once_and_no_other_is(play: Play) -> None:
+    told = {}
+    for name, (_, run) in play.runs.items():
+        if play.end(name) == "failed":
+            until(f"Slack is told of {name}", lambda run=run: bool(play.stage.messages(run)))
+        told[name] = len(play.stage.messages(run))
+    # A run that was cleared and failed again is told again.
+    again = {"damaged": 2 if play.client.tries(*play.runs["damaged"], DUMP) == 2 else 1}
+    assert told == {name: again.get(name, 1) if play.end(name) == "failed" else 0 for name in play.runs}
+
+
+def test_no_secret_is_in_a_log_an_xcom_a_template_or_anything_else_that_airflow_keeps(play: Play) -> None:
+    for name in play.runs:
+        play.end(name)
+    airflow = play.stage.airflow
+    kept = {
+        str(file): file.read_text(encoding="utf-8", errors="replace")
+        for file in (*airflow.directory.glob("*.log"), *(airflow.directory / "logs").rglob("*.log"))
+    }
+    kept["metadata"] = play.stage.metadata.run_program("pg_dump", "--data-only", "--inserts", database="airflow")
+    everything = "\n".join(kept.values())
+    [named] = play.client.xcom(*play.runs["first"], DUMP)
+    assert named["id"] in kept["metadata"]
+    assert named["id"] in everything.replace(kept["metadata"], "")
+    secrets = play.stage.secrets()
+    assert len(secrets) > 10
+    for secret in secrets:
+        assert len(secret) >= 8
+        for variant in (secret, json.dumps(secret)[1:-1]):
+            found = [name for name, text in kept.items() if variant in text]
+            assert found == []
