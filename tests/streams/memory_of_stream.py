@@ -39,7 +39,7 @@ def main(root: str, keys: str, kind: str, megabytes: str) -> None:
     written = 0
     left = int(megabytes) * 1_000_000
     while left:
-        # Repeats 4 MiB apart are beyond the window of level 3: as good as random.
+        # Repeats 4 MiB apart are beyond the window of level 2: as good as random.
         start = (left * 7919) % (len(block) - PIECE + 1)
         piece = block[start : start + min(PIECE, left)]
         written = zlib.crc32(piece, written)

@@ -19,7 +19,7 @@ class StreamSettings:
         waiting: bytes that may wait between two stages.
     """
 
-    level: int = 3
+    level: int = 2
     threads: int = 2
     volume_size: int = 4 * GIB
     waiting: int = 4 * 1024 * 1024
