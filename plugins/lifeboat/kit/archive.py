@@ -182,5 +182,6 @@ def _opened_entry(archive: zipfile.ZipFile, name: str) -> Iterator[IO[bytes]]:
             yield entry
     except KeyError:
         raise ManifestInvalid(f"{name} is missing in the kit.", "Take another copy of the kit.") from None
+    # zipfile raises the last two for a method or an encryption that the kit never has: its bytes were changed.
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
         raise ManifestInvalid(f"{name} in the kit is damaged: {error}.", "Take another copy of the kit.") from error

@@ -26,7 +26,7 @@ _MOST_NODES = 100_000  # aliases of aliases can make a small file endless
 _Parser: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-class _Loader(_Parser):  # type: ignore[misc]
+class _Loader(_Parser):  # type: ignore[misc] # which of the two is known only at run time
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own way to set it
 
 

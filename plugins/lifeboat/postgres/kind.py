@@ -92,9 +92,9 @@ class PostgresKind:
     ) -> tuple[Verified, dict[str, Any]]:
         """Every file against ``backup_manifest``, every WAL record's checksum."""
         deep = verify_deep(repository, target, copy, passed=passed, tick=tick)
-        figures = {"files": deep.files, "wal_records": deep.wal_records}
+        figures: dict[str, Any] = {"files": deep.files, "wal_records": deep.wal_records}
         if deep.last_commit is not None:
-            figures["last_commit"] = deep.last_commit.isoformat()  # type: ignore[assignment]
+            figures["last_commit"] = deep.last_commit.isoformat()
         return deep.verified, figures
 
 

@@ -56,7 +56,7 @@ class Lsn(int):
     __radd__ = __add__
 
     @overload
-    def __sub__(self, other: Lsn, /) -> int: ...  # type: ignore[overload-overlap]
+    def __sub__(self, other: Lsn, /) -> int: ...  # type: ignore[overload-overlap] # an Lsn is an int, too
     @overload
     def __sub__(self, other: int, /) -> Lsn: ...
     def __sub__(self, other: int, /) -> int | Lsn:

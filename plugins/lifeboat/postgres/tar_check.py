@@ -109,7 +109,7 @@ class _Check:
             with tarfile.open(fileobj=cast("IO[bytes]", source), mode="r|", bufsize=_BLOCK) as tar:
                 while (member := tar.next()) is not None:
                     # tarfile remembers every member it has seen, which a million files would turn into gigabytes.
-                    tar.members.clear()  # type: ignore[attr-defined]
+                    tar.members.clear()  # type: ignore[attr-defined] # typeshed leaves it out
                     end = member.offset_data
                     content = tar.extractfile(member) if member.isreg() else None
                     if content is None:
