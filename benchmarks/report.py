@@ -145,11 +145,11 @@ def show_levels(console: Console, sections: dict[int, Section]) -> None:
 
 
 def show_memory(console: Console, sections: dict[int, Section]) -> None:
-    """Peak memory of a full, by the size of the database."""
+    """The highest memory of all fulls, by the size of the database."""
     table = _table("Peak memory of a full backup", "database", "Lifeboat", "shell pipeline, all processes", "mark")
     peaks = []
     for megabytes, section in sections.items():
-        peak, shell = section.runs["ours"][0].peak_memory, section.runs["shell"][0].peak_memory
+        peak, shell = (max(run.peak_memory for run in section.runs[name]) for name in ("ours", "shell"))
         peaks.append(peak)
         mark = _mark(round(peak / MIB, 1), MOST_MEMORY / MIB) + " MiB"
         table.add_row(f"{megabytes:,} MB", f"{peak / MIB:,.0f} MiB", f"{shell / MIB:,.0f} MiB", mark)

@@ -120,16 +120,21 @@ def levels(here: Scene, choices: tuple[int, ...], rounds: int, say: Say) -> dict
 
 
 def memory(level: int, small: int, times: int, say: Say) -> dict[int, Section]:
-    """Peak memory of a full backup of a small and of a large database, on a scene of its own."""
+    """Peak memory of full backups of a small and of a large database, on a scene of its own.
+
+    The small one is backed up as often as it goes into the large one: a peak is a matter of chance, too, and so both
+    have as many bytes to reach theirs.
+    """
     sections: dict[int, Section] = {}
     with scene(small, say) as here:
         for factor in (1, times):
-            say(f"memory: a database of {small * factor:,} MB")
-            double(here, factor)
-            here.clear(level)
-            here.settle()
             section = sections[small * factor] = Section()
-            section.add("ours", running.ours(here, "full", level))
+            double(here, factor)
+            for number in range(times // factor):
+                say(f"memory: a database of {small * factor:,} MB, {number + 1} of {times // factor}")
+                here.clear(level)
+                here.settle()
+                section.add("ours", running.ours(here, "full", level))
             here.settle()
             section.add("shell", running.shell_full(here, level))
     return sections

@@ -50,3 +50,11 @@ def threads_of_streams() -> list[str]:
         for thread in threading.enumerate()
         if thread.name.startswith(("compress ", "store ", "open ", "unseal ", "copy to", "read back", "read manifests"))
     ]
+
+
+def settled() -> bool:
+    """Whether all threads of streams have ended: those that were told to are waited for."""
+    for thread in threading.enumerate():
+        if thread.name in threads_of_streams():
+            thread.join(30)
+    return threads_of_streams() == []

@@ -21,7 +21,7 @@ from lifeboat.targets.s3 import S3Target
 from lifeboat.targets.target import Readable
 from sandbox.s3_servers import RcloneS3
 from tests.streams.conftest import FOLDER
-from tests.streams.keys_made import MIB, threads_of_streams, write_all
+from tests.streams.keys_made import MIB, settled, threads_of_streams, write_all
 from tests.targets.conftest import Place, s3_place
 
 To = Callable[..., Destination]
@@ -34,16 +34,6 @@ def write_and_finish(writer: StreamWriter, *pieces: bytes) -> None:
     for piece in pieces:
         writer.write(piece)
     writer.finish()
-
-
-def settled() -> bool:
-    """Whether all threads of streams have ended: those that were told to are waited for."""
-    import threading
-
-    for thread in threading.enumerate():
-        if thread.name in threads_of_streams():
-            thread.join(30)
-    return threads_of_streams() == []
 
 
 @pytest.mark.parametrize("written", [0, 100_000, 24 * MIB])

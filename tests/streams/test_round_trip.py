@@ -23,7 +23,7 @@ from lifeboat.streams.encryption import wrapping_keys_of
 from lifeboat.streams.keys import WrappingKey
 from lifeboat.streams.reading import Origin, opened
 from lifeboat.streams.settings import StreamSettings
-from lifeboat.streams.writing import Destination, StreamWriter, single_threaded
+from lifeboat.streams.writing import Destination, StreamWriter, one_of_many
 from lifeboat.targets.local import LocalTarget
 from tests.streams.conftest import FOLDER
 from tests.streams.keys_made import MIB, read_all, write_all
@@ -185,7 +185,7 @@ def test_no_key_and_no_plain_text_lies_in_an_object(store: LocalTarget, to: To, 
 
 
 def test_a_writer_that_was_ended_takes_no_more(store: LocalTarget, to: To) -> None:
-    writer = StreamWriter("base.tar", to(store), single_threaded(StreamSettings()))
+    writer = StreamWriter("base.tar", to(store), one_of_many(StreamSettings()))
     writer.write(b"all of it")
     writer.end()
     writer.write(b"and then some")

@@ -31,7 +31,7 @@ from lifeboat.repository.manifest import Manifest
 from lifeboat.repository.system import PRIMARY, SystemRepository, Work, tool_versions
 from lifeboat.streams.settings import StreamSettings
 from lifeboat.streams.stored import StoredStream
-from lifeboat.streams.writing import Destination, StreamWriter
+from lifeboat.streams.writing import Destination, StreamWriter, abort_all
 
 BASE_BACKUP_SLOT = "lifeboat_base_backup"
 """A temporary slot of this name is made in the session that runs the base backup. It keeps the WAL from its start
@@ -287,7 +287,9 @@ class _Archives:
             self._writers[-1].end()
         # One archive may finish its upload while the next begins; with hundreds of tablespaces memory stays the same.
         while len(self._writers) > 1:
-            self._stored.append(self._writers.pop(0).finish())
+            self._stored.append(self._writers[0].finish())
+            # Not before it is done: an abort must reach it.
+            del self._writers[0]
         self._writers.append(
             StreamWriter(name, self._destination, self._settings, tick=self._tick, plain_digest=name == MANIFEST_STREAM)
         )
@@ -303,5 +305,4 @@ class _Archives:
         return tuple(self._stored)
 
     def abort(self, failure: BaseException) -> None:
-        for writer in self._writers:
-            writer.abort(failure)
+        abort_all(self._writers, failure)

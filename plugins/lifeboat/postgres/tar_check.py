@@ -9,21 +9,16 @@ Source: https://www.postgresql.org/docs/current/protocol-replication.html#PROTOC
 from __future__ import annotations
 
 import re
-import tarfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import IO, cast
 
 from lifeboat.errors import PostgresError, VerificationFailed
 from lifeboat.postgres.backup_manifest import BackupManifestReader, ManifestFile, WalRange, file_checksum
+from lifeboat.postgres.base_tar import Content, Member, TarDamaged, members
 from lifeboat.postgres.segments import WalFile, WalFileKind
-from lifeboat.postgres.unpacking import Unpacker
+from lifeboat.postgres.unpacking import Unpacker, Writing
 from lifeboat.targets.target import Readable
 
-_BLOCK = 128 * 1024
-"""Read at a time. tarfile copies each block several times: in a processor's cache that costs a third of what it costs
-with blocks of 1 MiB (measured)."""
-_END_MARK = 2 * tarfile.BLOCKSIZE
 MOST_FAULTS = 20
 MOST_PENDING = 100_000
 
@@ -103,50 +98,32 @@ class _Check:
 
     def archive(self, name: str, stream: Readable) -> None:
         prefix = _prefix(name)
-        source = _Counted(stream)
-        end = 0
         try:
-            with tarfile.open(fileobj=cast("IO[bytes]", source), mode="r|", bufsize=_BLOCK) as tar:
-                while (member := tar.next()) is not None:
-                    # tarfile remembers every member it has seen, which a million files would turn into gigabytes.
-                    tar.members.clear()  # type: ignore[attr-defined] # typeshed leaves it out
-                    end = member.offset_data
-                    content = tar.extractfile(member) if member.isreg() else None
-                    if content is None:
-                        self._no_file(prefix + member.name, member)
-                    else:
-                        self._tick()
-                        end += -(-member.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-                        self._file(prefix + member.name, member, cast("Readable", content))
-            while source.read(_BLOCK):
+            for member in members(stream):
                 self._tick()
-        except (tarfile.TarError, EOFError) as error:
-            self._fault(f"archive {name} can't be read to its end ({error})")
-            self._raise()
-        # tarfile takes a header that it does not understand for the end, and asks for no end mark.
-        if source.in_use > end:
-            self._fault(f"archive {name} is damaged at byte {end}: what follows is no file")
-        elif source.size < end + _END_MARK:
-            self._fault(f"archive {name} ends without its end mark: it is cut short")
+                if member.content is None:
+                    self._no_file(prefix + member.path, member)
+                else:
+                    self._file(prefix + member.path, member.content)
+        except TarDamaged as error:
+            self._fault(f"archive {name} is {error.what}")
 
-    def _no_file(self, path: str, member: tarfile.TarInfo) -> None:
+    def _no_file(self, path: str, member: Member) -> None:
         if self._unpacker is None:
             return
-        if member.isdir():
+        if member.link is None:
             self._unpacker.directory(path)
-        elif member.issym():
-            self._unpacker.link(path, member.linkname)
         else:
-            self._fault(f"{path} is neither a file nor a directory")
+            self._unpacker.link(path, member.link)
 
-    def _file(self, path: str, member: tarfile.TarInfo, content: Readable) -> None:
+    def _file(self, path: str, content: Content) -> None:
         if self._unpacker is None:
-            self._member(path, member.size, content)
+            self._content(path, content.size, content)
             return
-        with self._unpacker.through(path, member, content) as written:
-            self._member(path, member.size, written)
+        with self._unpacker.through(path, content) as written:
+            self._content(path, content.size, written)
 
-    def _member(self, path: str, size: int, content: Readable) -> None:
+    def _content(self, path: str, size: int, content: Content | Writing) -> None:
         if _is_segment(path):
             self._segment(path, content)
             return
@@ -164,8 +141,8 @@ class _Check:
         except PostgresError as error:
             self._fault(f"{path}: {error.what}")
             return
-        while block := content.read(_BLOCK):
-            checksum.update(block)
+        while piece := content.read_some():
+            checksum.update(piece)
         if checksum.hexdigest() != entry.checksum:
             self._fault(f"{path} differs from its {entry.checksum_algorithm} checksum")
 
@@ -221,25 +198,6 @@ class _Check:
             f"The base backup does not match its manifest: {'; '.join(self._faults)}{more}.",
             "Use another copy of this recovery point, and take a new backup.",
         )
-
-
-class _Counted:
-    """The stream of one archive: how long it was, and where its last byte that is not zero lay."""
-
-    def __init__(self, stream: Readable) -> None:
-        self._stream = stream
-        self.size = 0
-        self.in_use = 0
-
-    def read(self, size: int = -1, /) -> bytes:
-        data = self._stream.read(size)
-        # Most blocks end in a byte that is not zero, or are all zeros: neither is copied to find that out.
-        if data and data[-1]:
-            self.in_use = self.size + len(data)
-        elif data.count(0) != len(data):
-            self.in_use = self.size + len(data.rstrip(b"\0"))
-        self.size += len(data)
-        return data
 
 
 def _prefix(archive: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from types import TracebackType
 from typing import BinaryIO
 
 from lifeboat.errors import NotEnoughDisk, ObjectDamaged, RestoreError
-from lifeboat.targets.target import Readable
+from lifeboat.postgres.base_tar import Content
 
 DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600
@@ -58,7 +57,7 @@ class Unpacker:
                 "PostgreSQL puts none there. Use another recovery point, and find out what this is.",
             )
 
-    def through(self, path: str, member: tarfile.TarInfo, content: Readable) -> Writing:
+    def through(self, path: str, content: Content) -> Writing:
         """Write a file while its content is read by somebody else; use it as a context."""
         place = self._place(path)
         if not place.parent.is_dir():
@@ -103,21 +102,30 @@ def _on_disk(place: Path) -> Iterator[None]:
 class Writing:
     """A file's content on its way to the disk: reading it writes it."""
 
-    def __init__(self, unpacker: Unpacker, file: BinaryIO, content: Readable, place: Path) -> None:
+    def __init__(self, unpacker: Unpacker, file: BinaryIO, content: Content, place: Path) -> None:
         self._unpacker = unpacker
         self._file = file
         self._content = content
         self._place = place
 
     def read(self, size: int = -1, /) -> bytes:
-        """More of the content, written already."""
+        """At most ``size`` bytes of the content, written already; fewer only at its end."""
         data = self._content.read(size)
+        self._write(data)
+        return data
+
+    def read_some(self) -> bytes:
+        """What is at hand of the content, written already; empty only at its end."""
+        piece = self._content.read_some()
+        self._write(piece)
+        return piece
+
+    def _write(self, data: bytes) -> None:
+        self._unpacker.written += len(data)
         with _on_disk(self._place):
             rest = memoryview(data)
             while rest:
                 rest = rest[self._file.write(rest) :]
-        self._unpacker.written += len(data)
-        return data
 
     def __enter__(self) -> Writing:
         return self
@@ -127,7 +135,7 @@ class Writing:
     ) -> None:
         if kind is None:
             # What the checks had no need to read belongs to the file all the same.
-            while self.read(1024 * 1024):
+            while self.read_some():
                 pass
         self._file.close()
         if kind is None:

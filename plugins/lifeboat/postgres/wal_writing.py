@@ -9,7 +9,7 @@ from lifeboat.postgres.lsn import Lsn
 from lifeboat.postgres.segments import SegmentName
 from lifeboat.streams.settings import StreamSettings
 from lifeboat.streams.stored import StoredStream
-from lifeboat.streams.writing import Destination, StreamWriter, single_threaded
+from lifeboat.streams.writing import Destination, StreamWriter, abort_all, one_of_many
 
 PARTIAL = ".partial"
 UNDER_WAY = 3
@@ -43,7 +43,7 @@ class SegmentWriter:
         self._timeline = timeline
         self._segment_size = segment_size
         self._destination = destination
-        self._settings = single_threaded(settings)
+        self._settings = one_of_many(settings)
         self._ends_at = ends_at
         self._tick = tick
         self._current: StreamWriter | None = None
@@ -91,8 +91,7 @@ class SegmentWriter:
 
     def abort(self, failure: BaseException) -> None:
         """Give up what is under way."""
-        for writer in [*self._ending, *([self._current] if self._current else [])]:
-            writer.abort(failure)
+        abort_all([*self._ending, *([self._current] if self._current else [])], failure)
 
     def _begin(self, start: Lsn) -> StreamWriter:
         segment = SegmentName.of(self._timeline, start, self._segment_size)
@@ -109,4 +108,6 @@ class SegmentWriter:
             self._store_oldest()
 
     def _store_oldest(self) -> None:
-        self._stored.append(self._ending.pop(0).finish())
+        self._stored.append(self._ending[0].finish())
+        # Not before it is done: an abort must reach it.
+        del self._ending[0]

