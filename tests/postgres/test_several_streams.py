@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -12,10 +13,10 @@ from lifeboat.postgres.full import _Archives
 from lifeboat.postgres.lsn import Lsn
 from lifeboat.postgres.wal_writing import SegmentWriter
 from lifeboat.streams.settings import StreamSettings
-from lifeboat.streams.writing import Destination
+from lifeboat.streams.writing import Destination, StreamWriter
 from sandbox.s3_servers import RcloneS3
 from tests.streams.conftest import encryption, key_files, keyring, outside, own_rclone, to
-from tests.streams.keys_made import MIB, settled, threads_of_streams
+from tests.streams.keys_made import MIB, settled
 from tests.targets.conftest import s3_place
 
 __all__ = ["encryption", "key_files", "keyring", "outside", "own_rclone", "to"]
@@ -57,19 +58,29 @@ def full(destination: Destination, stop: Stop) -> tuple[Callable[[], object], Ca
 
 @pytest.mark.parametrize("kind", [wal, full])
 def test_giving_up_reaches_the_stream_that_is_waited_for(
-    own_rclone: RcloneS3, to: Callable[..., Destination], kind: Callable[..., tuple[Callable[[], object], ...]]
+    own_rclone: RcloneS3,
+    to: Callable[..., Destination],
+    monkeypatch: pytest.MonkeyPatch,
+    kind: Callable[..., tuple[Callable[[], object], ...]],
 ) -> None:
-    place = s3_place("rclone", own_rclone)
-    target = place.open()
+    begun: list[StreamWriter] = []
+
+    class Kept(StreamWriter):
+        def __init__(self, *words: Any, **more: Any) -> None:
+            super().__init__(*words, **more)
+            begun.append(self)
+
+    monkeypatch.setattr(f"{kind(to(None), Stop())[1].__module__}.StreamWriter", Kept)
     stop = Stop()
-    write_on, abort = kind(to(target), stop)
+    write_on, abort = kind(to(s3_place("rclone", own_rclone).open()), stop)
     own_rclone.freeze()
     stop.armed = True
     with pytest.raises(Cancelled) as stopped:
         write_on()
-    assert threads_of_streams()
     abort(stopped.value)
+    under_way = [volume for writer in begun for volume in writer._under_way()]
+    told = [volume._sealed._failure for volume in under_way]
     own_rclone.thaw()
+    assert len(under_way) > 1
+    assert told == [stopped.value] * len(under_way)
     assert settled()
-    assert list(target.list("")) == []
-    assert place.remains() == []

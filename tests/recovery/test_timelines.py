@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -9,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lifeboat.errors import MomentUnreachable, TimelineConflict
+from lifeboat.errors import MomentUnreachable, TimelineConflict, VerificationFailed
 from lifeboat.postgres.deep_verification import verify_chain, verify_deep
 from lifeboat.postgres.moments import AtRecoveryPoint, AtTime, Latest
 from sandbox.accounts import remove_server_directory, server_directory
@@ -200,3 +202,33 @@ def test_a_restored_server_that_takes_over_is_followed_on_its_new_timeline(line:
         assert [copy.manifest.timeline for copy in line.wal().copies] == [2]
         assert ledger(line.ask(line.restore(Latest()), ROWS)) == [1, 3]
         assert ledger(line.ask(line.restore(Latest(), timeline=1), ROWS)) == [1, 2]
+
+
+def test_wal_of_a_server_that_was_put_back_to_a_snapshot_does_not_verify_behind_the_lost_wal(
+    line: Line, tmp_path: Path
+) -> None:
+    server = line.server
+    line.full()
+    commit(server, 1)
+    line.wal()
+    server.stop()
+    data, snapshot = server.data_directory, server.data_directory.parent / "snapshot"
+    copy_tree(data, snapshot)
+    server.start()
+    commit(server, *range(10, 50))
+    line.wal()
+    server.stop()
+    shutil.rmtree(data)
+    copy_tree(snapshot, data)
+    server.start()
+    commit(server, 2)
+    server.run_sql("SELECT pg_switch_wal()")
+    commit(server, 3)
+    (copy,) = line.wal().copies
+    with pytest.raises(VerificationFailed, match=r"names \S+ as the one before it, which is at"):
+        verify_deep(line.repository, "primary", copy)
+
+
+def copy_tree(origin: Path, to: Path) -> None:
+    """A directory with its owner and modes."""
+    subprocess.run(["cp", "-a", origin, to], check=True)

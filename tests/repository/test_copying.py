@@ -146,7 +146,7 @@ class StopsAfter(LocalTarget):
 
     taken = 0
 
-    def put(self, key: str, body: Readable, *, retain_until: datetime | None = None) -> int:
+    def put(self, key: str, body: Readable, *, retain_until: datetime | None = None, shared: bool = False) -> int:
         self.taken += 1
         if self.taken == 2:
             raise TargetError(f"Target {self.name}: no room for {key}.", "Make room.")

@@ -87,10 +87,9 @@ def test_no_lock_is_set_unless_it_is_asked_for(moto: MotoServer) -> None:
     assert "ObjectLockMode" not in head(place, "untold")
 
 
+@pytest.mark.parametrize("place", ["moto", "rclone"], indirect=True)
 def test_a_lock_that_the_bucket_does_not_keep_is_an_error_before_a_byte_is_sent(place: Place) -> None:
     """moto refuses such an upload by itself; rclone answers 200, shows the lock in HEAD, and deletes the object."""
-    if place.server is None:
-        pytest.skip("a directory has no locks")
     target = place.open(object_lock="compliance")
     with pytest.raises(TargetError, match="does not lock") as caught:
         target.put("object", Body(100), retain_until=UNTIL)
@@ -330,3 +329,23 @@ def test_no_secret_is_in_the_arguments_of_a_server(request: pytest.FixtureReques
     secret = running.connection("x").password
     assert secret is not None
     assert secret.encode() not in arguments
+
+
+@pytest.mark.parametrize(("size", "last_call"), [(100, "PutObject"), (20 * MIB, "CompleteMultipartUpload")])
+@pytest.mark.parametrize("shared", [True, False])
+def test_an_answer_that_is_lost_never_costs_an_object_that_another_process_may_count_on(
+    rclone_place: Place, size: int, last_call: str, shared: bool
+) -> None:
+    """The lost answer is injected into the client: a connection can't be cut between the store's deed and its word."""
+    from botocore.exceptions import ConnectionClosedError
+
+    def lose(**_: object) -> None:
+        raise ConnectionClosedError(endpoint_url="http://store")
+
+    other, target = rclone_place.open(), rclone_place.open()
+    assert isinstance(target, S3Target)
+    target._client.meta.events.register(f"after-call.s3.{last_call}", lose)
+    other.put("object", Body(size))
+    with pytest.raises(TargetError):
+        target.put("object", Body(size), shared=shared)
+    assert (other.stat("object") is not None) == shared

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
-from lifeboat.errors import LifeboatError, ManifestInvalid, VerificationFailed
+from lifeboat.errors import Cancelled, LifeboatError, ManifestInvalid, VerificationFailed
 from lifeboat.postgres.base_backup import MAIN_ARCHIVE, MANIFEST_STREAM
 from lifeboat.postgres.connecting import no_tick
 from lifeboat.postgres.details import FULL, WAL, FullDetails, WalDetails, full_details, wal_details
+from lifeboat.postgres.lsn import Lsn
 from lifeboat.postgres.reach import WalRun, segments_lacking
 from lifeboat.postgres.restore_sources import origin_of, read_offer
 from lifeboat.postgres.segments import WalFile, WalFileKind
@@ -21,6 +22,9 @@ from lifeboat.repository.verification import Verified
 from lifeboat.streams.reading import Origin, opened
 from lifeboat.streams.stored import StoredStream
 from lifeboat.targets.target import Readable
+
+MOST_IDLE_RUNS = 300
+"""How far back the WAL before a run is looked for: a day of runs in which an idle server had nothing to bring."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,8 @@ def verify_deep(
         if manifest.kind == FULL:
             files, walker = _full(copy, full_details(manifest), origin, passed, tick)
         elif manifest.kind == WAL:
-            files, walker = 0, _wal(copy, wal_details(manifest), origin, passed, tick)
+            follows = _last_record_before(repository, target, copy, tick)
+            files, walker = 0, _wal(copy, wal_details(manifest), origin, follows, passed, tick)
         else:
             raise ManifestInvalid(
                 f"{manifest.recovery_point} is of the unknown kind {manifest.kind!r}.", "Update Lifeboat."
@@ -109,17 +114,57 @@ def _agrees(summary: ArchiveSummary, details: FullDetails, walker: WalWalker) ->
         raise VerificationFailed(f"The backup contradicts itself: {'; '.join(wrong)}.", "Use another copy of it.")
 
 
+def _last_record_before(repository: SystemRepository, target: str, copy: Copy, tick: Callable[[], None]) -> Lsn | None:
+    """Where the last record lies of the runs before a WAL run, on the same target and timeline.
+
+    The server's own link from record to record is what holds two runs together: WAL of a server that was put back to
+    an older state has the right positions, and yet does not follow. ``None`` where there is nothing before, or where
+    it can't be read: its own verification says so.
+    """
+    catalogue = repository.catalogue(target)
+    try:
+        for _ in range(MOST_IDLE_RUNS):
+            tick()
+            details, previous = wal_details(copy.manifest), copy.manifest.previous
+            if previous is None:
+                return None
+            folder = replace(copy.manifest.folder, recovery_point=previous.recovery_point)
+            copy = catalogue.read(folder)
+            before = wal_details(copy.manifest)
+            if copy.sha256 != previous.sha256 or before.end_lsn != details.start_lsn:
+                return None  # a gap, or another row: continuity is judged by the manifests
+            segments = [stream for stream in copy.manifest.streams if _kind(stream) is WalFileKind.SEGMENT]
+            if segments:
+                walker = WalWalker(before.system_identifier, before.segment_size)
+                _feed(walker, segments[-1], origin_of(repository, target, copy), lambda _: None)
+                return walker.last_record
+    except Cancelled:
+        raise
+    except LifeboatError:
+        return None
+    return None
+
+
+def _kind(stream: StoredStream) -> WalFileKind:
+    return WalFile.parse(stream.name).kind
+
+
 def _wal(
-    copy: Copy, details: WalDetails, origin: Origin, passed: Callable[[int], None], tick: Callable[[], None]
+    copy: Copy,
+    details: WalDetails,
+    origin: Origin,
+    follows: Lsn | None,
+    passed: Callable[[int], None],
+    tick: Callable[[], None],
 ) -> WalWalker:
     if lacking := segments_lacking(WalRun(copy, details)):
         raise VerificationFailed(
             f"Its manifest names no {', '.join(lacking[:5])}, though it claims that WAL.", "Use another copy of it."
         )
-    walker = WalWalker(details.system_identifier, details.segment_size)
+    walker = WalWalker(details.system_identifier, details.segment_size, follows=follows)
     for stream in copy.manifest.streams:
         tick()
-        if WalFile.parse(stream.name).kind is WalFileKind.HISTORY:
+        if _kind(stream) is WalFileKind.HISTORY:
             with opened(stream, origin, passed) as plain:
                 plain.read()
             continue

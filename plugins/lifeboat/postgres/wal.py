@@ -56,6 +56,7 @@ class WalWalker:
         segment_size: in bytes.
         start_lsn: where the first record begins, such as a base backup's start; the first segment fed must hold it.
             ``None`` begins with the first record of the first segment.
+        follows: where the record before the first one lies, if that is known from what came before.
         records: look at the records.
         checksums: compute their CRC-32C.
     """
@@ -66,12 +67,13 @@ class WalWalker:
         segment_size: int,
         start_lsn: Lsn | None = None,
         *,
+        follows: Lsn | None = None,
         records: bool = True,
         checksums: bool = True,
     ) -> None:
         self._segment_size = check_segment_size(segment_size)
         self._pages = PageReader(system_identifier, segment_size)
-        self._records = RecordReader(segment_size, start_lsn, checksums=checksums) if records else None
+        self._records = RecordReader(segment_size, start_lsn, follows=follows, checksums=checksums) if records else None
         self._start = start_lsn
         self._position = start_lsn or Lsn(0)
         self._last: SegmentName | None = None
@@ -86,6 +88,11 @@ class WalWalker:
     def records(self) -> int:
         """How many whole records were read."""
         return self._records.records if self._records else 0
+
+    @property
+    def last_record(self) -> Lsn | None:
+        """Where the last record begins; the first one of what follows must name it."""
+        return self._records.last if self._records else None
 
     @property
     def last_commit(self) -> datetime | None:

@@ -48,6 +48,7 @@ class RecordReader:
     Args:
         segment_size: in bytes.
         start: where the first record begins; ``None`` takes the first one that begins in the first run.
+        follows: where the record before the first one lies, if that is known.
         checksums: compute every record's CRC-32C.
 
     Attributes:
@@ -58,12 +59,14 @@ class RecordReader:
         ended: nothing but zeros follows the last record.
     """
 
-    def __init__(self, segment_size: int, start: Lsn | None = None, *, checksums: bool = True) -> None:
+    def __init__(
+        self, segment_size: int, start: Lsn | None = None, *, follows: Lsn | None = None, checksums: bool = True
+    ) -> None:
         self._segment_size = segment_size
         self._start = None if start is None else int(start)
         self._checksums = checksums
         self._entered = False
-        self._previous: int | None = None
+        self._previous: int | None = None if follows is None else int(follows)
         self._pending: _Pending | None = None
         self._timeline = 1
         self.position = start or Lsn(0)
@@ -71,6 +74,11 @@ class RecordReader:
         self.marks = Marks()
         self.switched = False
         self.ended = False
+
+    @property
+    def last(self) -> Lsn | None:
+        """Where the last record begins that was read or is known to be the one before; ``None`` without any."""
+        return None if self._previous is None else Lsn(self._previous)
 
     @property
     def unfinished(self) -> Lsn | None:

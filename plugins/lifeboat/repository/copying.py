@@ -111,7 +111,8 @@ def _carry(
     with origin.open(key) as body:
         digesting = DigestingReader(_Counting(body, passed, stop))
         checked = _EndChecked(digesting, volume, f"{key} on {origin.name}")
-        if target.put(key, checked, retain_until=retain_until) != volume.stored_size:
+        # A dead worker's copy may still be under way beside its retry's, under the same keys.
+        if target.put(key, checked, retain_until=retain_until, shared=True) != volume.stored_size:
             raise ObjectDamaged(
                 f"Target {target.name} took {key} for complete before its end.",
                 "Nothing was committed there; look at that target's own log.",

@@ -33,7 +33,7 @@ ABORT_SECONDS = 3.0
 
 
 _WAITING_STORED = 2 * 1024 * 1024
-"""Bytes that may wait behind the compressor. They do only where the target stalls; a target that needs more at hand, for
+"""Bytes that may wait behind the compressor. They do only where the target stalls; one that needs more at hand, for
 parts side by side, has room of its own."""
 
 

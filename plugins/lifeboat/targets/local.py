@@ -90,8 +90,9 @@ class LocalTarget:
         )
         return findings
 
-    def put(self, key: str, body: Readable, *, retain_until: datetime | None = None) -> int:
-        """As the protocol says; ``retain_until`` is not used: a file system keeps no object locks."""
+    def put(self, key: str, body: Readable, *, retain_until: datetime | None = None, shared: bool = False) -> int:
+        """As the protocol says. A file system keeps no object locks, and a file that has its name is never removed
+        here: neither ``retain_until`` nor ``shared`` makes a difference."""
         check_key(self._name, key)
         self._insist_on_marker()
 

@@ -115,11 +115,11 @@ class S3Target:
         )
         return findings
 
-    def put(self, key: str, body: Readable, *, retain_until: datetime | None = None) -> int:
+    def put(self, key: str, body: Readable, *, retain_until: datetime | None = None, shared: bool = False) -> int:
         """As the protocol says; at most 40 MiB of memory while parts have 8 MiB (the first 8 GiB of a body).
 
         Encryption, storage class and lock are read back after the upload; a store that answered 200 and did otherwise
-        is an error, and the object is removed.
+        is an error, and the object is removed, unless it is shared.
         """
         check_key(self._name, key)
         lock_until = self._options.lock_until(retain_until)
@@ -133,6 +133,7 @@ class S3Target:
             key,
             concurrency=self._concurrency,
             lock_until=lock_until,
+            shared=shared,
         )
         size, _ = upload.run(body)
         if self._options.must_be_confirmed(lock_until):

@@ -45,6 +45,7 @@ class Upload:
         key: the key as the target's user knows it.
         concurrency: parts under way at once.
         lock_until: the end of the object's lock; ``None``: none is asked for.
+        shared: somebody else may store the same object: none that is to be seen is removed.
 
     Attributes:
         acknowledged: what the store answered when it was told how to store the object.
@@ -60,6 +61,7 @@ class Upload:
         *,
         concurrency: int,
         lock_until: datetime | None,
+        shared: bool = False,
     ) -> None:
         self._client = client
         self._speaker = speaker
@@ -68,6 +70,7 @@ class Upload:
         self._key = key
         self._concurrency = concurrency
         self._lock_until = lock_until
+        self._shared = shared
         self._stop = threading.Event()
         self._calls: dict[Future[Any], Part | None] = {}
         self._created: Future[Any] | None = None
@@ -195,7 +198,7 @@ class Upload:
             )
 
     def confirm(self, confirmation: Callable[[], None]) -> None:
-        """Look at the stored object; remove it again when the look raises."""
+        """Look at the stored object; remove it again when the look raises, unless it is shared."""
         try:
             confirmation()
         except BaseException as error:
@@ -237,6 +240,6 @@ class Upload:
                 except ClientError as error:
                     if code_of(error) not in ("NoSuchUpload", "404"):
                         raise
-        if self._may_be_visible:
+        if self._may_be_visible and not self._shared:
             # The last request may have been carried out although it failed or was left alone.
             self._client.delete_object(**self._address)

@@ -75,13 +75,14 @@ class Target(Protocol):
         """Look at everything a backup to this target needs, without leaving anything behind."""
         ...
 
-    def put(self, key: str, body: Readable, *, retain_until: datetime | None = None) -> int:
+    def put(self, key: str, body: Readable, *, retain_until: datetime | None = None, shared: bool = False) -> int:
         """Store ``body`` to its end under ``key`` and return the stored size in bytes.
 
         The object appears whole or not at all: when ``body.read`` raises, when the store fails, or when the process
         dies, no object of that key is to be seen, and (except after a death) nothing is left over.
         Memory stays bounded however long the body is. ``retain_until`` asks for an object lock, where the target has
-        been told to set one.
+        been told to set one. ``shared`` says that another process may store the same bytes under this key, and count
+        on them: a failure then removes no object, for what is to be seen may be the other's.
         """
         ...
 
