@@ -76,12 +76,14 @@ def show_full(console: Console, section: Section, level: int) -> None:
         mark = _mark(ratio, limits[name]) if ratio is not None and name in limits else ""
         table.add_row(*_row(name, runs, 0 if name == "seed" else plain, ratio, mark))
     console.print(table)
-    _start_up(console, ours)
+    _start_up(console, [run.seconds for run in ours], ours, section.runs["shell"])
 
 
-def _start_up(console: Console, ours: list[Taken]) -> None:
+def _start_up(console: Console, seconds: list[float], ours: list[Taken], shell: list[Taken]) -> None:
+    whole = [taken + run.start_up for taken, run in zip(seconds, ours, strict=True)]
     console.print(
-        f"Not in the time: {median(run.start_up for run in ours):.1f} s in which Python starts and imports. "
+        f"Not in the time: {median(run.start_up for run in ours):.1f} s in which Python starts and imports; with them "
+        f"the ratio to the shell is {middle_ratio(whole, [run.seconds for run in shell]):.2f}. "
         "Processor time has them.\n"
     )
 
@@ -105,8 +107,9 @@ def show_restore(console: Console, section: Section, plain: int) -> None:
     }
     console.print(
         "Phases: " + ", ".join(f"{name} {seconds:.2f} s" for name, seconds in phases.items()) + ". "
-        "The ratio compares fetching alone: the shell's way back starts no server.\n"
+        "The ratio compares fetching alone: the shell's way back starts no server."
     )
+    _start_up(console, fetch, ours, shell)
 
 
 def show_wal(console: Console, section: Section, level: int) -> None:
@@ -119,7 +122,7 @@ def show_wal(console: Console, section: Section, level: int) -> None:
     row = _row("shell", section.runs["shell"], plain, _ratio(section, "shell"), "")
     table.add_row("pg_receivewal, then zstd | openssl", *row[1:])
     console.print(table)
-    _start_up(console, ours)
+    _start_up(console, [run.seconds for run in ours], ours, section.runs["shell"])
 
 
 def show_levels(console: Console, sections: dict[int, Section]) -> None:
