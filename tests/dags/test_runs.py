@@ -1,7 +1,8 @@
 """DAG runs in a real Airflow: LocalExecutor, a PostgreSQL for its metadata, runs started and meddled with by REST.
 
 One Airflow serves the whole module. Most runs go on side by side: ``play.py`` starts them when it is ready, and deals
-with those that something happens to in mid-backup. The tests look at what came of it.
+with those that something happens to in mid-backup. The tests look at what came of it, last at those that wait for
+Airflow itself: for a retry's delay, for a time-out.
 """
 
 from __future__ import annotations
@@ -31,21 +32,6 @@ def until(what: str, ready: Callable[[], bool], *, within: float = 60) -> None:
     wait_until(ready, within=within, what=what, every=0.2)
 
 
-def test_a_worker_killed_in_mid_upload_is_tried_again_by_airflow_which_ignores_its_remains(play: Play) -> None:
-    system, seen = play.system("killed"), play.seen["killed"]
-    assert len(seen.attempts) == 1
-    assert any(seen.attempts[0].iterdir())
-    assert play.end("killed") == "success"
-    assert play.client.tries(*play.runs["killed"], DUMP) == 2
-    [copy] = system.fulls()
-    assert copy.manifest.attempt.startswith("attempt-02-")
-    assert copy.manifest.run.try_number == 2
-    assert seen.attempts[0].exists()
-    assert all(seen.attempts[0].name not in stream.name for stream in copy.manifest.streams)
-    assert [event.recovery_point for event in system.events("backup_committed")] == [copy.manifest.recovery_point]
-    assert len(system.events("verified")) == 1
-
-
 def test_a_run_marked_failed_in_mid_backup_leaves_no_session_no_slot_no_upload_and_no_process(play: Play) -> None:
     system, seen = play.system("marked"), play.seen["marked"]
 
@@ -58,25 +44,6 @@ def test_a_run_marked_failed_in_mid_backup_leaves_no_session_no_slot_no_upload_a
     assert play.states("marked")[DUMP] == "failed"
     assert system.fulls() == []
     assert "The task was stopped" in play.log("marked", DUMP)
-
-
-def test_a_task_cleared_against_a_silent_server_ends_and_its_next_try_commits(play: Play) -> None:
-    system, seen = play.system("cleared"), play.seen["cleared"]
-    assert not is_alive(seen.process)
-    assert play.end("cleared") == "success"
-    until("the server's sessions are gone", lambda: not system.sessions() and not system.slots(), within=30)
-    [copy] = system.fulls()
-    assert copy.manifest.attempt != seen.attempts[0].name
-
-
-def test_a_time_out_against_a_silent_server_ends_the_task_and_commits_nothing(play: Play) -> None:
-    system, seen = play.system("silent"), play.seen["silent"]
-    assert play.end("silent") == "failed"
-    assert not is_alive(seen.process)
-    assert system.fulls() == []
-    assert "AirflowTaskTimeout" in play.log("silent", DUMP)
-    assert [event.details["error"] for event in system.events("backup_failed")] == ["AirflowTaskTimeout"]
-    until("the server's session is gone", lambda: not system.sessions() and not system.slots(), within=30)
 
 
 def test_two_runs_at_once_go_one_after_the_other_and_both_are_good(play: Play) -> None:
@@ -264,6 +231,40 @@ def test_once_a_connection_exists_those_that_are_missing_are_a_failure_that_name
     name = f"half {dag}"
     assert play.end(name) == "failed"
     assert "not_there, not_there_either" in play.log(name, "preflight" if dag == "daily" else "collect")
+
+
+def test_a_worker_killed_in_mid_upload_is_tried_again_by_airflow_which_ignores_its_remains(play: Play) -> None:
+    system, seen = play.system("killed"), play.seen["killed"]
+    assert len(seen.attempts) == 1
+    assert any(seen.attempts[0].iterdir())
+    assert play.end("killed") == "success"
+    assert play.client.tries(*play.runs["killed"], DUMP) == 2
+    [copy] = system.fulls()
+    assert copy.manifest.attempt.startswith("attempt-02-")
+    assert copy.manifest.run.try_number == 2
+    assert seen.attempts[0].exists()
+    assert all(seen.attempts[0].name not in stream.name for stream in copy.manifest.streams)
+    assert [event.recovery_point for event in system.events("backup_committed")] == [copy.manifest.recovery_point]
+    assert len(system.events("verified")) == 1
+
+
+def test_a_task_cleared_against_a_silent_server_ends_and_its_next_try_commits(play: Play) -> None:
+    system, seen = play.system("cleared"), play.seen["cleared"]
+    assert not is_alive(seen.process)
+    assert play.end("cleared") == "success"
+    until("the server's sessions are gone", lambda: not system.sessions() and not system.slots(), within=30)
+    [copy] = system.fulls()
+    assert copy.manifest.attempt != seen.attempts[0].name
+
+
+def test_a_time_out_against_a_silent_server_ends_the_task_and_commits_nothing(play: Play) -> None:
+    system, seen = play.system("silent"), play.seen["silent"]
+    assert play.end("silent") == "failed"
+    assert not is_alive(seen.process)
+    assert system.fulls() == []
+    assert "AirflowTaskTimeout" in play.log("silent", DUMP)
+    assert [event.details["error"] for event in system.events("backup_failed")] == ["AirflowTaskTimeout"]
+    until("the server's session is gone", lambda: not system.sessions() and not system.slots(), within=30)
 
 
 def test_a_backup_survives_the_end_and_the_return_of_the_api_server(play: Play) -> None:

@@ -16,6 +16,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -108,7 +109,7 @@ class RecoveryServer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.stop()
+        self._end()
         aside = self._data / ASIDE
         if aside.exists():
             aside.replace(self._data / AUTO_CONF)
@@ -160,18 +161,6 @@ class RecoveryServer:
             options=" ".join(f"-c {name}={value}" for name, value in settings.items()),
         )
 
-    def stop(self) -> None:
-        """Stop it cleanly, or by force when it does not."""
-        process, self._process = self._process, None
-        if process is None or process.poll() is not None:
-            return
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGQUIT)
-            process.wait(STOP_SECONDS)
-
     def stop_cleanly(self) -> None:
         """Stop it, and insist on its having written everything.
 
@@ -179,11 +168,22 @@ class RecoveryServer:
             RestoreError: it did not; its last words are in the text.
         """
         process = self._process
-        self.stop()
+        if process is not None:
+            process.send_signal(signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(STOP_SECONDS)
         if process is None or process.returncode != 0:
             raise RestoreError(
                 "The recovered server did not shut down cleanly.", f"Its last words: {self._last_words()}"
             )
+
+    def _end(self) -> None:
+        """End it at once if it still runs: nobody will use what it did, and a stopped task has few seconds."""
+        process, self._process = self._process, None
+        if process is None or process.poll() is not None:
+            return
+        process.send_signal(signal.SIGQUIT)
+        process.wait(STOP_SECONDS)
 
     def _set_foreign_settings_aside(self) -> None:
         auto = self._data / AUTO_CONF

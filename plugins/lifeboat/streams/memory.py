@@ -1,4 +1,4 @@
-"""Keeping glibc from holding on to memory: streams hand megabytes from thread to thread.
+"""The heap that streams share: buffers of megabytes pass from thread to thread and stay with us for their next use.
 
 By default glibc gives each thread a heap of its own, and buffers that one thread takes and another one frees leave
 holes in all of them: with several volumes or segments one after the other a process grew to nearly twice of what it
