@@ -75,7 +75,11 @@ def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         outside.mkdir()
         shutil.chown(outside, server.data_directory.stat().st_uid)
         server.run_sql(f"CREATE TABLESPACE outside LOCATION '{outside}'")
-        server.run_sql("CREATE TABLESPACE inside LOCATION ''")
+        # 15 leaves tablespaces that lie in the data directory out of its base backups.
+        elsewhere = outside.with_name("elsewhere")
+        elsewhere.mkdir()
+        shutil.chown(elsewhere, server.data_directory.stat().st_uid)
+        server.run_sql(f"CREATE TABLESPACE inside LOCATION '{elsewhere if request.param == 15 else ''}'")
         for space in ("outside", "inside"):
             server.run_sql(f"CREATE TABLE of_{space} TABLESPACE {space} AS SELECT generate_series(1, 5000)")
         taken = room / "taken"

@@ -93,6 +93,7 @@ def back_up_full(
         ensure_slot(session, source.slot_name(repository.system, source_name), write_event)
         write_event("backup_begun", target=PRIMARY, attempt=work.attempt, tiers=list(work.tiers))
         started = _server_clock(session)
+        tablespaces = _tablespace_names(session)
         connection = stack.enter_context(ReplicationConnection(parameters, tick=tick))
         reserve(connection)
         archives = _Archives(destination, repository.streams, progress, tick)
@@ -119,6 +120,7 @@ def back_up_full(
             closing.join()
             raise
         superuser = _bootstrap_superuser(session)
+        _insist_on_all_tablespaces(tablespaces, session, backup)
         _same_server(facts, backup)
     place = next_place(catalogue.recovery_points(source_name).of_kind(FULL))
     manifest = Manifest(
@@ -227,6 +229,28 @@ def _insist_on_same_cluster(facts: ServerFacts, earlier: list[Copy]) -> None:
         "The connection leads to another server, or the cluster was made anew (pg_upgrade does that). For a new "
         "cluster name a new source in the policy, so that the old one's recovery points stay apart.",
     )
+
+
+def _tablespace_names(session: Session) -> dict[int, str]:
+    # pg_default and pg_global lie in the main archive; their oids are the same in every cluster.
+    rows = session.execute("SELECT oid::int8, spcname FROM pg_catalog.pg_tablespace WHERE oid NOT IN (1663, 1664)")
+    return {int(oid): str(name) for oid, name in rows}
+
+
+def _insist_on_all_tablespaces(before: dict[int, str], session: Session, backup: BaseBackup) -> None:
+    """A tablespace that was made meanwhile is in the WAL, and one that was dropped is gone; all others were sent.
+
+    PostgreSQL 15 leaves those that lie in the data directory (allow_in_place_tablespaces) out of a base backup, and
+    says nothing.
+    """
+    sent = {tablespace.oid for tablespace in backup.tablespaces}
+    left_out = sorted(name for oid, name in _tablespace_names(session).items() if oid in before and oid not in sent)
+    if left_out:
+        raise BackupFailed(
+            f"The server left tablespaces out of its base backup: {', '.join(left_out)}.",
+            "PostgreSQL 15 does so with tablespaces that lie in the data directory, a developer's option: move their "
+            "tables to another tablespace, or upgrade to 16 or later.",
+        )
 
 
 def _same_server(facts: ServerFacts, backup: BaseBackup) -> None:
