@@ -19,7 +19,7 @@ $(STAMP): requirements.txt requirements-dev.txt sandbox/uv.txt sandbox/set_up.py
 	@$(PYTHON) sandbox/set_up.py
 	@touch $@
 
-install-tests: install ## Fetch the PostgreSQL servers that tests need besides 18 (POSTGRES_MAJORS="16 17")
+install-tests: install ## Fetch the PostgreSQL servers that tests need besides 18 (POSTGRES_MAJORS="15 16 17")
 	@$(BIN)/python -m sandbox.postgres_builds $(POSTGRES_MAJORS)
 
 demo: install ## Back a database up, lose it, bring it back: five minutes, nothing left running

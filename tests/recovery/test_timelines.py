@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from lifeboat.errors import MomentUnreachable, TimelineConflict, VerificationFailed
+from lifeboat.errors import BackupFailed, MomentUnreachable, TimelineConflict, VerificationFailed
 from lifeboat.postgres.deep_verification import verify_chain, verify_deep
+from lifeboat.postgres.full import _Archives
 from lifeboat.postgres.moments import AtRecoveryPoint, AtTime, Latest
+from lifeboat.postgres.wal_writing import SegmentWriter
 from sandbox.accounts import remove_server_directory, server_directory
 from sandbox.postgres import PostgresServer
 from sandbox.processes import wait_until
@@ -111,6 +113,45 @@ def test_a_promotion_between_two_runs_is_followed_and_moments_on_both_sides_come
         assert rows(AtTime(astray), 1) == [1, 2, 50]
         assert rows(AtRecoveryPoint(split.copies[0].manifest.recovery_point)) == [1, 2, 50, 51]
         assert rows(AtRecoveryPoint(begun.manifest.recovery_point)) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("streaming", ["wal", "full"])
+def test_a_promotion_in_mid_stream_commits_nothing_and_the_next_run_follows_the_new_primary(
+    line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, streaming: str
+) -> None:
+    old = line.server
+    line.full()
+    commit(old, 1)
+    line.wal()
+    with standby_of(line, tmp_path / "standby") as new:
+        [before] = commit(old, 2)
+        follow(old, new)
+        fail_over_in_mid_stream(monkeypatch, SegmentWriter if streaming == "wal" else _Archives, old, new)
+        with pytest.raises(BackupFailed, match="connection to the server broke"):
+            line.wal() if streaming == "wal" else line.full()
+        assert len(line.events("backup_committed")) == 2
+        line.server = new
+        [after] = commit(new, 3)
+        if streaming == "full":
+            assert line.full().manifest.details["timeline"] == 2
+        assert [copy.manifest.timeline for copy in line.wal().copies] == [1, 2]
+        for moment, rows in ((AtTime(before), [1, 2]), (AtTime(after), [1, 2, 3]), (Latest(), [1, 2, 3])):
+            assert ledger(line.ask(line.restore(moment), ROWS)) == rows
+
+
+def fail_over_in_mid_stream(
+    monkeypatch: pytest.MonkeyPatch, writer: type[SegmentWriter | _Archives], old: PostgresServer, new: PostgresServer
+) -> None:
+    """As soon as the first bytes have arrived the primary dies, and its standby is promoted."""
+    write = writer.write
+
+    def write_and_fail_over(self: object, *words: object) -> None:
+        write(self, *words)  # type: ignore[arg-type]
+        if old.running:
+            old.stop("immediate")
+            new.run_sql("SELECT pg_promote()")
+
+    monkeypatch.setattr(writer, "write", write_and_fail_over)
 
 
 def test_a_full_on_the_new_timeline_and_one_on_the_dead_branch_each_lead_their_own_way(

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from typing import Any
 
 import psycopg
 
@@ -29,7 +30,7 @@ from lifeboat.postgres.wal_receiving import SESSION_SETTINGS, WalReceiver
 from lifeboat.postgres.wal_writing import SegmentWriter
 from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.commit import Place, commit, newest_id, next_place, wrapped_keys
-from lifeboat.repository.journal import Journal
+from lifeboat.repository.journal import EventKind, Journal
 from lifeboat.repository.manifest import Manifest
 from lifeboat.repository.system import PRIMARY, SystemRepository, Work, tool_versions
 from lifeboat.streams.stored import StoredStream
@@ -146,10 +147,10 @@ class _Run:
         wait_until_free(session, self._slot, tick=self._tick)
         ensure_slot(session, self._slot, self._note_event)
 
-    def _note_event(self, kind: str, **details: object) -> None:
+    def _note_event(self, kind: EventKind, **details: Any) -> None:
         if kind == "wal_gap":
             self._gaps.append(str(details.get("what", "")))
-        self._event(kind, **details)  # type: ignore[arg-type]
+        self._event(kind, **details)
 
     def _switch(self, session: Session) -> Lsn:
         """End the segment that the server writes to, and return the position behind it. Nothing happens on an idle

@@ -19,6 +19,7 @@ from lifeboat.streams.compression import PIECE_BYTES, Decompressed
 from lifeboat.streams.context import ObjectContext
 from lifeboat.streams.digests import DigestingReader
 from lifeboat.streams.encryption import OpenedObject
+from lifeboat.streams.handing_over import hand_over_sooner
 from lifeboat.streams.keys import Keyring
 from lifeboat.streams.memory import share_one_heap
 from lifeboat.streams.stored import StoredStream, StoredVolume
@@ -69,6 +70,7 @@ def opened(stream: StoredStream, origin: Origin, passed: Callable[[int], None] |
         TargetError: the target failed.
     """
     share_one_heap()
+    hand_over_sooner()
     plain = Channel(WAITING_BYTES)
     under_way = [plain]
     abandoned = Cancelled(f"Reading {stream.name} was given up.")

@@ -22,6 +22,7 @@ from lifeboat.streams.compression import PIECE_BYTES, compress
 from lifeboat.streams.context import ObjectContext
 from lifeboat.streams.digests import DigestingReader
 from lifeboat.streams.encryption import seal
+from lifeboat.streams.handing_over import hand_over_sooner
 from lifeboat.streams.keys import Keyring
 from lifeboat.streams.memory import share_one_heap
 from lifeboat.streams.settings import StreamSettings
@@ -173,6 +174,7 @@ class StreamWriter:
         plain_digest: bool = False,
     ) -> None:
         share_one_heap()
+        hand_over_sooner()
         self.name = name
         self.plain_size = 0
         self._to = to
