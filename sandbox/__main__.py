@@ -21,7 +21,8 @@ from sandbox.services import ROOM, Services, clear, end_recorded, recorded, requ
 from sandbox.steps import Steps
 
 UP = ROOM / "up"
-_console = Console()
+# A log has no width of its own; the tables need a little more than the 80 columns that are taken for it.
+_console = Console(width=None if sys.stdout.isatty() else 100)
 
 
 def up() -> int:

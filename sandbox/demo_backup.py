@@ -79,7 +79,7 @@ def show_recovery_points(services: Services, steps: Steps) -> None:
         catalogue = system.catalogue(target)
         for copy in (*catalogue.recovery_points(SOURCE).copies, *catalogue.wal(SOURCE).copies):
             held.setdefault(copy.manifest.recovery_point, {})[target] = copy
-    table = Table(title="Recovery points", title_justify="left", box=SIMPLE_HEAD)
+    table = Table(title="Recovery points", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for column in ("recovery point", "plain MB", "stored MB", *TARGETS):
         table.add_column(column, justify="right" if column.endswith("MB") else "left", no_wrap=True)
     for point, copies in sorted(held.items()):
