@@ -205,6 +205,17 @@ def test_bytes_behind_the_end_of_an_archive_are_refused(base: Base) -> None:
         base.check(base.archives | {"base.tar": base.archives["base.tar"] + b"x"})
 
 
+@pytest.mark.parametrize("kind", [tarfile.LNKTYPE, tarfile.GNUTYPE_SPARSE, tarfile.XHDTYPE, tarfile.FIFOTYPE])
+def test_what_postgresql_never_puts_into_an_archive_is_refused(base: Base, kind: bytes) -> None:
+    def edit(members: Members) -> None:
+        stranger = tarfile.TarInfo("base/stranger")
+        stranger.type = kind
+        members.insert(find(members, "global/1262"), (stranger, b""))
+
+    with pytest.raises(VerificationFailed, match="stranger is neither a file, a directory nor a symbolic link"):
+        base.check(base.changed(edit))
+
+
 def test_a_foreign_archive_is_refused(base: Base) -> None:
     with pytest.raises(VerificationFailed, match="no archive of a base backup"):
         base.check({"16384.zip": b""})

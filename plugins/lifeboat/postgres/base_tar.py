@@ -19,6 +19,7 @@ from lifeboat.streams.reading import PLAIN_PIECE_BYTES
 from lifeboat.targets.target import Readable
 
 _HEADER = tarfile.BLOCKSIZE
+_FILES = (tarfile.REGTYPE, tarfile.AREGTYPE)
 _REMEDY = "Use another copy of this recovery point."
 
 
@@ -87,7 +88,7 @@ def members(archive: Readable) -> Iterator[Member]:
         if header is None:
             _insist_on_end(blocks, begin)
             return
-        if not header.isreg():
+        if header.type not in _FILES:
             yield Member(header.name, header.linkname if header.issym() else None, None)
             continue
         content = Content(blocks, header.size)
@@ -104,8 +105,10 @@ def _header(block: bytes, begin: int) -> tarfile.TarInfo | None:
         if block.count(0) == len(block):
             return None
         raise _no_file(begin) from error
-    if not (header.isreg() or header.isdir() or header.issym()) or header.issparse():
-        raise TarDamaged(f"damaged at byte {begin}: {header.name} is neither a file, a directory nor a link", _REMEDY)
+    if header.type not in (*_FILES, tarfile.DIRTYPE, tarfile.SYMTYPE):
+        raise TarDamaged(
+            f"damaged at byte {begin}: {header.name} is neither a file, a directory nor a symbolic link", _REMEDY
+        )
     return header
 
 
