@@ -302,6 +302,15 @@ def test_tablespaces_unlogged_tables_and_files_outside_are_listed(
     assert {(space.name, space.in_place) for space in facts.tablespaces} == {("inside", True), ("outside", False)}
 
 
+def test_a_tablespace_that_postgresql_15_would_leave_out_is_an_error(
+    make_postgres: Callable[..., PostgresServer],
+) -> None:
+    server = make_postgres(major=15, settings={"allow_in_place_tablespaces": "on"})
+    create_backup_role(server)
+    server.run_sql("CREATE TABLESPACE inside LOCATION ''")
+    assert "16 or later" in errors(look(server))["tablespace"]
+
+
 def test_two_servers_at_one_address_are_found(make_postgres: Callable[..., PostgresServer]) -> None:
     one, other = make_postgres(own_identity=True), make_postgres(own_identity=True)
     for server in (one, other):

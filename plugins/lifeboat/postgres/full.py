@@ -21,7 +21,7 @@ from lifeboat.postgres.connecting import connect_sql, no_tick
 from lifeboat.postgres.details import FULL, FullDetails, Tablespace, as_details, full_details
 from lifeboat.postgres.parameters import ConnectionParameters, Tls, connection_parameters
 from lifeboat.postgres.replication import ReplicationConnection
-from lifeboat.postgres.server_facts import ServerFacts, server_facts
+from lifeboat.postgres.server_facts import LEFT_OUT_REMEDY, ServerFacts, server_facts
 from lifeboat.postgres.slot import Session, create_slot, drop_slot, find_slot
 from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.commit import commit, newest_id, next_place, refuse_if_committed, wrapped_keys
@@ -240,16 +240,15 @@ def _tablespace_names(session: Session) -> dict[int, str]:
 def _insist_on_all_tablespaces(before: dict[int, str], session: Session, backup: BaseBackup) -> None:
     """A tablespace that was made meanwhile is in the WAL, and one that was dropped is gone; all others were sent.
 
-    PostgreSQL 15 leaves those that lie in the data directory (allow_in_place_tablespaces) out of a base backup, and
-    says nothing.
+    PostgreSQL 15 leaves those that lie in the data directory out of a base backup, and says nothing; the preflight
+    names them before anything is read.
     """
     sent = {tablespace.oid for tablespace in backup.tablespaces}
     left_out = sorted(name for oid, name in _tablespace_names(session).items() if oid in before and oid not in sent)
     if left_out:
         raise BackupFailed(
             f"The server left tablespaces out of its base backup: {', '.join(left_out)}.",
-            "PostgreSQL 15 does so with tablespaces that lie in the data directory, a developer's option: move their "
-            "tables to another tablespace, or upgrade to 16 or later.",
+            LEFT_OUT_REMEDY,
         )
 
 

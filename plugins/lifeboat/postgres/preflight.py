@@ -16,7 +16,7 @@ from lifeboat.postgres.preflight_settings import capacity_findings, setting_find
 from lifeboat.postgres.preflight_slot import slot_findings, slot_state
 from lifeboat.postgres.refusals import clean_message, quoted
 from lifeboat.postgres.replication import ReplicationConnection
-from lifeboat.postgres.server_facts import files_outside, tablespaces_of
+from lifeboat.postgres.server_facts import IN_PLACE_SINCE, LEFT_OUT_REMEDY, files_outside, tablespaces_of
 from lifeboat.targets.target import Finding
 
 Session = psycopg.Connection[TupleRow]
@@ -192,6 +192,12 @@ def _encryption(sql: Session, parameters: ConnectionParameters) -> list[Finding]
 def _places(sql: Session) -> list[Finding]:
     findings = []
     for space in tablespaces_of(sql):
+        if space.in_place and sql.info.server_version < IN_PLACE_SINCE:
+            what = (
+                f"Tablespace {space.name} lies inside the data directory; PostgreSQL 15 leaves it out of every backup."
+            )
+            findings.append(Finding("error", "tablespace", what, LEFT_OUT_REMEDY))
+            continue
         where = f"inside the data directory ({space.location})" if space.in_place else f"at {space.location}"
         findings.append(Finding("ok", "tablespace", f"Tablespace {space.name} ({space.oid}) lies {where}."))
     for setting, path in files_outside(sql, []).items():

@@ -14,6 +14,13 @@ from lifeboat.postgres.refusals import clean_message
 
 Session = psycopg.Connection[TupleRow]
 
+IN_PLACE_SINCE = 160000
+"""The first version (as ``server_version_num``) whose base backups hold tablespaces that lie in the data directory."""
+LEFT_OUT_REMEDY = (
+    "PostgreSQL 15 can make such tablespaces (allow_in_place_tablespaces, a developer's option) and not back them up: "
+    "move their tables to another tablespace, or upgrade to 16 or later."
+)
+
 _SETTINGS = (
     "allow_in_place_tablespaces",
     "archive_mode",
