@@ -16,8 +16,10 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 
 from lifeboat.errors import Cancelled, DestinationInUse, NotEnoughDisk, RestoreError
+from lifeboat.postgres.connecting import no_tick
 from lifeboat.postgres.destination import UNFINISHED
 from lifeboat.postgres.moments import Latest
+from lifeboat.postgres.recovery_server import RecoveryServer
 from lifeboat.postgres.restore import restore
 from sandbox.accounts import CLONE, hand_over, remove, server_directory
 from sandbox.postgres import PostgresServer
@@ -348,3 +350,27 @@ def test_the_scratch_server_harms_nobody_and_obeys_nothing_that_came_with_the_da
     assert (restored.into / "postgresql.auto.conf").read_text() == HOSTILE.format(witness=witness, port=port)
     assert not (restored.into / "standby.signal").exists()
     assert not (restored.into / "postgresql.auto.conf.set-aside").exists()
+
+
+def test_the_scratch_server_hears_what_ends_it_also_where_a_shell_made_us_deaf(shared: Line, tmp_path: Path) -> None:
+    """A job in the background of a shell ignores SIGINT and SIGQUIT. The server program is a script that tells which
+    signals it ignores: a real one has handlers of its own a moment later, and no test could hit that moment."""
+    program = tmp_path / "postgres"
+    program.write_text("#!/bin/sh\nexec grep SigIgn /proc/self/status\n")
+    program.chmod(0o755)
+    facts = shared.plan(Latest()).base.details.server
+    ends = (signal.SIGINT, signal.SIGQUIT)
+    before = [signal.signal(each, signal.SIG_IGN) for each in ends]
+    try:
+        with (
+            RecoveryServer(tmp_path, tmp_path, tmp_path, facts, None) as server,
+            pytest.raises(RestoreError, match="SigIgn") as ended,
+        ):
+            server.recover(
+                staging=tmp_path, timeline=1, target={}, superuser="postgres", tick=no_tick, limit_seconds=60
+            )
+    finally:
+        for each, handler in zip(ends, before, strict=True):
+            signal.signal(each, handler)
+    ignored = int(str(ended.value).partition("SigIgn:")[2].split()[0], 16)
+    assert [each for each in ends if ignored >> (each - 1) & 1] == []

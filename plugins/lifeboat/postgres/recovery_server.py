@@ -33,6 +33,8 @@ from lifeboat.postgres.unpacking import Owner
 
 TICK_SECONDS = 0.1
 STOP_SECONDS = 120.0
+END_SECONDS = 10.0
+"""After an immediate shutdown the server gives its own processes 5 s before it kills them."""
 PORT = 5432
 ENDED_EARLY = "recovery ended before configured recovery target was reached"
 AUTO_CONF = "postgresql.auto.conf"
@@ -183,7 +185,11 @@ class RecoveryServer:
         if process is None or process.poll() is not None:
             return
         process.send_signal(signal.SIGQUIT)
-        process.wait(STOP_SECONDS)
+        try:
+            process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
     def _set_foreign_settings_aside(self) -> None:
         auto = self._data / AUTO_CONF
@@ -244,7 +250,11 @@ class RecoveryServer:
     def _start(self) -> None:
         parent = os.getpid()
 
-        def die_with_parent() -> None:
+        def begin() -> None:
+            # A shell's background job ignores these two, and hands that on: a server that is told to end before it has
+            # handlers of its own would not hear it.
+            for each in (signal.SIGINT, signal.SIGQUIT):
+                signal.signal(each, signal.SIG_DFL)
             # A worker that is killed must leave no server behind.
             if _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGQUIT, 0, 0, 0) != 0 or os.getppid() != parent:
                 os._exit(126)
@@ -265,7 +275,7 @@ class RecoveryServer:
                     stderr=subprocess.STDOUT,
                     cwd=self._room,
                     env={"PATH": "/usr/bin:/bin", "LANG": "C", "LC_ALL": "C", "TZ": "UTC"},
-                    preexec_fn=die_with_parent,
+                    preexec_fn=begin,
                     **identity(self._owner),
                 )
         except OSError as error:
