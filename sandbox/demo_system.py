@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
+from lifeboat.policy.built import built_tiers
+from lifeboat.policy.loading import load_policy
+from lifeboat.policy.naming import dag_id
 from lifeboat.streams.key_making import new_break_glass_pair, new_local_key, new_signing_pair, write_secret
 
 POLICY = Path(__file__).parent / "policies" / "demo.yaml"
@@ -34,6 +37,11 @@ class DemoSystem:
     def break_glass(self) -> Path:
         """The private half of the break-glass key; a real one lies in a safe."""
         return self.keys / "break-glass.pem"
+
+    def dag_ids(self) -> list[str]:
+        """The DAGs that Airflow makes of the policy."""
+        policy = load_policy(self.policy).policy
+        return [dag_id(policy.system, source, tier) for source, tier in built_tiers(policy)]
 
 
 def make_demo_system(directory: Path, *, binaries: Path, replacing: Mapping[str, str] | None = None) -> DemoSystem:
