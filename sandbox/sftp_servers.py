@@ -160,6 +160,21 @@ class OpenSsh(SftpServer):
             return list(psutil.Process(self.pid).children(recursive=True))
         return []
 
+    def freeze(self) -> None:
+        """Stop the server with its sessions in their tracks: connections stay open and nothing answers."""
+        super().freeze()
+        for session in self.sessions():
+            session.suspend()
+
+    def thaw(self) -> None:
+        for session in self.sessions():
+            session.resume()
+        super().thaw()
+
+    def cut(self) -> None:
+        """End every connection; the server goes on."""
+        kill_all(self.sessions())
+
     def kill(self) -> None:
         """End the server with every session of it, as the loss of its machine would."""
         sessions = self.sessions() if self._child is not None else []

@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import signal
+import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -18,6 +20,7 @@ import asyncssh
 import pytest
 
 from lifeboat.connections import outside_from
+from lifeboat.errors import Cancelled
 from lifeboat.outside import Outside
 from lifeboat.policy.targets import TargetPolicy
 from lifeboat.targets.opening import open_target
@@ -190,3 +193,27 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
 @pytest.fixture
 def target(place: Place) -> Target:
     return place.open()
+
+
+@pytest.fixture
+def alarm() -> Iterator[Callable[[float], None]]:
+    """Raises ``Cancelled`` in the main thread after so many seconds, as ``on_kill`` does."""
+
+    def cancel(number: int, frame: object) -> None:
+        raise Cancelled("The task was stopped.")
+
+    old = signal.signal(signal.SIGALRM, cancel)
+    yield lambda seconds: signal.setitimer(signal.ITIMER_REAL, seconds) and None
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, old)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    mount = tmp_path / "small"
+    mount.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", mount], capture_output=True)
+    if made.returncode != 0:
+        pytest.skip("only root mounts; the test with a limit on file sizes runs for everybody")
+    yield mount
+    subprocess.run(["umount", "-l", mount], check=True)
