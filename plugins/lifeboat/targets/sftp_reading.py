@@ -12,7 +12,7 @@ import asyncssh
 
 from lifeboat.errors import TargetError, TargetUnavailable
 from lifeboat.targets.sftp_errors import is_lost
-from lifeboat.targets.sftp_session import Link, Session, read_bytes
+from lifeboat.targets.sftp_session import Link, Session, read_bytes, under_way
 from lifeboat.targets.sftp_tree import Tree
 
 _PIECE = 1024 * 1024
@@ -41,6 +41,7 @@ class ResumedReading:
         self._pause = pause
         self._resumptions = 0
         self._position = 0
+        self._link: Link | None = None
         self._file: asyncssh.SFTPClientFile | None = None
         self._ahead: deque[asyncio.Task[bytes]] = deque()
         self._asked = 0
@@ -60,6 +61,7 @@ class ResumedReading:
                 "Nothing in Lifeboat does that: find out who writes to this target.",
             )
         self._identity, self.size = identity, found.size or 0
+        self._link = link
         self._file = await link.sftp.open(self._tree.path(self._key), "rb", encoding=None, block_size=link.block)
 
     def read(self, size: int = -1, /) -> bytes:
@@ -103,7 +105,7 @@ class ResumedReading:
         assert self._file is not None
         while len(self._ahead) < _PIECES_AHEAD and self._asked < self.size:
             count = min(_PIECE, self.size - self._asked)
-            self._ahead.append(asyncio.ensure_future(self._whole(self._file, self._asked, count)))
+            self._ahead.append(under_way(self._whole(self._file, self._asked, count)))
             self._asked += count
         return await self._ahead.popleft()
 
@@ -122,7 +124,7 @@ class ResumedReading:
         file, self._file = self._file, None
         ahead, self._ahead = self._ahead, deque()
         self._rest = memoryview(b"")
-        if file is not None:
+        if file is not None and self._link is not None and self._link.alive:
             with suppress(TargetError):
                 self._session.wait(_let_go(file, ahead), "closing", within=1.0)
 

@@ -199,6 +199,18 @@ class Session:
         return Link(connection, sftp, block, "OpenSSH" in server)
 
 
+def under_way(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """Start work that is waited for later, or given up: then nobody asks for its error, and no log tells it."""
+
+    def taken_note(task: asyncio.Task[T]) -> None:
+        if not task.cancelled():
+            task.exception()
+
+    task = asyncio.ensure_future(work)
+    task.add_done_callback(taken_note)
+    return task
+
+
 async def read_bytes(file: asyncssh.SFTPClientFile, count: int, offset: int | None = None) -> bytes:
     """At most so many bytes of a file that was opened without an encoding."""
     return cast(bytes, await file.read(count, offset))

@@ -12,7 +12,7 @@ import asyncssh
 from lifeboat.errors import ObjectExists, TargetError
 from lifeboat.targets.local_writing import upload_name
 from lifeboat.targets.sftp_errors import MISSING, is_lost
-from lifeboat.targets.sftp_session import Link, Session
+from lifeboat.targets.sftp_session import Link, Session, under_way
 from lifeboat.targets.sftp_tree import Tree
 from lifeboat.targets.target import Readable
 
@@ -89,7 +89,7 @@ class Upload:
 
     async def _write(self, piece: bytes) -> None:
         assert self._file is not None
-        self._writes.add(asyncio.ensure_future(self._file.write(piece, self._size)))
+        self._writes.add(under_way(self._file.write(piece, self._size)))
         self._size += len(piece)
         while len(self._writes) >= _PIECES_UNDER_WAY:
             await self._settle(asyncio.FIRST_COMPLETED)
@@ -133,7 +133,7 @@ class Upload:
         """Leave nothing behind, within 3 s; what could not be removed is noted on the error."""
         if self._link is None:
             return
-        with suppress(TargetError):  # its connection may be gone, and the file with it
+        with suppress(TargetError):
             self._session.wait(self._close(), self._doing, within=_PATIENCE_FOR_UNDOING / 3)
         try:
             self._session.wait(self._session.on_link(self._remove), self._doing, within=_PATIENCE_FOR_UNDOING)
@@ -144,7 +144,7 @@ class Upload:
         for write in self._writes:
             write.cancel()
         await asyncio.gather(*self._writes, return_exceptions=True)
-        if self._file is not None:
+        if self._file is not None and self._link is not None and self._link.alive:
             await self._file.close()
 
     async def _remove(self, link: Link) -> None:
