@@ -10,6 +10,7 @@ import json
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, urlencode
 
 import asyncssh
@@ -63,6 +64,30 @@ class SftpServer(LoopbackServer):
     def private_key_text(self) -> str:
         """The private key that the server lets in, PEM."""
         return self.private_key.export_private_key().decode()
+
+    def make_directory(self, name: str) -> Path:
+        """Make a directory below :attr:`root`, before anybody has looked there through the server."""
+        directory = self.root / name
+        directory.mkdir(mode=0o700, exist_ok=True)
+        account = self.account()
+        if account is not None:
+            os.chown(directory, account.uid, account.gid)
+        return directory
+
+    def document(self, connection_id: str) -> dict[str, Any]:
+        """The server as a connection in Airflow's JSON form. It holds the private key."""
+        known = self.connection(connection_id)
+        return {
+            "conn_type": known.type,
+            "host": known.host,
+            "port": known.port,
+            "login": known.login,
+            "extra": dict(known.extra),
+        }
+
+    def url(self, directory: str) -> str:
+        """The policy's URL of a directory below :attr:`root`."""
+        return f"sftp://127.0.0.1:{self.port}{self.shown_root.rstrip('/')}/{directory}"
 
     def _key(self, name: str) -> asyncssh.SSHKey:
         file = self.room / name
@@ -200,10 +225,13 @@ class RcloneSftp(SftpServer):
         root: the directory, made if missing.
         room: a directory for keys, made if missing.
         log: its log file.
+        name: how messages call it.
     """
 
-    def __init__(self, root: Path, room: Path, log: Path, *, port: int | None = None) -> None:
-        super().__init__("rclone serve sftp", room, log, "lifeboat", port)
+    def __init__(
+        self, root: Path, room: Path, log: Path, *, port: int | None = None, name: str = "rclone serve sftp"
+    ) -> None:
+        super().__init__(name, room, log, "lifeboat", port)
         self.root = root
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
 

@@ -133,9 +133,10 @@ def sftp_place(kind: str, server: SftpServer) -> Place:
             if account is not None:
                 os.chown(path, account.uid, account.gid)
 
-    url = f"sftp://127.0.0.1:{server.port}{server.shown_root.rstrip('/')}/{name}"
     environment = {"AIRFLOW_CONN_STORE": server.airflow_connection_uri()}
-    return Place(kind, {"url": url, "connection": "store"}, environment, remains, plant, server, {"root": root})
+    return Place(
+        kind, {"url": server.url(name), "connection": "store"}, environment, remains, plant, server, {"root": root}
+    )
 
 
 def local_place(root: Path) -> Place:

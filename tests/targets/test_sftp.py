@@ -41,10 +41,9 @@ def own_store(own_openssh: OpenSsh) -> Place:
 
 def document(server: SftpServer, **fields: Any) -> dict[str, Any]:
     """The server's connection in Airflow's JSON form; fields that are ``None`` are left out."""
-    known = server.connection("store")
-    extra = {**known.extra, **fields.pop("extra", {})}
-    whole = {"conn_type": known.type, "host": known.host, "port": known.port, "login": known.login, **fields}
-    return {**whole, "extra": {name: value for name, value in extra.items() if value is not None}}
+    known = server.document("store")
+    extra = {**known["extra"], **fields.pop("extra", {})}
+    return {**known, **fields, "extra": {name: value for name, value in extra.items() if value is not None}}
 
 
 def opened(place: Place, *, port: int | None = None, silence: float = 60, **fields: Any) -> SftpTarget:
