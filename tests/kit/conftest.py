@@ -136,7 +136,8 @@ def _back_up(room: Path, server: PostgresServer, store: RcloneS3, vault: OpenSsh
         "the database's password": password.encode(),
         "the local key": local,
         "the local key, raw": base64.b64decode(local),
-        "the off-site server's key": _body(room / "vault.key"),
+        # The private half: an OpenSSH key begins with what all of its kind have, and with the public half.
+        "the off-site server's key": (room / "vault.key").read_bytes().splitlines()[4],
         "the signing key": _body(system.keys / "signing.pem"),
         "the break-glass key": _body(system.break_glass),
     }
