@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from urllib.parse import quote
 
 import asyncssh
 
@@ -58,7 +59,8 @@ class SftpTarget:
     ) -> None:
         access = access_from(outside.connection(connection), target=name, host=host, port=port)
         self._name = name
-        self._url = f"sftp://{host}{'' if port is None else f':{port}'}{root}"
+        place = f"[{host}]" if ":" in host else host
+        self._url = f"sftp://{place}{'' if port is None else f':{port}'}{quote(root)}"
         speaker = Speaker(name, f"{access.host}:{access.port}", access.login, root, connection)
         self._session = Session(access, speaker, silence=silence)
         self._tree = Tree(speaker, root, marker)

@@ -20,10 +20,8 @@ _LITTLE_SPACE = 0.05
 
 def links_files(session: Session, tree: Tree) -> bool:
     """Whether the server makes hard links in the target's directory, by which one writer of several wins."""
-    found: list[str] = []
 
     async def work(link: Link) -> bool:
-        found.clear()
         linked, _ = await _try_out(link, tree)
         return linked
 
@@ -61,27 +59,46 @@ async def _look(link: Link, tree: Tree, subject: str, url: str) -> tuple[list[Fi
 
 
 async def _try_out(link: Link, tree: Tree) -> tuple[bool, bool]:
-    """Whether files can be linked, and whether they can be removed. Raises what can't be done at all."""
+    """Whether files can be linked, and whether they can be removed. Raises what can't be done at all.
+
+    An account that can't remove leaves one file, always the same.
+    """
     await tree.insist_on_root(link)
-    name = tree.path(f"{RESERVED}check-{secrets.token_hex(8)}")
+    left = tree.path(f"{RESERVED}check")
+    if not await _remove(link, [left]) and await link.sftp.lexists(left):
+        await _write(link, left, "r+b")
+        await _read_back(link, tree, left)
+        return link.openssh, False
+    name = f"{left}-{secrets.token_hex(8)}"
     names = [f"{name}-hidden", f"{name}-link", name]
     try:
-        async with await link.sftp.open(names[0], "xb", asyncssh.SFTPAttrs(permissions=0o600), encoding=None) as file:
-            await file.write(_DATA)
-            with suppress(asyncssh.SFTPOpUnsupported):
-                await file.fsync()
+        await _write(link, names[0], "xb")
         linked = await _link(link, names[0], names[1])
         await link.sftp.rename(names[0], name)
-        async with await link.sftp.open(name, "rb", encoding=None) as file:
-            found = await read_bytes(file, 4096)
-        if found != _DATA:
-            raise TargetError(
-                f"Target {tree.speaker.target}: {tree.speaker.server} gave back other bytes than it was given.",
-                "Look at the server's disk and log.",
-            )
+        await _read_back(link, tree, name)
     finally:
         removed = await _remove(link, names)
+    if not removed:
+        with suppress(asyncssh.SFTPError):
+            await link.sftp.rename(name, left)
     return linked, removed
+
+
+async def _write(link: Link, path: str, mode: str) -> None:
+    async with await link.sftp.open(path, mode, asyncssh.SFTPAttrs(permissions=0o600), encoding=None) as file:
+        await file.write(_DATA)
+        with suppress(asyncssh.SFTPOpUnsupported):
+            await file.fsync()
+
+
+async def _read_back(link: Link, tree: Tree, path: str) -> None:
+    async with await link.sftp.open(path, "rb", encoding=None) as file:
+        found = await read_bytes(file, 4096)
+    if found != _DATA:
+        raise TargetError(
+            f"Target {tree.speaker.target}: {tree.speaker.server} gave back other bytes than it was given.",
+            "Look at the server's disk and log.",
+        )
 
 
 async def _link(link: Link, one: str, other: str) -> bool:
@@ -90,7 +107,8 @@ async def _link(link: Link, one: str, other: str) -> bool:
     except asyncssh.SFTPError as error:
         if is_lost(error):
             raise
-        return False
+        # An OpenSSH that was told to deny the request does not offer it; its own rename makes hard links all the same.
+        return link.openssh and isinstance(error, asyncssh.SFTPOpUnsupported)
     return True
 
 

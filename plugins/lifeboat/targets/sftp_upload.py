@@ -30,7 +30,8 @@ class Upload:
 
     Writes are not waited for one by one: each piece goes as several requests, and several pieces are under way. A
     connection that breaks ends the upload: what a server has acknowledged but not synced may be lost with its machine,
-    and only an upload from the start is surely whole.
+    and only an upload from the start is surely whole. Where it breaks while the object gets its name, the object may be
+    there: whole, since it was synced and measured before.
 
     Args:
         session: the server.
