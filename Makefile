@@ -19,8 +19,9 @@ $(STAMP): requirements.txt requirements-dev.txt sandbox/uv.txt sandbox/set_up.py
 	@$(PYTHON) sandbox/set_up.py
 	@touch $@
 
-install-tests: install ## Fetch the PostgreSQL servers that tests need besides 18 (POSTGRES_MAJORS="15 16 17")
+install-tests: install ## Fetch the servers that tests need: PostgreSQL besides 18 (POSTGRES_MAJORS="15 16 17"), sshd, Redis
 	@$(BIN)/python -m sandbox.postgres_builds $(POSTGRES_MAJORS)
+	@$(BIN)/python -m sandbox.debian_packages openssh-server redis-server
 
 demo: install ## Back a database up, lose it, bring it back: five minutes, nothing left running
 	@$(BIN)/python -m sandbox demo

@@ -17,7 +17,7 @@ from lifeboat.errors import LifeboatError
 from sandbox import demo as story
 from sandbox.accounts import clear_outer_room
 from sandbox.airflow import USER
-from sandbox.services import ROOM, Services, clear, end_recorded, recorded, require_room, sweep
+from sandbox.services import BUCKET, ROOM, Services, clear, end_recorded, recorded, require_room, sweep
 from sandbox.steps import Steps
 
 UP = ROOM / "up"
@@ -50,7 +50,7 @@ def up() -> int:
         (
             f"Airflow:  {services.airflow.url}  user {USER}, password in {services.airflow.password_file}",
             f"ERP:      127.0.0.1:{services.erp.port}, database erp",
-            f"Targets:  {services.primary.endpoint}  {services.offsite.endpoint}  {services.system.local}",
+            f"Targets:  {services.primary.endpoint}  {services.offsite.url(BUCKET)}  {services.system.local}",
             f"Slack:    messages in {services.slack.file}",
         )
     )

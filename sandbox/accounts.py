@@ -190,6 +190,28 @@ def clear_outer_room() -> None:
         remove(outer_room())
 
 
+def open_to_all(tree: Path) -> None:
+    """Let every account read a tree of programs, and run what its owner can run."""
+    tree.chmod(0o755)
+    for folder, directories, files in os.walk(tree):
+        for name in directories:
+            (Path(folder) / name).chmod(0o755)
+        for name in files:
+            file = Path(folder) / name
+            if not file.is_symlink():
+                file.chmod(0o755 if file.stat().st_mode & 0o100 else 0o644)
+
+
+def publish(draft: Path, place: Path) -> None:
+    """Give a directory that is complete its name; where another process was quicker, its work stands."""
+    try:
+        draft.rename(place)
+    except OSError:
+        if not place.exists():
+            raise
+        shutil.rmtree(draft)
+
+
 def remove(directory: Path) -> None:
     """Remove a directory tree, whatever modes its directories have; one that is gone already is no error."""
     if not directory.exists():

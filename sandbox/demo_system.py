@@ -44,11 +44,18 @@ class DemoSystem:
         return [dag_id(policy.system, source, tier) for source, tier in built_tiers(policy)]
 
 
-def make_demo_system(directory: Path, *, binaries: Path, replacing: Mapping[str, str] | None = None) -> DemoSystem:
+def make_demo_system(
+    directory: Path,
+    *,
+    binaries: Path,
+    offsite: str = "s3://backups/lifeboat",
+    replacing: Mapping[str, str] | None = None,
+) -> DemoSystem:
     """Make keys and a policy below ``directory``.
 
     Args:
         binaries: PostgreSQL's server programs, for restores.
+        offsite: the URL of the off-site target.
         replacing: pieces of the policy's text and what stands there instead: tests bend the policy this way.
     """
     system = DemoSystem(
@@ -65,6 +72,7 @@ def make_demo_system(directory: Path, *, binaries: Path, replacing: Mapping[str,
     write_secret(system.keys / "signing.pem", signing.private)
     text = Template(POLICY.read_text(encoding="utf-8")).safe_substitute(
         LIFEBOAT_DEMO_LOCAL=str(system.local),
+        LIFEBOAT_DEMO_OFFSITE=offsite,
         LIFEBOAT_DEMO_KEYS=str(system.keys),
         LIFEBOAT_DEMO_SIGNING_KEY=signing.public,
         LIFEBOAT_DEMO_BINARIES=str(binaries),

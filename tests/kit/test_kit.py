@@ -64,7 +64,7 @@ def test_a_kit_holds_everything_and_says_so(lost: LostSystem, papers: Papers, tm
     summary = export([lost.repository], path, actor="test", wheels=papers.wheels, project=papers.project)
     assert summary.systems == ("demo",)
     assert summary.break_glass == {"demo": ("demo-break-glass",)}
-    assert summary.connections == ("demo_primary",)
+    assert summary.connections == ("demo_offsite", "demo_primary")
     assert summary.local_keys == ("demo-local",)
     assert summary.wheels == len(list(papers.wheels.iterdir()))
     assert summary.size == path.stat().st_size
@@ -92,7 +92,7 @@ def test_no_secret_can_be_read_in_a_kit(lost: LostSystem, papers: Papers, tmp_pa
     path = tmp_path / "kit.zip"
     more = ["demo_database"]
     summary = export([lost.repository], path, actor="test", connections=more, project=papers.project)
-    assert summary.connections == ("demo_database", "demo_primary")
+    assert summary.connections == ("demo_database", "demo_offsite", "demo_primary")
     with zipfile.ZipFile(path) as archive:
         haystacks = [path.read_bytes(), *(archive.read(name) for name in archive.namelist())]
     for what, secret in lost.secrets.items():
@@ -104,6 +104,24 @@ def test_no_secret_can_be_read_in_a_kit(lost: LostSystem, papers: Papers, tmp_pa
     assert opened.connections["demo_database"]["password"].encode() == lost.secrets["the database's password"]
     assert opened.local_keys["demo-local"].encode() == lost.secrets["the local key"]
     assert "password" not in repr(opened)
+
+
+def test_an_sftp_connection_brings_the_key_along_that_lay_in_a_file_of_the_worker(lost: LostSystem, kit: Path) -> None:
+    opened = credentials_of(read_kit(kit), "demo", [lost.system.break_glass])
+    extra = opened.connections["demo_offsite"]["extra"]
+    assert lost.secrets["the off-site server's key"].decode() in extra["private_key"]
+    assert "key_file" not in extra
+    assert extra["host_key"].startswith("ssh-ed25519 ")
+
+
+def test_a_key_file_that_is_not_there_ends_an_export(lost: LostSystem, papers: Papers, tmp_path: Path) -> None:
+    document = json.loads(lost.variables["AIRFLOW_CONN_DEMO_OFFSITE"])
+    document["extra"]["key_file"] = "/nowhere/vault.key"
+    outside = outside_from({**lost.variables, "AIRFLOW_CONN_DEMO_OFFSITE": json.dumps(document)})
+    with pytest.raises(ConnectionUnknown, match=r"demo_offsite names /nowhere/vault\.key") as caught:
+        export([SystemRepository(lost.loaded, outside)], tmp_path / "kit.zip", actor="test", project=papers.project)
+    assert "private_key" in caught.value.remedy
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_only_the_break_glass_key_wraps_the_credentials(kit: Path) -> None:

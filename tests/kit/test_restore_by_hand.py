@@ -76,15 +76,18 @@ def test_the_page_and_a_kit_bring_a_database_back_to_a_moment_between_two_commit
     (tmp_path / "tools").mkdir()
     (tmp_path / "tools" / "rclone").symlink_to(Path(sys.executable).parent / "rclone")
     page = blocks()
-    assert [kind for kind, _ in page if kind] == ["s3", "file"] + ["server"] * 5
+    assert [kind for kind, _ in page if kind] == ["s3", "sftp", "file"] + ["server"] * 5
     first_of_server = [kind for kind, _ in page].index("server")
     ours = []
     for kind, commands in page[:first_of_server]:
-        if kind == "file":
-            ours.append("mv mirror mirror-from-s3; mkdir mirror; TARGET=local")
+        if kind == "sftp":
+            ours.append("mv mirror mirror-from-s3; mkdir mirror; TARGET=offsite")
+        elif kind == "file":
+            ours.append("mv mirror mirror-from-sftp; mkdir mirror; TARGET=local")
         ours.append(commands)
     ours += [
         "diff -r mirror mirror-from-s3",
+        "diff -r mirror mirror-from-sftp",
         "if reader/bin/python -c 'import lifeboat'; then echo 'lifeboat can be imported'; exit 1; fi",
         "if python3 -c 'import lifeboat'; then echo 'lifeboat can be imported'; exit 1; fi",
     ]

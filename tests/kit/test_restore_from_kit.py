@@ -46,7 +46,7 @@ def test_a_database_comes_back_from_the_kit_and_the_break_glass_key_alone(
     moment = lost.times[7].isoformat()
     ended = lifeboat(
         [
-            "--kit", kit, "--break-glass-key", key, "restore", "demo", "database", "--target", "primary",
+            "--kit", kit, "--break-glass-key", key, "restore", "demo", "database", "--target", "offsite",
             "--at", moment, "--into", server_place / "data", "--binaries", lost.binaries, "--yes",
         ],
         bare(tmp_path),

@@ -47,6 +47,11 @@ def _problem(path: Path) -> PolicyProblem:
         ("    url: file:///srv/backups\n    marker: m\n    verify: store\n", "no checksum"),
         ("    url: file:///srv/backups\n    marker: m\n    sse: AES256\n", "Only an `s3://`"),
         ("    url: s3://shop-backups/a\n    marker: m\n", "Only a `file://`"),
+        ("    url: sftp://shop.example.com/backups\n", "needs a `connection`"),
+        ("    url: sftp://shop.example.com\n    connection: c\n", "needs a directory"),
+        ("    url: sftp://shop.example.com:x/backups\n    connection: c\n", "not a host"),
+        ("    url: sftp://me@shop.example.com/backups\n    connection: c\n", "no credentials"),
+        ("    url: sftp://shop.example.com/backups\n    connection: c\n    verify: store\n", "no checksum"),
         ("    url: s3://shop-backups/a\n    sse_kms_key: k\n", "needs `sse: aws:kms`"),
         ("    url: s3://shop-backups/a\n    storage_class: DEEP_ARCHIVE\n", "thawing"),
         ("    url: s3://shop-backups/a\n    required: false\n", "always required"),
@@ -79,10 +84,9 @@ def test_two_targets_at_one_place_are_refused(write: Write) -> None:
 
 
 def test_targets_that_are_not_built_get_a_notice_and_are_not_written_to(write: Write) -> None:
-    others = "  vault: {url: sftp://vault.example.com/srv}\n  blue: {url: azure://account/container}\n"
+    others = "  blue: {url: azure://account/container}\n"
     loaded = load_policy(write("shop.yaml", (PRIMARY, PRIMARY + others)))
     assert [notice for notice in loaded.notices if "Target" in notice] == [
-        "Target `vault` (`sftp://`) is validated, not built yet: nothing is copied there.",
         "Target `blue` (`azure://`) is validated, not built yet: nothing is copied there.",
     ]
     assert list(built_targets(loaded.policy)) == ["primary"]

@@ -7,7 +7,8 @@ Found on the way:
 - rclone's S3 ignores If-None-Match and If-Match; repeats, unexamined, the CRC-32, encryption and lock headers that came
   with an object (the CRC-32 of the whole even with the answer to a Range), and encrypts and locks nothing; answers
   NoSuchUpload to a listing of uploads when there are none; reads a whole object for its first HEAD or listing (ETag);
-  with --dir-cache-time 0 two writers of one object lock each other up; refuses access keys of two letters.
+  with --dir-cache-time 0 two writers of one object lock each other up; refuses access keys of two letters;
+- rclone's SFTP says that it makes hard links, and makes none; its rename replaces what is there.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import pytest
 from lifeboat.errors import ObjectExists, ObjectMissing, TargetError
 from lifeboat.targets.target import Target
 from tests.targets.bodies import MIB, Body, digest, names
-from tests.targets.conftest import Place
+from tests.targets.conftest import SFTP, Place
 
 SIZES = [0, 1, 8 * MIB - 1, 8 * MIB, 8 * MIB + 1, 33 * MIB + 5]
 
@@ -113,7 +114,7 @@ def test_of_several_writers_of_one_object_exactly_one_wins(place: Place) -> None
 
 
 def test_conditional_writes_are_reported_as_they_are(place: Place) -> None:
-    assert place.open().conditional_writes is (place.kind != "rclone")
+    assert place.open().conditional_writes is (place.kind not in ("rclone", "rclone-sftp"))
     assert place.remains() == []
 
 
@@ -135,7 +136,7 @@ def test_folders_are_listed_without_objects(target: Target) -> None:
 
 
 # Not moto: it takes half a minute for what rclone's S3, with the same pages, does in a second.
-@pytest.mark.parametrize("place", ["local", "rclone"], indirect=True)
+@pytest.mark.parametrize("place", ["local", "rclone", *SFTP], indirect=True)
 def test_a_listing_longer_than_a_page_is_complete(target: Target, place: Place) -> None:
     keys = names("many/", 1005)
     for key in keys:

@@ -8,7 +8,6 @@ import stat
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -148,17 +147,6 @@ def test_a_disk_that_fills_up_is_said_to_be_full_and_keeps_nothing_half_done(sma
     assert "Make room" in caught.value.remedy
     assert names(small_disk) == ["a", "a/kept"]
     assert any("are free" in finding.what for finding in target.check())
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    mount = tmp_path / "small"
-    mount.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", mount], capture_output=True)
-    if made.returncode != 0:
-        pytest.skip("only root mounts; the test with a limit on file sizes runs for everybody")
-    yield mount
-    subprocess.run(["umount", "-l", mount], check=True)
 
 
 def test_a_limit_on_file_sizes_is_no_room_either(root: Path) -> None:

@@ -6,12 +6,11 @@ import hashlib
 import io
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -222,19 +221,6 @@ def test_an_object_whose_first_write_was_answered_into_a_broken_connection_is_ou
 
 
 # Being stopped
-
-
-@pytest.fixture
-def alarm() -> Iterator[Callable[[float], None]]:
-    """Raises ``Cancelled`` in the main thread after so many seconds, as ``on_kill`` does."""
-
-    def cancel(number: int, frame: object) -> None:
-        raise Cancelled("The task was stopped.")
-
-    old = signal.signal(signal.SIGALRM, cancel)
-    yield lambda seconds: signal.setitimer(signal.ITIMER_REAL, seconds) and None
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    signal.signal(signal.SIGALRM, old)
 
 
 def test_an_upload_to_a_store_that_hangs_is_stopped_long_before_its_calls_time_out(

@@ -93,6 +93,8 @@ class _Gathering:
             self.notices.append(f"The {what} is used with the machine's own credentials, which no kit can hold.")
             return
         found = self._outside.connection(connection_id)
+        if found.type in ("sftp", "ssh"):
+            found = _with_its_files(found)
         self.connections[connection_id] = as_airflow(found)
         if found.type == "aws" and not (found.password or found.extra.get("aws_secret_access_key")):
             self.notices.append(
@@ -104,6 +106,21 @@ class _Gathering:
             self.local_keys[key.name] = base64.b64encode(local_key(key, self._outside)).decode("ascii")
         elif isinstance(key, AwsKmsKey):
             self.take(key.connection, f"key {key.name}")
+
+
+def _with_its_files(connection: Connection) -> Connection:
+    """The connection with its private key and its known hosts in it: their files may go with the worker."""
+    from lifeboat.targets.sftp_access import self_contained
+
+    try:
+        return self_contained(connection)
+    except (OSError, UnicodeDecodeError) as error:
+        # Raised without its cause: what could not be decoded may be a key.
+        what = error.filename if isinstance(error, OSError) else "a file"
+        raise ConnectionUnknown(
+            f"The connection {connection.id} names {what}, which can't be read here: a kit without it opens no target.",
+            "Export on a machine that has it, or put the text into the connection's extra (private_key, host_key).",
+        ) from None
 
 
 def as_airflow(connection: Connection) -> dict[str, Any]:

@@ -28,7 +28,7 @@ class Built:
         default_factory=lambda: {"postgres": frozenset({Tier.WAL, Tier.DAILY})}
     )
     methods: frozenset[str] = frozenset({"physical"})
-    targets: frozenset[str] = frozenset({"s3", "file"})
+    targets: frozenset[str] = frozenset({"s3", "file", "sftp"})
     channels: frozenset[str] = frozenset({"slack"})
     keys: frozenset[str] = frozenset()
 

@@ -17,7 +17,7 @@ from lifeboat.policy.problems import Refused
 PRIMARY = "primary"
 
 _SCHEMES = ("s3", "file", "sftp", "azure")
-_REMEDY = "Write `s3://bucket/prefix` or `file:///directory`."
+_REMEDY = "Write `s3://bucket/prefix`, `sftp://host/directory` or `file:///directory`."
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 # Reading from these takes a thaw of hours: no verification, no copy, no restore in the night.
@@ -36,7 +36,7 @@ def checked_url(url: str) -> str:
     except ValueError as error:
         raise Refused("This is no URL.", _REMEDY) from error
     if parts.scheme not in _SCHEMES:
-        raise Refused("A target's URL begins with `s3://` or `file://`.", _REMEDY)
+        raise Refused("A target's URL begins with `s3://`, `sftp://` or `file://`.", _REMEDY)
     if credentials:
         raise Refused("A policy holds no credentials, and this URL does.", "Put them in the target's `connection`.")
     if parts.query or parts.fragment:
@@ -58,6 +58,22 @@ def _check_place(parts: SplitResult) -> None:
             raise Refused(f"`{parts.netloc}` can't be the name of a bucket.", _REMEDY)
     elif not parts.netloc:
         raise Refused(f"A `{parts.scheme}://` URL names a host or an account.", _REMEDY)
+    elif parts.scheme == "sftp":
+        _check_server(parts)
+
+
+def _check_server(parts: SplitResult) -> None:
+    try:
+        named = parts.hostname is not None and parts.port != 0
+    except ValueError:
+        named = False
+    if not named:
+        raise Refused(f"`{parts.netloc}` is not a host, or a host and a port.", "Write `sftp://host:22/directory`.")
+    if not parts.path.strip("/"):
+        raise Refused(
+            "An `sftp://` URL needs a directory, as the server shows it.",
+            "Write `sftp://host/srv/backups`; in a chroot, a directory inside of it.",
+        )
 
 
 TargetUrl = Annotated[
@@ -67,7 +83,7 @@ TargetUrl = Annotated[
         {
             "type": "string",
             "pattern": r"^(s3|file|sftp|azure|\$\{)",
-            "examples": ["s3://erp-backups/lifeboat", "file:///srv/backups"],
+            "examples": ["s3://erp-backups/lifeboat", "sftp://backup.example.com/srv/lifeboat", "file:///srv/backups"],
         }
     ),
 ]
@@ -77,16 +93,18 @@ class TargetPolicy(Part):
     """A place that keeps recovery points."""
 
     url: TargetUrl
-    """Where it is: `s3://bucket/prefix` or `file:///directory`. May hold `${NAME}` of the environment."""
+    """Where it is: `s3://bucket/prefix`, `sftp://host/directory` or `file:///directory`. May hold `${NAME}` of the
+    environment."""
 
     connection: ConnectionId | None = None
-    """The Airflow connection with its credentials and endpoint; without one, the machine's own credentials."""
+    """The Airflow connection with its credentials and address; an `s3://` target without one uses the machine's own."""
 
     required: bool = True
     """Whether a backup without a copy here has failed. The primary target is always required."""
 
     marker: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,100}$")] | None = None
-    """The id that the file `.lifeboat-target` in a `file://` target must hold; it proves that the disk is mounted."""
+    """The id that the file `.lifeboat-target` in a `file://` or `sftp://` target must hold; it proves that the disk
+    is mounted."""
 
     queue: Queue | None = None
     """The workers that reach this target. A `file://` target names `marker`, `queue` or both."""
@@ -129,15 +147,27 @@ class TargetPolicy(Part):
 
     @property
     def directory(self) -> Path:
-        """The directory of a `file://` target."""
+        """The directory of a `file://` or `sftp://` target."""
         return Path(unquote(urlsplit(self.url).path))
+
+    @property
+    def host(self) -> str:
+        """The host of an `sftp://` target."""
+        return urlsplit(self.url).hostname or ""
+
+    @property
+    def port(self) -> int | None:
+        """The port that the URL of an `sftp://` target names."""
+        return urlsplit(self.url).port
 
     @model_validator(mode="after")
     def _fits_its_scheme(self) -> Self:
         if self.scheme == "file":
             self._check_file()
+        elif self.scheme == "sftp":
+            self._check_sftp()
         elif self.marker is not None:
-            raise Refused("Only a `file://` target carries a marker.", "Remove it.", key=("marker",))
+            raise Refused("Only a `file://` or `sftp://` target carries a marker.", "Remove it.", key=("marker",))
         if self.scheme != "s3":
             for name in ("sse", "sse_kms_key", "storage_class", "object_lock"):
                 if getattr(self, name) is not None:
@@ -152,6 +182,15 @@ class TargetPolicy(Part):
                 key=("storage_class",),
             )
         return self
+
+    def _check_sftp(self) -> None:
+        if self.connection is None:
+            raise Refused(
+                "An `sftp://` target needs a `connection`: it holds the account, its key and the server's host key.",
+                "Add `connection:` with the id of an Airflow connection of type sftp.",
+            )
+        if self.verify == "store":
+            raise Refused("An SFTP server keeps no checksum of a file.", "Use `verify: read`.", key=("verify",))
 
     def _check_file(self) -> None:
         if self.marker is None and self.queue is None:

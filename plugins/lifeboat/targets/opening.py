@@ -16,6 +16,7 @@ def open_target(name: str, policy: TargetPolicy, outside: Outside) -> Target:
     Raises:
         PolicyError: no target of this version has the URL's scheme.
         ConnectionUnknown: the target's connection was not found.
+        TargetUnavailable: it can't be used for this kind of target.
     """
     if policy.scheme == "file":
         return LocalTarget(name, policy.directory, marker=policy.marker)
@@ -32,7 +33,20 @@ def open_target(name: str, policy: TargetPolicy, outside: Outside) -> Target:
             checksums=policy.checksums,
             object_lock=policy.object_lock,
         )
+    if policy.scheme == "sftp":
+        from lifeboat.targets.sftp import SftpTarget  # its SSH library is loaded where it is used
+
+        assert policy.connection is not None
+        return SftpTarget(
+            name,
+            host=policy.host,
+            port=policy.port,
+            root=str(policy.directory),
+            outside=outside,
+            connection=policy.connection,
+            marker=policy.marker,
+        )
     raise PolicyError(
         f"Target {name}: this version of Lifeboat can't write to {policy.scheme}:// yet.",
-        "Use s3:// or file://.",
+        "Use s3://, sftp:// or file://.",
     )
