@@ -139,8 +139,11 @@ def test_connections_are_where_they_are_used_and_read_as_connections() -> None:
         find = connections_from(stack.services()[name]["environment"])
         kinds = {connection: find(connection).type for connection in found}
         assert kinds == {"erp_database": "postgres", "erp_primary": "aws", "erp_offsite": "sftp", "erp_smtp": "smtp"}
-    for name in ("api-server", "scheduler", "dag-processor"):
+    for name in ("api-server", "scheduler"):
         assert stack.connections(name) == {}, f"{name} runs no task and needs no credentials"
+    # Failure callbacks of DAGs, and so alerts, run in the DAG processor.
+    channels = {str(channel.connection) for channel in loaded.policy.alerts.channels.values()}
+    assert set(stack.connections("dag-processor")) == channels
 
 
 def test_restores_use_other_credentials_than_backups() -> None:
