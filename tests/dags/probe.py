@@ -68,6 +68,8 @@ def facts(dag: Any, file: str, document: dict[str, Any], version: str) -> dict[s
         "tasks_after_a_round_trip": sorted(again.task_ids),
         "schedule_after_a_round_trip": again.timetable.summary,
         "start_date": dag.start_date,
+        "access": dag.access_control,
+        "tasks_with_a_form": [task.task_id for task in dag.tasks if task.params],
         "catchup": dag.catchup,
         "paused": dag.is_paused_upon_creation,
         "max_active_runs": dag.max_active_runs,
@@ -89,8 +91,12 @@ def facts(dag: Any, file: str, document: dict[str, Any], version: str) -> dict[s
     }
 
 
-def parse(policies: str, only: str | None) -> dict[str, Any]:
-    """What Airflow finds in ``dags/`` with these policies; with ``only``, as for a task of that DAG."""
+def parse(policies: str, only: str | None, role: str | None = None) -> dict[str, Any]:
+    """What Airflow finds in ``dags/`` with these policies; with ``only``, as for a task of that DAG.
+
+    ``role``: who may see and start the DAGs.
+    """
+    os.environ["LIFEBOAT_DAG_ROLE"] = role or ""
     # Airflow leaves the context of the last task behind; its own processes parse for one task only.
     for name in ("_AIRFLOW_PARSING_CONTEXT_DAG_ID", "_AIRFLOW_PARSING_CONTEXT_TASK_ID"):
         os.environ.pop(name, None)
@@ -126,6 +132,10 @@ def _parse(policies: str) -> dict[str, Any]:
     return found
 
 
+def _plain(value: Any) -> Any:
+    return sorted(value) if isinstance(value, set) else str(value)
+
+
 def main() -> None:
     """Answer until the input ends."""
     importlib.import_module("airflow.dag_processing.dagbag")
@@ -135,7 +145,7 @@ def main() -> None:
     os.dup2(2, 1)  # what Airflow prints is no answer
     with os.fdopen(answers, "w") as out:
         for line in sys.stdin:
-            out.write(json.dumps(parse(**json.loads(line)), default=str) + "\n")
+            out.write(json.dumps(parse(**json.loads(line)), default=_plain) + "\n")
             out.flush()
 
 
