@@ -15,13 +15,13 @@ from importlib.metadata import version
 import psutil  # type: ignore[import-untyped]
 from rich.console import Console
 
-from benchmarks import report, rounds
+from benchmarks import parsing, report, rounds
 from benchmarks.measuring import BenchmarkFailed
 from benchmarks.scene import scene
 from lifeboat.errors import LifeboatError
 from lifeboat.streams.settings import StreamSettings
 
-SECTIONS = ("full", "restore", "wal", "memory", "levels")
+SECTIONS = ("full", "restore", "wal", "memory", "levels", "parsing")
 PROGRAMS = {"zstd": "zstd", "openssl": "openssl", "gzip": "gzip", "tar": "tar", "xargs": "findutils"}
 """What the other side needs, by the Debian package that has it."""
 LEVELS = (1, 2, 3, 5)
@@ -74,7 +74,7 @@ def _measure(console: Console, chosen: argparse.Namespace) -> None:
     def say(what: str) -> None:
         console.print(f"[dim]{time.monotonic() - began:6.0f} s  {what}[/dim]", highlight=False)
 
-    if set(wanted) - {"memory"}:
+    if set(wanted) - {"memory", "parsing"}:
         with scene(size, say) as here:
             if "full" in wanted:
                 report.show_full(console, rounds.full(here, level, times, say), level)
@@ -88,6 +88,9 @@ def _measure(console: Console, chosen: argparse.Namespace) -> None:
     if "memory" in wanted:
         small, factor = (100, 5) if chosen.quick else (500, 8)
         report.show_memory(console, rounds.memory(level, small, factor, say))
+    if "parsing" in wanted:
+        say("the DAG files of 25, 50 and 100 systems")
+        report.show_parsing(console, parsing.measure())
 
 
 def main() -> int:

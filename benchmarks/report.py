@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.measuring import MIB, middle_ratio
+from benchmarks.parsing import DAGS, Parsed
 from benchmarks.rounds import Section
 from benchmarks.running import Taken
 
@@ -23,6 +24,8 @@ MOST_OF_SHELL = 1.0
 MOST_OF_SEED = 0.3
 SAME_MEMORY = 1.05
 """Two runs of one program differ by a few per cent in what the allocator keeps."""
+MOST_PARSING = 15.0
+"""Seconds for one DAG file: far below Airflow's `dag_file_processor_timeout` of 50, past which all of its DAGs go."""
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -159,3 +162,24 @@ def show_memory(console: Console, sections: dict[int, Section]) -> None:
     growth = peaks[-1] / peaks[0]
     table.add_row("large ÷ small", f"{growth:.2f}x", "", _mark(round(growth, 3), SAME_MEMORY))
     console.print(table)
+
+
+def show_parsing(console: Console, looks: list[Parsed]) -> None:
+    """What the DAG processor takes for each file, by the number of systems."""
+    smallest, largest = looks[0], looks[-1]
+    table = _table(
+        f"Parsing and serialising DAG files, {DAGS} DAGs a system, processor seconds",
+        "file",
+        *(f"{look.systems} systems" for look in looks),
+        "growth ÷ systems",
+        "mark",
+    )
+    for file in sorted(largest.parsing):
+        seconds = largest.of(file)
+        growth = (seconds / smallest.of(file)) / (largest.systems / smallest.systems)
+        cells = [f"{look.parsing[file]:.2f} + {look.serialising[file]:.2f}" for look in looks]
+        table.add_row(file, *cells, f"{growth:.2f}x", _mark(round(seconds, 1), MOST_PARSING) + " s")
+    console.print(table)
+    console.print(
+        f"{largest.dags:,} DAGs; each had the same version when another process parsed it.\n"
+    )

@@ -48,19 +48,28 @@ def no_network() -> Iterator[None]:
         socket.socket.connect = connect  # type: ignore[method-assign]
 
 
-def facts(dag: Any, file: str) -> dict[str, Any]:
-    """One DAG, and what is left of it after a round trip through Airflow's own serialisation."""
+def serialised(dag: Any) -> tuple[dict[str, Any], str]:
+    """A DAG as Airflow stores it, and what it compares before it makes a new version."""
     from airflow.models.serialized_dag import SerializedDagModel
     from airflow.serialization.serialized_objects import DagSerialization
 
     document = DagSerialization.to_dict(dag)
+    return document, SerializedDagModel.hash(document)
+
+
+def facts(dag: Any, file: str, document: dict[str, Any], version: str) -> dict[str, Any]:
+    """One DAG, and what is left of it after a round trip through Airflow's own serialisation."""
+    from airflow.serialization.serialized_objects import DagSerialization
+
     again = DagSerialization.from_dict(json.loads(json.dumps(document)))
     return {
         "file": file,
-        "version": SerializedDagModel.hash(document),
+        "version": version,
         "tasks_after_a_round_trip": sorted(again.task_ids),
         "schedule_after_a_round_trip": again.timetable.summary,
         "start_date": dag.start_date,
+        "access": dag.access_control,
+        "tasks_with_a_form": [task.task_id for task in dag.tasks if task.params],
         "catchup": dag.catchup,
         "paused": dag.is_paused_upon_creation,
         "max_active_runs": dag.max_active_runs,
@@ -82,8 +91,12 @@ def facts(dag: Any, file: str) -> dict[str, Any]:
     }
 
 
-def parse(policies: str, only: str | None) -> dict[str, Any]:
-    """What Airflow finds in ``dags/`` with these policies; with ``only``, as for a task of that DAG."""
+def parse(policies: str, only: str | None, role: str | None = None) -> dict[str, Any]:
+    """What Airflow finds in ``dags/`` with these policies; with ``only``, as for a task of that DAG.
+
+    ``role``: who may see and start the DAGs.
+    """
+    os.environ["LIFEBOAT_DAG_ROLE"] = role or ""
     # Airflow leaves the context of the last task behind; its own processes parse for one task only.
     for name in ("_AIRFLOW_PARSING_CONTEXT_DAG_ID", "_AIRFLOW_PARSING_CONTEXT_TASK_ID"):
         os.environ.pop(name, None)
@@ -100,18 +113,27 @@ def _parse(policies: str) -> dict[str, Any]:
 
     os.environ["LIFEBOAT_POLICIES"] = policies
     found: dict[str, Any] = {"dags": {}, "errors": {}, "seconds": {}, "serialising": {}}
+    processor: dict[str, dict[str, float]] = {"parsing": {}, "serialising": {}}
     for file in sorted(DAGS.glob("*.py")):
         policies_for_dags.cache_clear()  # the DAG processor gives each file a process of its own
-        begun = time.monotonic()
+        begun, used = time.monotonic(), time.process_time()
         with no_network():
             bag = DagBag(str(file), bundle_path=DAGS, bundle_name="lifeboat")
         found["seconds"][file.name] = time.monotonic() - begun
+        processor["parsing"][file.name] = time.process_time() - used
         found["errors"] |= {Path(name).name: text for name, text in bag.import_errors.items()}
-        begun = time.monotonic()
-        found["dags"] |= {dag.dag_id: facts(dag, file.name) for dag in bag.dags.values()}
+        begun, used = time.monotonic(), time.process_time()
+        stored = {dag.dag_id: serialised(dag) for dag in bag.dags.values()}
         found["serialising"][file.name] = time.monotonic() - begun
+        processor["serialising"][file.name] = time.process_time() - used
+        found["dags"] |= {dag.dag_id: facts(dag, file.name, *stored[dag.dag_id]) for dag in bag.dags.values()}
+    found["processor"] = processor
     found["imported"] = sorted(name for name in HEAVY if name in sys.modules and name not in _AIRFLOWS_OWN)
     return found
+
+
+def _plain(value: Any) -> Any:
+    return sorted(value) if isinstance(value, set) else str(value)
 
 
 def main() -> None:
@@ -123,7 +145,7 @@ def main() -> None:
     os.dup2(2, 1)  # what Airflow prints is no answer
     with os.fdopen(answers, "w") as out:
         for line in sys.stdin:
-            out.write(json.dumps(parse(**json.loads(line)), default=str) + "\n")
+            out.write(json.dumps(parse(**json.loads(line)), default=_plain) + "\n")
             out.flush()
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from airflow.sdk import Asset, CronTriggerTimetable, Param, get_parsing_context
 
+from lifeboat.operators.access import dag_access
 from lifeboat.operators.alerts import failure_callbacks
 from lifeboat.operators.policies import policies_for_dags
 from lifeboat.policy.built import built_targets, built_tiers
@@ -82,6 +83,7 @@ class TierDag:
             "catchup": False,
             "is_paused_upon_creation": False,
             "max_active_runs": 1,
+            "access_control": dag_access(),
             "doc_md": page(self),
             "tags": {"lifeboat", policy.system, self.tier, *(["stale policy"] if self.loaded.stale else [])},
             "params": form(self),
