@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lifeboat.errors import MomentUnreachable, TimelineConflict
+from lifeboat.postgres.chains import chained
 from lifeboat.postgres.details import FullDetails, Tablespace, WalDetails, as_details
 from lifeboat.postgres.lsn import Lsn
 from lifeboat.postgres.moments import AtLsn, AtRecoveryPoint, AtTime, Latest
-from lifeboat.postgres.reach import Base, WalRun, bases, reach_of, wal_runs
+from lifeboat.postgres.reach import Base, WalRun, reach_of, wal_runs
 from lifeboat.postgres.restore_planning import plan_restore
 from lifeboat.postgres.segments import MIB, SegmentName
 from lifeboat.postgres.server_facts import ServerFacts
@@ -131,7 +132,7 @@ def run(
 
 def offered(*copies: Copy) -> tuple[list[Base], dict[int, list[WalRun]]]:
     fulls = [copy for copy in copies if copy.manifest.kind == "full"]
-    return bases(fulls), wal_runs(copy for copy in copies if copy.manifest.kind == "wal")
+    return list(chained(fulls).bases), wal_runs(copy for copy in copies if copy.manifest.kind == "wal")
 
 
 @st.composite
