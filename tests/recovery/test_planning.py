@@ -54,16 +54,17 @@ def stream(name: str) -> StoredStream:
 
 
 def copy_of(kind: str, minute: float, details: FullDetails | WalDetails, names: list[str], number: int) -> Copy:
+    name = f"{when(minute):%Y%m%dT%H%M%SZ}-{kind}-{number:04x}"
     manifest = Manifest(
         system="demo",
         source="database",
-        recovery_point=f"{when(minute):%Y%m%dT%H%M%SZ}-{kind}-{number:04x}",
+        recovery_point=name,
         attempt="attempt-01-00000000",
         timeline=details.timeline if kind == "wal" else None,
         kind=kind,
         sequence=number,
         previous=None if number == 1 else Previous(recovery_point="x", sha256="0" * 64),
-        chain="x",
+        chain=name,
         begun=when(minute),
         committed=when(minute),
         moment=when(minute),
@@ -74,7 +75,7 @@ def copy_of(kind: str, minute: float, details: FullDetails | WalDetails, names: 
         policy_digest="sha256:" + "0" * 64,
         run=Run(),
     )
-    return Copy(manifest, b"", b"", "primary")
+    return Copy(manifest, manifest.to_json(), b"", "primary")
 
 
 def full(segment: float, minute: float, number: int = 1, *, timeline: int = 1) -> Copy:
