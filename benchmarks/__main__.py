@@ -21,7 +21,7 @@ from benchmarks.scene import scene
 from lifeboat.errors import LifeboatError
 from lifeboat.streams.settings import StreamSettings
 
-SECTIONS = ("full", "restore", "wal", "memory", "levels", "parsing")
+SECTIONS = ("full", "restore", "incremental", "wal", "memory", "levels", "parsing")
 PROGRAMS = {"zstd": "zstd", "openssl": "openssl", "gzip": "gzip", "tar": "tar", "xargs": "findutils"}
 """What the other side needs, by the Debian package that has it."""
 LEVELS = (1, 2, 3, 5)
@@ -81,6 +81,8 @@ def _measure(console: Console, chosen: argparse.Namespace) -> None:
             if "restore" in wanted:
                 section = rounds.restore(here, level, times, say)
                 report.show_restore(console, section, here.plain_size())
+            if "incremental" in wanted:
+                report.show_incremental(console, rounds.incremental(here, level, times, say))
             if "wal" in wanted:
                 report.show_wal(console, rounds.wal(here, level, 256 if chosen.quick else 1024, times, say), level)
             if "levels" in wanted:

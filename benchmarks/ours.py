@@ -1,6 +1,6 @@
 """Our side of a measurement, a process of its own: one verb, its job on standard input, its figures on standard output.
 
-python -m benchmarks.ours full|bare|restore|wal < job.json
+python -m benchmarks.ours full|verify|incremental|bare|restore|wal < job.json
 """
 
 from __future__ import annotations
@@ -61,6 +61,28 @@ def full(repository: SystemRepository, _job: Job) -> Figures:
     return {"plain": manifest.plain_size, "stored": manifest.stored_size, "point": manifest.recovery_point}
 
 
+def verify(repository: SystemRepository, job: Job) -> Figures:
+    """A verification of what was stored: an incremental builds upon nothing less."""
+    from lifeboat.backup import steps
+
+    journal = repository.journal(TARGET, run="bench", actor="bench")
+    points = [steps.Point(job["point"])]
+    steps.verify(repository, SOURCE, TARGET, points, journal, deep=False, passed=lambda _: None, tick=lambda: None)
+    return {}
+
+
+def incremental(repository: SystemRepository, _job: Job) -> Figures:
+    """An incremental upon the newest verified link."""
+    from lifeboat.postgres.incremental import back_up_incremental
+
+    journal = repository.journal(TARGET, run="bench", actor="bench")
+    taken = back_up_incremental(repository, SOURCE, _source(repository), _work("incremental"), journal)
+    if taken.reason:
+        raise RuntimeError(f"a full was taken instead of an incremental: {taken.reason}")
+    manifest = taken.copy.manifest
+    return {"plain": manifest.plain_size, "stored": manifest.stored_size, "point": manifest.recovery_point}
+
+
 def wal(repository: SystemRepository, _job: Job) -> Figures:
     """A WAL run."""
     journal = repository.journal(TARGET, run="bench", actor="bench")
@@ -106,6 +128,8 @@ def bare(repository: SystemRepository, _job: Job) -> Figures:
 
 VERBS: dict[str, Callable[[SystemRepository, Job], Figures]] = {
     "full": full,
+    "verify": verify,
+    "incremental": incremental,
     "wal": wal,
     "restore": restore,
     "bare": bare,

@@ -115,6 +115,31 @@ def show_restore(console: Console, section: Section, plain: int) -> None:
     _start_up(console, fetch, ours, shell)
 
 
+def show_incremental(console: Console, section: Section) -> None:
+    """Incrementals against fulls."""
+    table = _table("One page in a hundred changed: incremental and full", *_COLUMNS[:7])
+    names = {
+        "incremental": "incremental",
+        "full": "full",
+        "restore incremental": "way back: full, incremental, combined",
+        "restore full": "way back: full",
+    }
+    for name, title in names.items():
+        runs = section.runs[name]
+        other = name.replace("incremental", "full")
+        ratio = None
+        if other != name:
+            ratio = middle_ratio([run.seconds for run in runs], [run.seconds for run in section.runs[other]])
+        table.add_row(title, *_row("ours", runs, runs[0].plain, ratio, "")[1:7])
+    console.print(table)
+    stored = [median(run.stored for run in section.runs[name]) for name in ("incremental", "full")]
+    combined = [run.phases["combine"] for run in section.runs["restore incremental"] if run.phases is not None]
+    console.print(
+        f"Stored: {stored[0] / stored[1]:.1%} of the full. Combining: {median(combined):.2f} s. The ratio is that of "
+        "the incremental to the full.\n"
+    )
+
+
 def show_wal(console: Console, section: Section, level: int) -> None:
     """WAL collection."""
     ours = section.runs["ours"]

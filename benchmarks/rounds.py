@@ -64,6 +64,45 @@ def restore(here: Scene, level: int, rounds: int, say: Say) -> Section:
     return section
 
 
+def incremental(here: Scene, level: int, rounds: int, say: Say) -> Section:
+    """An incremental after a change of one page in a hundred, against a full of the same; and the way back of both."""
+    section = Section()
+    here.server.write_settings(summarize_wal="on")
+    here.server.reload()
+    for number in range(1, rounds + 1):
+        say(f"incremental, round {number} of {rounds}")
+        here.clear(level)
+        parent = running.ours(here, "full", level).point
+        running.ours(here, "verify", level, point=parent)
+        change(here)
+        for name in ("incremental", "full"):
+            here.settle()
+            section.add(name, running.ours(here, name, level))
+        for name in ("incremental", "full"):
+            into = here.restore_directory() / "data"
+            point = section.runs[name][-1].point
+            here.settle()
+            taken = running.ours(
+                here, "restore", level, point=point, into=str(into), binaries=str(here.server.binaries)
+            )
+            section.add(f"restore {name}", taken)
+    here.server.write_settings(summarize_wal="off")
+    here.server.reload()
+    return section
+
+
+def change(here: Scene) -> None:
+    """Write the first page in a hundred of each large table anew; what they hold stays the same."""
+    with here.server.connect(database=DATABASE) as session:
+        tables = session.execute(
+            "SELECT oid::regclass::text, (SELECT quote_ident(attname) FROM pg_attribute WHERE attrelid = pg_class.oid"
+            " AND attnum > 0 AND NOT attisdropped AND attgenerated = '' ORDER BY attnum DESC LIMIT 1), relpages / 100"
+            " FROM pg_class WHERE relkind = 'r' AND relpages >= 100 AND relnamespace = 'public'::regnamespace"
+        ).fetchall()
+        for table, column, pages in tables:
+            session.execute(f"UPDATE {table} SET {column} = {column} WHERE ctid < '({pages},0)'::tid")
+
+
 def wal(here: Scene, level: int, megabytes: int, rounds: int, say: Say) -> Section:
     """WAL collection against ``pg_receivewal`` with each segment compressed and encrypted."""
     here.clear(level)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from rich.table import Table
 
 from sandbox import erp
-from sandbox.demo_backup import back_up, collect_wal, show_recovery_points
+from sandbox.demo_backup import back_up, back_up_changes, collect_wal, show_recovery_points
 from sandbox.demo_disaster import bring_back, lose_the_database, measure_what_was_lost
 from sandbox.services import Services
 from sandbox.steps import Steps
@@ -52,6 +52,7 @@ STORY: tuple[Callable[[Services, Steps], None], ...] = (
     wait_for_airflow,
     show_the_dags,
     back_up,
+    back_up_changes,
     collect_wal,
     show_recovery_points,
     lose_the_database,

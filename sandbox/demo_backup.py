@@ -14,7 +14,7 @@ from sandbox.services import Services
 from sandbox.steps import Step, Steps
 
 SOURCE = "database"
-FULL_DAG, WAL_DAG = "demo_database_daily", "demo_database_wal"
+FULL_DAG, INCREMENTAL_DAG, WAL_DAG = (f"demo_database_{tier}" for tier in ("daily", "incremental", "wal"))
 TARGETS = ("primary", "offsite", "local")
 
 
@@ -57,6 +57,24 @@ def back_up(services: Services, steps: Steps) -> None:
             f"({ratio:.1f} : 1), encrypted"
         )
     steps.fact("full backup", f"{manifest.plain_size / 1e6:,.0f} MB in {seconds:.1f} s, {ratio:.1f} : 1")
+
+
+def back_up_changes(services: Services, steps: Steps) -> None:
+    """An incremental upon the full: what the writer has changed since."""
+    with steps.step("Incremental backup by Airflow: what has changed since the full") as step:
+        services.writer.wait_for(len(services.writer.commits()) + 100)
+        run_dag(services, INCREMENTAL_DAG, step)
+        copies = repository(services).catalogue("primary").recovery_points(SOURCE).copies
+        full, manifest = copies[0].manifest, copies[-1].manifest
+        if manifest.parent != full.recovery_point:
+            raise SandboxError(f"{manifest.recovery_point} is no incremental upon the full: {manifest.findings}")
+        seconds = (manifest.committed - manifest.begun).total_seconds()
+        share = manifest.stored_size / full.stored_size
+        step.result(
+            f"{manifest.plain_size / 1e6:,.0f} MB in {seconds:.1f} s, stored as {manifest.stored_size / 1e6:,.1f} MB: "
+            f"{share:.1%} of the full"
+        )
+    steps.fact("incremental", f"{manifest.stored_size / 1e6:,.1f} MB stored, {share:.1%} of the full")
 
 
 def collect_wal(services: Services, steps: Steps) -> None:

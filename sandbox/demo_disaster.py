@@ -40,12 +40,14 @@ def lose_the_database(services: Services, steps: Steps) -> None:
 
 
 def bring_back(services: Services, steps: Steps) -> None:
-    """Restore to a moment between two commits, from the off-site copy alone, and count the rows before and after."""
+    """Restore to a moment between two commits, from the off-site copy alone: the full, the incremental upon it and the
+    WAL behind that; and count the rows before and after."""
     system = repository(services)
     offer = read_offer(system, SOURCE, "offsite")
     covered = max(reach.latest for reach in offer.reaches())
-    safe = [commit.number for commit in services.writer.commits() if commit.after < covered]
-    chosen = safe[len(safe) * 3 // 4]
+    chain = offer.bases[-1]
+    safe = [c.number for c in services.writer.commits() if c.before > chain.details.stopped and c.after < covered]
+    chosen = safe[len(safe) // 2]
     moment = services.writer.moment_after(chosen)
     between = f"{moment:%H:%M:%S.%f}, between commits {chosen} and {chosen + 1}"
     with steps.step(f"Restore from off-site to {between}") as step:
@@ -55,7 +57,8 @@ def bring_back(services: Services, steps: Steps) -> None:
                 f"The restored database holds {len(numbers)} commits up to {max(numbers, default=0)}; "
                 f"exactly those from 1 to {chosen} should be there."
             )
-        step.result(f"commits 1 to {chosen} are there, {chosen + 1} and later are not: exact")
+        links = " + ".join(link.manifest.kind for link in chain.links)
+        step.result(f"{links} + WAL: commits 1 to {chosen} are there, {chosen + 1} and later are not: exact")
     steps.fact("restored to", f"{moment:%H:%M:%S.%f} UTC: commit {chosen} is there, commit {chosen + 1} is not")
     parts = restored.phases | {"start": seconds - sum(restored.phases.values())}
     phases = ", ".join(f"{name} {duration:.1f} s" for name, duration in parts.items())

@@ -53,7 +53,7 @@ class Services:
         self.directory = directory
         self._detached = detached
         fast = {"fsync": "off", "max_wal_size": "2GB"}
-        self.erp = PostgresServer(directory / "erp", settings=fast, detached=detached)
+        self.erp = PostgresServer(directory / "erp", settings={**fast, "summarize_wal": "on"}, detached=detached)
         self.metadata = PostgresServer(directory / "metadata", settings=fast, detached=detached)
         self.primary = RcloneS3(
             directory / "primary",

@@ -40,6 +40,10 @@ class Kind(Protocol):
         """The kind of recovery point that a tier makes: the word in its id."""
         ...
 
+    def point_kinds(self, tier: Tier) -> tuple[str, ...]:
+        """Every kind of recovery point that a tier's runs may make, that of :meth:`point_kind` first."""
+        ...
+
     def preflight(self, repository: SystemRepository, source_name: str, tier: Tier, *, tick: Tick) -> list[Finding]:
         """Look at everything that the source must have; change nothing."""
         ...

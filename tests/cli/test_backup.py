@@ -101,3 +101,51 @@ def test_remains_are_shown_and_removed_once_they_are_old(protected: Protected, l
     assert removed.code == 0, removed.err
     assert [Path(key).name for key in removed.json["remains"]["local"]] == [left.name]
     assert not left.exists()
+
+
+def test_an_incremental_is_taken_listed_planned_and_copied_with_its_chain(
+    protected: Protected, lifeboat: Command
+) -> None:
+    server = protected.server
+    server.write_settings(summarize_wal="on")
+    server.reload()
+    words = ("backup", "demo", "database", "--tier")
+    full, first = (lifeboat(protected, *words, tier, "--json") for tier in ("daily", "incremental"))
+    server.run_sql("CREATE TABLE something_new ()")
+    second = lifeboat(protected, *words, "incremental", "--no-copy", "--json")
+    chain = []
+    for said in (full, first, second):
+        assert said.code == 0, said.err
+        chain += [point["id"] for point in said.json["recovery_points"]]
+    assert [point.split("-")[1] for point in chain] == ["full", "incremental", "incremental"]
+    assert f"Changes since {chain[1]}, in the chain of {chain[0]}" in second.json["message"]
+
+    listed = lifeboat(protected, "list", "demo", "database", "--json").json["sources"][0]["recovery_points"]
+    assert [(point["id"], point["parent"], point["chain"]) for point in listed] == [
+        (chain[0], None, chain[0]),
+        (chain[1], chain[0], chain[0]),
+        (chain[2], chain[1], chain[0]),
+    ]
+    assert f"└ on {chain[1]}" in lifeboat(protected, "list", "demo").out
+
+    into = protected.restores / "data"
+    asked = ("restore", "demo", "database", "--recovery-point", chain[2], "--into", str(into), "--plan")
+    plan = lifeboat(protected, *asked, "--json").json
+    assert [link["id"] for link in plan["links"]] == chain
+    assert plan["room_bytes"] > 2 * sum(link["plain_size"] for link in plan["links"]) * 0.6
+    shown = lifeboat(protected, *asked).out
+    assert "begins with" in shown
+    assert shown.count("then link") == 2
+
+    folder = protected.system.local / "demo" / "database"
+    assert not (folder / chain[2]).exists()
+    (folder / chain[1]).rename(protected.root / "aside")
+    copied = lifeboat(
+        protected, "copy", "demo", "database", "--target", "local", "--recovery-point", chain[2], "--json"
+    )
+    assert copied.code == 0, copied.err
+    assert copied.json["copied"] == chain[1:]
+    (folder / chain[1] / "manifest.json").rename(protected.root / "manifest.json")
+    verified = lifeboat(protected, "verify", "demo", "--target", "local", "--json")
+    assert verified.code == 1
+    assert any(f"its parent {chain[1]} is not here" in one["what"] for one in verified.json["findings"])

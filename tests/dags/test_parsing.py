@@ -115,6 +115,7 @@ def test_the_erp_policy_makes_a_dag_for_each_tier_that_is_built(erp):
     assert erp["errors"] == {}
     assert {name: dag["file"] for name, dag in erp["dags"].items()} == {
         "erp_database_daily": "database_tiers.py",
+        "erp_database_incremental": "database_tiers.py",
         "erp_database_wal": "database_wal.py",
     }
 

@@ -13,15 +13,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from lifeboat.backup.steps import Point, verify
 from lifeboat.connections import outside_from
 from lifeboat.kit.papers import PROJECT
 from lifeboat.outside import Outside
 from lifeboat.policy.loading import load_policy
 from lifeboat.policy.model import LoadedPolicy
 from lifeboat.postgres.full import back_up_full
+from lifeboat.postgres.incremental import back_up_incremental
 from lifeboat.postgres.wal_collection import collect_wal
 from lifeboat.repository.copying import copy as copy_point
 from lifeboat.repository.manifest import Run
@@ -71,7 +74,8 @@ class LostSystem:
 def lost(
     tmp_path_factory: pytest.TempPathFactory, postgres_template: Callable[[int], Template]
 ) -> Iterator[LostSystem]:
-    """The demo's system with a full (two tablespaces) and WAL on S3, SFTP and in a directory; its server is gone."""
+    """The demo's system with a full (two tablespaces), WAL, an incremental and more WAL, on an S3 store, an SFTP server
+    and in a directory; its server is gone."""
     room = tmp_path_factory.mktemp("lost")
     tablespace = server_directory(room / "space")
     with (
@@ -81,7 +85,7 @@ def lost(
         server = PostgresServer(
             room / "server",
             template=postgres_template(18),
-            settings={"fsync": "off", "allow_in_place_tablespaces": "on"},
+            settings={"fsync": "off", "allow_in_place_tablespaces": "on", "summarize_wal": "on"},
         )
         with server:
             found = _back_up(room, server, store, vault, tablespace)
@@ -117,8 +121,14 @@ def _back_up(room: Path, server: PostgresServer, store: RcloneS3, vault: OpenSsh
     def work(kind: str) -> Work:
         return Work.new(kind, begun=lost.outside.clock(), tiers=("daily",), run=Run(command="test"), actor="test")
 
+    nobody: dict[str, Any] = {"passed": lambda _: None, "tick": lambda: None}
     copies = [back_up_full(repository, "database", source, work("full"), journal)]
-    for _ in range(2):
+    for number in range(2):
+        if number:
+            verify(repository, "database", "primary", [Point.of(copies[0])], journal, deep=False, **nobody)
+            taken = back_up_incremental(repository, "database", source, work("incremental"), journal)
+            assert not taken.reason
+            copies.append(taken.copy)
         with server.connect() as session:
             for _ in range(5):
                 session.execute("INSERT INTO ledger VALUES (%s)", (len(lost.times),))

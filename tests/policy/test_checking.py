@@ -75,7 +75,7 @@ def test_a_source_without_a_schedule_keeps_no_objective(write: Write) -> None:
 
 
 def test_tiers_that_are_not_built_keep_no_objective(write: Write) -> None:
-    often = '      incremental: {schedule: "*/5 * * * *", retention: 30d, expected_run: 1m}\n'
+    often = '      weekly: {schedule: "*/5 * * * *", retention: 30d, expected_run: 1m, method: logical}\n'
     text = write("shop.yaml", _wal("retention: 30d")).read_text() + often
     (problem,) = _check(write("shop.yaml", text=text)).problems
     assert problem.key == "sources.database.tiers.daily.schedule"

@@ -8,11 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lifeboat.backup.steps import Point, verify
 from lifeboat.outside import Connection, Outside, utc_now
 from lifeboat.policy.loading import load_policy
 from lifeboat.policy.postgres_source import PostgresSource
 from lifeboat.postgres.connecting import no_tick
 from lifeboat.postgres.full import back_up_full
+from lifeboat.postgres.incremental import Taken, back_up_incremental
 from lifeboat.postgres.moments import Moment
 from lifeboat.postgres.restore import Request, Restored, restore
 from lifeboat.postgres.restore_planning import RestorePlan
@@ -86,6 +88,31 @@ class Line:
     def full(self, *, work: Work | None = None, tick: Tick = no_tick, **more: Any) -> Copy:
         work = work or self.work("full")
         return back_up_full(self.repository, SOURCE, self.source, work, self.journal, tick=tick, **more)
+
+    def incremental(
+        self, *, work: Work | None = None, tick: Tick = no_tick, source: PostgresSource | None = None
+    ) -> Taken:
+        work = work or self.work("incremental")
+        return back_up_incremental(self.repository, SOURCE, source or self.source, work, self.journal, tick=tick)
+
+    def verify(self, copy: Copy, target: str = "primary") -> Copy:
+        verify(
+            self.repository,
+            SOURCE,
+            target,
+            [Point.of(copy)],
+            self.journal,
+            deep=False,
+            passed=lambda _: None,
+            tick=no_tick,
+        )
+        return copy
+
+    def link(self) -> Copy:
+        """An incremental that the next one may build upon."""
+        taken = self.incremental()
+        assert not taken.reason
+        return self.verify(taken.copy)
 
     def wal(self, *, tick: Tick = no_tick) -> Collected:
         return collect_wal(self.repository, SOURCE, self.source, self.work("wal"), self.journal, tick=tick)

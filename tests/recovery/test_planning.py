@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lifeboat.errors import MomentUnreachable, TimelineConflict
+from lifeboat.postgres.chains import chained
 from lifeboat.postgres.details import FullDetails, Tablespace, WalDetails, as_details
 from lifeboat.postgres.lsn import Lsn
 from lifeboat.postgres.moments import AtLsn, AtRecoveryPoint, AtTime, Latest
-from lifeboat.postgres.reach import Base, WalRun, bases, reach_of, wal_runs
+from lifeboat.postgres.reach import Base, WalRun, reach_of, wal_runs
 from lifeboat.postgres.restore_planning import plan_restore
 from lifeboat.postgres.segments import MIB, SegmentName
 from lifeboat.postgres.server_facts import ServerFacts
@@ -53,16 +54,17 @@ def stream(name: str) -> StoredStream:
 
 
 def copy_of(kind: str, minute: float, details: FullDetails | WalDetails, names: list[str], number: int) -> Copy:
+    name = f"{when(minute):%Y%m%dT%H%M%SZ}-{kind}-{number:04x}"
     manifest = Manifest(
         system="demo",
         source="database",
-        recovery_point=f"{when(minute):%Y%m%dT%H%M%SZ}-{kind}-{number:04x}",
+        recovery_point=name,
         attempt="attempt-01-00000000",
         timeline=details.timeline if kind == "wal" else None,
         kind=kind,
         sequence=number,
         previous=None if number == 1 else Previous(recovery_point="x", sha256="0" * 64),
-        chain="x",
+        chain=name,
         begun=when(minute),
         committed=when(minute),
         moment=when(minute),
@@ -73,7 +75,7 @@ def copy_of(kind: str, minute: float, details: FullDetails | WalDetails, names: 
         policy_digest="sha256:" + "0" * 64,
         run=Run(),
     )
-    return Copy(manifest, b"", b"", "primary")
+    return Copy(manifest, manifest.to_json(), b"", "primary")
 
 
 def full(segment: float, minute: float, number: int = 1, *, timeline: int = 1) -> Copy:
@@ -131,7 +133,7 @@ def run(
 
 def offered(*copies: Copy) -> tuple[list[Base], dict[int, list[WalRun]]]:
     fulls = [copy for copy in copies if copy.manifest.kind == "full"]
-    return bases(fulls), wal_runs(copy for copy in copies if copy.manifest.kind == "wal")
+    return list(chained(fulls).bases), wal_runs(copy for copy in copies if copy.manifest.kind == "wal")
 
 
 @st.composite

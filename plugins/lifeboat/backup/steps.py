@@ -193,7 +193,7 @@ def copy_to(
     for point in points:
         try:
             original = primary.read(point.folder(repository.system, source_name))
-            copies.append(_copy_one(primary, catalogue, original, journal, lock, passed))
+            copies += _copy_chain(primary, catalogue, original, journal, lock, passed)
         except Cancelled:
             raise
         except LifeboatError as failure:
@@ -223,7 +223,7 @@ def _catch_up(
         for folder in missed(repository, source_name, tier, primary, catalogue):
             tick()
             try:
-                copies.append(_copy_one(primary, catalogue, primary.read(folder), journal, lock, passed))
+                copies += _copy_chain(primary, catalogue, primary.read(folder), journal, lock, passed)
             except RecoveryPointMissing:
                 continue
             except (Cancelled, TargetUnavailable):
@@ -243,6 +243,45 @@ def _catch_up(
     except LifeboatError:
         _log.exception("What target %s missed before can't be carried now", catalogue.target.name)
     return copies
+
+
+def _copy_chain(
+    primary: Catalogue,
+    catalogue: Catalogue,
+    original: Copy,
+    journal: Journal,
+    lock: datetime | None,
+    passed: Passed,
+) -> list[Copy]:
+    """Carry a recovery point, and before it whatever of the chain below it the target lacks: without that it would be
+    good for nothing there.
+
+    Raises:
+        RecoveryPointMissing: a link is not there on the primary target either.
+    """
+    return [
+        _copy_one(primary, catalogue, link, journal, lock, passed)
+        for link in [*links_lacking(primary, catalogue, original), original]
+    ]
+
+
+def links_lacking(origin: Catalogue, goal: Catalogue, original: Copy) -> list[Copy]:
+    """The links below a recovery point that another target lacks, the lowest first.
+
+    Raises:
+        RecoveryPointMissing: one of them is not at the origin either: the chain can't be made whole.
+    """
+    lacking: list[Copy] = []
+    manifest = original.manifest
+    while manifest.parent is not None:
+        folder = RecoveryPointFolder(manifest.system, manifest.source, manifest.parent)
+        try:
+            # Read, not only looked for: what can't be believed there is no link.
+            manifest = goal.read(folder).manifest
+        except RecoveryPointMissing:
+            lacking.insert(0, origin.read(folder))
+            manifest = lacking[0].manifest
+    return lacking
 
 
 def _copy_one(
@@ -273,16 +312,20 @@ CATCH_UP = timedelta(days=7)
 def missed(
     repository: SystemRepository, source_name: str, tier: Tier, primary: Catalogue, catalogue: Catalogue
 ) -> list[RecoveryPointFolder]:
-    """The recovery points of the tier's kind that are on the primary target and not on another one, newest first."""
-    kind = kind_of(repository.policy.sources[source_name].kind).point_kind(tier)
+    """The recovery points of the tier's kinds that are on the primary target and not on another one, newest first."""
+    kinds = kind_of(repository.policy.sources[source_name].kind).point_kinds(tier)
     since = repository.outside.clock() - CATCH_UP
     retention = repository.policy.targets[catalogue.target.name].retention
     if retention is not None:
         since = max(since, retention.before(repository.outside.clock(), repository.policy.zone))
-    theirs = {folder.path for folder in catalogue.committed(source_name, kind)}
+    theirs = {folder.path for kind in kinds for folder in catalogue.committed(source_name, kind)}
+    ours = sorted(
+        (folder for kind in kinds for folder in primary.committed(source_name, kind)),
+        key=lambda folder: folder.recovery_point,
+    )
     return [
         folder
-        for folder in reversed(primary.committed(source_name, kind))
+        for folder in reversed(ours)
         if folder.path not in theirs and RecoveryPointId.parse(folder.recovery_point).begun >= since
     ]
 
@@ -337,10 +380,14 @@ def publish(
 
 
 def _lacks(repository: SystemRepository, source_name: str, point: Point, target: str) -> str:
+    """Why a target can't serve a recovery point: it, or a link of the chain below it, is not there or not believed."""
+    catalogue = repository.catalogue(target)
+    folder = point.folder(repository.system, source_name)
     try:
-        repository.catalogue(target).read(point.folder(repository.system, source_name))
+        while (parent := catalogue.read(folder).manifest.parent) is not None:
+            folder = RecoveryPointFolder(repository.system, source_name, parent)
     except Cancelled:
         raise
     except LifeboatError as error:
-        return error.what
+        return error.what if folder.recovery_point == point.id else f"of the chain below it, {error.what}"
     return ""

@@ -27,7 +27,10 @@ def backup_verb(
     ctx: typer.Context,
     system: Annotated[str, typer.Argument(help="The system, as its policy calls it.")],
     source: Annotated[str, typer.Argument(help="The source in it.")],
-    tier: Annotated[str, typer.Option(help="The tier: daily for a full, wal for the WAL since the last run.")],
+    tier: Annotated[
+        str,
+        typer.Option(help="The tier, such as daily for a full, incremental, or wal."),
+    ],
     copy: Annotated[bool, typer.Option(help="Copy to the other targets as well.")] = True,
     deep: Annotated[bool, typer.Option("--deep", help="Verify deep: decrypt and check every file.")] = False,
     note_text: Annotated[str, typer.Option("--note", help="A note for the manifest.")] = "",

@@ -82,7 +82,10 @@ class _Copying:
     def wanted(self, only: str | None) -> list[Copy]:
         """What to copy: the one asked for, or whatever is committed at the origin and not at the goal."""
         if only is not None:
-            return [self._origin.find(self._source, only)]
+            from lifeboat.backup.steps import links_lacking
+
+            one = self._origin.find(self._source, only)
+            return [*links_lacking(self._origin, self._goal, one), one]
         listings = [self._origin.recovery_points(self._source), self._origin.wal(self._source)]
         for listing in listings:
             for bad in listing.unreadable:

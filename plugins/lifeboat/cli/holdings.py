@@ -26,7 +26,8 @@ class Holding:
     Attributes:
         points: all recovery points but WAL.
         wal: the WAL runs.
-        reaches: what can be reached from each good full; empty for sources that are no PostgreSQL server.
+        reaches: what can be reached from each good full or chain; empty for sources that are no PostgreSQL server.
+        broken: incrementals whose chain is not whole there, in sentences.
         faults: what is stored and contradicts itself, in sentences.
         trouble: why less can be said here than there is, in sentences.
     """
@@ -36,6 +37,7 @@ class Holding:
     points: Listing
     wal: Listing
     reaches: tuple[Reach, ...]
+    broken: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
     trouble: tuple[str, ...] = ()
 
@@ -122,13 +124,15 @@ def _holding(repository: SystemRepository, target: str, source: str) -> Holding:
     catalogue = repository.catalogue(target)
     points, wal = catalogue.recovery_points(source), catalogue.wal(source)
     reaches: tuple[Reach, ...] = ()
+    broken: tuple[str, ...] = ()
     faults, trouble = [], []
     try:
-        reaches = tuple(offer_from(repository, target, points, wal).reaches())
+        offer = offer_from(repository, target, points, wal)
+        reaches, broken = tuple(offer.reaches()), tuple(map(str, offer.broken))
     except (Cancelled, TargetUnavailable):
         raise
     except KeyUnavailable as error:
         trouble.append(f"What can be reached is not known without a key: {error}")
     except LifeboatError as error:
         faults.append(f"What can be reached is not known: {error}")
-    return Holding(target, source, points, wal, reaches, tuple(faults), tuple(trouble))
+    return Holding(target, source, points, wal, reaches, broken, tuple(faults), tuple(trouble))

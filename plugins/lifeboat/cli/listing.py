@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lifeboat.cli.cancellation import STOP
 from lifeboat.cli.holdings import for_each, holdings
 from lifeboat.cli.output import exact_moment, moment, note, say, show_json, show_table, size, warn
 from lifeboat.cli.outside import check_source, surroundings, targets_of
@@ -14,7 +15,7 @@ from lifeboat.errors import LifeboatError
 
 if TYPE_CHECKING:
     from lifeboat.cli.overview import Entry, Overview
-    from lifeboat.cli.verified import LastVerified, Place
+    from lifeboat.repository.last_verified import LastVerified, Place
     from lifeboat.repository.system import SystemRepository
 
 
@@ -77,7 +78,7 @@ def _last_verified(
     repository: SystemRepository, targets: Sequence[str], views: Sequence[Overview], *, wal: bool
 ) -> dict[Place, LastVerified]:
     """Each target's journal is asked of its own copies."""
-    from lifeboat.cli.verified import last_verified
+    from lifeboat.repository.last_verified import last_verified
 
     places = [
         (view.source, entry.manifest.recovery_point, target)
@@ -87,7 +88,8 @@ def _last_verified(
     ]
     found: dict[Place, LastVerified] = {}
     looked = for_each(
-        targets, lambda name: last_verified(repository, name, (place for place in places if place[2] == name))
+        targets,
+        lambda name: last_verified(repository, name, (place for place in places if place[2] == name), tick=STOP.check),
     )
     for name, result in looked.items():
         if isinstance(result, LifeboatError):
@@ -128,7 +130,7 @@ def _show(system: str, view: Overview, results: dict[Place, LastVerified], *, wa
 def _row(entry: Entry, results: dict[Place, LastVerified]) -> tuple[str, ...]:
     manifest = entry.manifest
     return (
-        manifest.recovery_point,
+        manifest.recovery_point + (f"\n└ on {manifest.parent}" if manifest.parent is not None else ""),
         ", ".join(manifest.tiers),
         moment(manifest.moment),
         size(manifest.plain_size),

@@ -12,7 +12,7 @@ from lifeboat.cli.overview import newest_result
 if TYPE_CHECKING:
     from lifeboat.cli.holdings import Away
     from lifeboat.cli.overview import Entry, Overview
-    from lifeboat.cli.verified import LastVerified, Place
+    from lifeboat.repository.last_verified import LastVerified, Place
 
 _Results = dict["Place", "LastVerified"]
 

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from lifeboat.cli.holdings import Holding
-    from lifeboat.cli.verified import LastVerified, Place
     from lifeboat.repository.catalogue import Unreadable
+    from lifeboat.repository.last_verified import LastVerified, Place
     from lifeboat.repository.manifest import Manifest
 
 
@@ -138,7 +138,7 @@ def findings_of(holding: Holding) -> list[str]:
         rows.setdefault((copy.manifest.kind, copy.manifest.timeline), []).append(copy)
     for row in rows.values():
         found += sequence_findings(row)
-    return [*found, *holding.faults]
+    return [*found, *holding.broken, *holding.faults]
 
 
 def _unreadable(holding: Holding) -> Iterable[Unreadable]:

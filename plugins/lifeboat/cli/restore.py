@@ -23,7 +23,13 @@ if TYPE_CHECKING:
     from lifeboat.postgres.restore import Progress, Restored
     from lifeboat.repository.system import SystemRepository
 
-_PHASES = {"fetch": "Fetched", "stage": "WAL files staged", "replay": "Replayed", "check": "Checked"}
+_PHASES = {
+    "fetch": "Fetched",
+    "combine": "Combined",
+    "stage": "WAL files staged",
+    "replay": "Replayed",
+    "check": "Checked",
+}
 
 
 def restore_verb(
@@ -40,7 +46,9 @@ def restore_verb(
     latest: Annotated[bool, typer.Option("--latest", help="Everything there is: the default.")] = False,
     target: Annotated[str | None, typer.Option(help="Read from this target alone.")] = None,
     timeline: Annotated[int | None, typer.Option(help="Follow this timeline; by default the newest.")] = None,
-    base: Annotated[str | None, typer.Option(help="Begin with this full.", metavar="ID")] = None,
+    base: Annotated[
+        str | None, typer.Option(help="Begin with this full, or with this incremental and its chain.", metavar="ID")
+    ] = None,
     tablespace: Annotated[
         list[str] | None, typer.Option(help="Where a tablespace goes. May be repeated.", metavar="OLD=NEW")
     ] = None,
@@ -220,7 +228,7 @@ def _phases() -> Iterator[Progress]:
         def show(phase: str, done: int, total: int) -> None:
             if phase not in present:
                 stack.close()
-                in_bytes = phase == "fetch"
+                in_bytes = phase in ("fetch", "combine")
                 present[phase] = stack.enter_context(bar(_PHASES.get(phase, phase), total, in_bytes=in_bytes))
             present[phase].at(done, total)
 

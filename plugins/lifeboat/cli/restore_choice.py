@@ -116,6 +116,7 @@ def _remarks(
             if end < _end(newest, chosen.target)
         ]
     remarks += [f"{chosen.target} holds what can't be believed, and it is not used: {bad}" for bad in chosen.unreadable]
+    remarks += [f"On {chosen.target}, {broken}" for broken in chosen.broken]
     return remarks
 
 

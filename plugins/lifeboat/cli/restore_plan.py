@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lifeboat.repository.system import SystemRepository
 
 FETCH_RATE = 120e6
+COMBINE_RATE = 400e6
 REPLAY_RATE = 40e6
 OVERHEAD_SECONDS = 10.0
 MOST_NAMED = 12
@@ -47,7 +48,7 @@ class Proposal:
 
     @property
     def details(self) -> FullDetails:
-        """What the full says of the lost server."""
+        """What the full, or the chain's last link, says of the lost server."""
         return self.choice.plan.base.details
 
     @property
@@ -66,18 +67,23 @@ class Proposal:
     @property
     def estimated_seconds(self) -> int:
         """A rough guess; restore tests measure."""
-        return round(self.details.plain_total / FETCH_RATE + self.wal_bytes / REPLAY_RATE + OVERHEAD_SECONDS)
+        fetched = sum(link.details.plain_total for link in self.plan.base.links)
+        combined = fetched if self.plan.base.below else 0
+        return round(fetched / FETCH_RATE + combined / COMBINE_RATE + self.wal_bytes / REPLAY_RATE + OVERHEAD_SECONDS)
 
 
 def obstacles(repository: SystemRepository, plan: RestorePlan, request: Request) -> Iterator[LifeboatError]:
     """What will stop the restore, looked at without touching anything: destination, server programs, keys."""
     from lifeboat.postgres.destination import check_destination
-    from lifeboat.postgres.server_programs import check_ready, run_as
+    from lifeboat.postgres.server_programs import check_combiner, check_ready, run_as
 
     try:
         check_destination(request, plan)
         owner = run_as(request.user, request.into.parent)
-        check_ready(request.binaries, plan.base.details.server.major, request.into.parent, owner)
+        major = plan.base.details.server.major
+        check_ready(request.binaries, major, request.into.parent, owner)
+        if plan.base.below:
+            check_combiner(request.binaries, major, owner)
     except LifeboatError as error:
         yield error
     try:
@@ -103,6 +109,16 @@ def document(proposal: Proposal) -> dict[str, Any]:
             "plain_size": plan.base.manifest.plain_size,
             "stored_size": plan.base.manifest.stored_size,
         },
+        "links": [
+            {
+                "id": link.manifest.recovery_point,
+                "kind": link.manifest.kind,
+                "moment": link.manifest.moment,
+                "plain_size": link.manifest.plain_size,
+                "stored_size": link.manifest.stored_size,
+            }
+            for link in plan.base.links
+        ],
         "wal": {
             "segments": len(plan.stages),
             "first": plan.stages[0].name if plan.stages else None,
@@ -149,14 +165,14 @@ def show(proposal: Proposal) -> None:
 
 def _what(proposal: Proposal) -> Iterator[tuple[str, str]]:
     plan = proposal.plan
-    base = plan.base.manifest
     yield "asked for", proposal.asked.words
     yield "from target", proposal.choice.offer.target
-    yield (
-        "begins with",
-        f"{base.recovery_point}, which stands for {exact_moment(base.moment)}: {size(base.stored_size)} stored, "
-        f"{size(base.plain_size)} plain",
-    )
+    for number, link in enumerate(one.manifest for one in plan.base.links):
+        yield (
+            "then link" if number else "begins with",
+            f"{link.recovery_point}, which stands for {exact_moment(link.moment)}: {size(link.stored_size)} stored, "
+            f"{size(link.plain_size)} plain",
+        )
     if plan.stages:
         yield (
             "then WAL",
@@ -164,7 +180,7 @@ def _what(proposal: Proposal) -> Iterator[tuple[str, str]]:
             f"timeline {plan.timeline}",
         )
     else:
-        yield "then WAL", "none besides the full's own"
+        yield "then WAL", "none besides the backup's own"
     for first, last in _ranges(proposal):
         yield "reachable", f"{exact_moment(first)} to {exact_moment(last)}"
     for gap in sorted({reach.gap for reach in proposal.choice.offer.reaches() if reach.gap}):

@@ -137,7 +137,7 @@ class BackUp(_Step):
         tier = Tier(self.tier)
         work = work_of(context, repository, self.source, tier, self.preflight_task)
         self.log.info("Recovery point %s, %s", work.recovery_point, work.attempt)
-        if work.run.try_number != 1 and (before := committed_before(repository, self.source, work)) is not None:
+        if work.run.try_number != 1 and (before := committed_before(repository, self.source, tier, work)) is not None:
             return self._done_before(before)
         progress = LoggedProgress(self.log, "Read", repository.outside.clock)
         try:
@@ -152,7 +152,7 @@ class BackUp(_Step):
             )
         except AlreadyCommitted:
             # By an earlier try whose worker was thought dead: its recovery point is as good as this one.
-            before = committed_before(repository, self.source, work)
+            before = committed_before(repository, self.source, tier, work)
             if before is None:
                 raise
             return self._done_before(before)

@@ -45,18 +45,18 @@ def work_of(context: Context, repository: SystemRepository, source: str, tier: T
     )
 
 
-def committed_before(repository: SystemRepository, source: str, work: Work) -> Copy | None:
+def committed_before(repository: SystemRepository, source: str, tier: Tier, work: Work) -> Copy | None:
     """What an earlier try of the same task committed: killed before it could say so, or cleared after its success.
 
     Airflow sets the run's beginning anew when a task of an ended run is cleared, and with it the time in the id: so the
     four digits and the run that the manifest names are what is looked for.
     """
-    kind = work.recovery_point.kind
-    if kind == WAL:
+    if work.recovery_point.kind == WAL:
         # A WAL run that was committed is not done again: the next try takes up what came after it.
         return None
     catalogue = repository.catalogue(PRIMARY)
-    for folder in reversed(catalogue.committed(source, kind)):
+    kinds = kind_of(repository.policy.sources[source].kind).point_kinds(tier)
+    for folder in (folder for kind in kinds for folder in reversed(catalogue.committed(source, kind))):
         if RecoveryPointId.parse(folder.recovery_point).mark != work.recovery_point.mark:
             continue
         copy = catalogue.read(folder)

@@ -25,7 +25,7 @@ class Built:
     """
 
     tiers: Mapping[str, frozenset[Tier]] = field(
-        default_factory=lambda: {"postgres": frozenset({Tier.WAL, Tier.DAILY})}
+        default_factory=lambda: {"postgres": frozenset({Tier.WAL, Tier.INCREMENTAL, Tier.DAILY})}
     )
     methods: frozenset[str] = frozenset({"physical"})
     targets: frozenset[str] = frozenset({"s3", "file", "sftp"})

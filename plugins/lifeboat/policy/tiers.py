@@ -15,6 +15,9 @@ from lifeboat.policy.problems import Refused
 
 FULL_TIERS = (Tier.DAILY, Tier.WEEKLY, Tier.MONTHLY, Tier.YEARLY)
 """The tiers whose recovery points stand alone."""
+LONGEST_CHAIN = 28
+"""How many incrementals stand on one full at most, unless the policy says otherwise: a week of one every six hours. A
+restore fetches them all."""
 
 
 class TierPolicy(Part):
@@ -47,6 +50,14 @@ class TierPolicy(Part):
     retries: Annotated[int, Field(ge=0, le=10)] = 2
     """How often a failed task is tried again."""
 
+    longest_chain: Annotated[int, Field(ge=1, le=500)] | None = None
+    """Only of the tier `incremental`: how many incrementals may stand on one full before a new full is taken; 28 by
+    default: a week of one every six hours."""
+
+    instead: Literal["full"] | None = None
+    """Only of the tier `incremental`: `full` takes a full where the server can't make incrementals (before
+    PostgreSQL 17), instead of refusing."""
+
 
 Tiers = Annotated[dict[Tier, TierPolicy], Field(min_length=1)]
 
@@ -63,3 +74,8 @@ def check_tiers(tiers: Mapping[Tier, TierPolicy], kind: str, allowed: Iterable[T
             )
         if kind != "postgres" and tier_policy.method is not None:
             raise Refused("Only a PostgreSQL source has a `method`.", "Remove it.", key=("tiers", tier.value, "method"))
+        for only in ("longest_chain", "instead"):
+            if tier is not Tier.INCREMENTAL and getattr(tier_policy, only) is not None:
+                raise Refused(
+                    f"Only the tier `incremental` has `{only}`.", "Remove it.", key=("tiers", tier.value, only)
+                )

@@ -32,6 +32,22 @@ SILENCE_SECONDS = 3600.0
 covers what is sensible."""
 RESULT_SECONDS = 300.0
 DATA_CORRUPTED = "XX001"
+NOT_IN_PREREQUISITE_STATE = "55000"
+
+
+class ParentRefused(BackupFailed):
+    """Nothing can be built upon the parent that was chosen; a full can be taken.
+
+    Args:
+        reason: why, in words that follow a colon.
+    """
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason.rstrip(".")
+        super().__init__(
+            f"The server can't make a backup in this state: {self.reason}.",
+            "Nothing of this attempt was committed. Look at the server's log.",
+        )
 
 
 class Archives(Protocol):
@@ -95,6 +111,7 @@ class BaseBackupOptions:
     checkpoint: Literal["fast", "spread"] = "fast"
     manifest_checksums: Literal["crc32c", "sha256"] = "crc32c"
     max_rate: int | None = None
+    incremental: bool = False
 
     def command(self) -> str:
         """The replication command.
@@ -113,6 +130,8 @@ class BaseBackupOptions:
             f"MANIFEST_CHECKSUMS '{self.manifest_checksums}'",
             "VERIFY_CHECKSUMS true",
         ]
+        if self.incremental:
+            options.append("INCREMENTAL")
         if self.max_rate is not None:
             options.append(f"MAX_RATE {max(32, self.max_rate // 1024)}")
         return f"BASE_BACKUP ({', '.join(options)})"
@@ -179,6 +198,8 @@ def _expect(connection: ReplicationConnection, status: pq.ExecStatus, *, seconds
         raise BackupFailed("The server ended the base backup early, without an error.", "Look at the server's log.")
     if result.status != status:
         reason = failure_of(result.error_message) or f"it answered with {pq.ExecStatus(result.status).name}"
+        if result.error_field(pq.DiagnosticField.SQLSTATE) == NOT_IN_PREREQUISITE_STATE.encode():
+            raise ParentRefused(reason)
         raise BackupFailed(
             f"The server did not make the base backup: {reason}.",
             "Nothing of this attempt was committed. Look at the server's log; `lifeboat backup` checks the settings "

@@ -9,7 +9,7 @@ from datetime import datetime
 from lifeboat.errors import Cancelled, LifeboatError, ManifestInvalid, VerificationFailed
 from lifeboat.postgres.base_backup import MAIN_ARCHIVE, MANIFEST_STREAM
 from lifeboat.postgres.connecting import no_tick
-from lifeboat.postgres.details import FULL, WAL, FullDetails, WalDetails, full_details, wal_details
+from lifeboat.postgres.details import FULL, INCREMENTAL, WAL, FullDetails, WalDetails, base_details, wal_details
 from lifeboat.postgres.lsn import Lsn
 from lifeboat.postgres.reach import WalRun, segments_lacking
 from lifeboat.postgres.restore_sources import origin_of, read_offer
@@ -67,8 +67,8 @@ def verify_deep(
         )
     origin = origin_of(repository, target, copy)
     try:
-        if manifest.kind == FULL:
-            files, walker = _full(copy, full_details(manifest), origin, passed, tick)
+        if manifest.kind in (FULL, INCREMENTAL):
+            files, walker = _full(copy, base_details(manifest), origin, passed, tick)
         elif manifest.kind == WAL:
             follows = _last_record_before(repository, target, copy, tick)
             files, walker = 0, _wal(copy, wal_details(manifest), origin, follows, passed, tick)

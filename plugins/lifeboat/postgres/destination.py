@@ -18,11 +18,13 @@ from pathlib import Path
 
 from lifeboat.errors import DestinationInUse, NotEnoughDisk, RestoreError
 from lifeboat.postgres.details import Tablespace
-from lifeboat.postgres.restore_planning import ROOM_FACTOR_PERCENT, RestorePlan
+from lifeboat.postgres.restore_planning import RestorePlan
+from lifeboat.postgres.room import ROOM_FACTOR_PERCENT, archive_room
 from lifeboat.postgres.unpacking import Owner
 
 RECOVERY_SECONDS = 24 * 3600.0
 UNFINISHED = ".lifeboat-unfinished"
+LINKS = "links"
 TABLESPACES = ".tablespaces"
 
 
@@ -114,7 +116,7 @@ def _check_room(request: Request, plan: RestorePlan) -> None:
     elsewhere = 0
     for tablespace in moved_tablespaces(plan):
         place = _existing(tablespace_place(tablespace, request))
-        size = plan.base.manifest.stream(tablespace.archive).plain_size * ROOM_FACTOR_PERCENT // 100
+        size = archive_room(plan.base, tablespace.archive) * ROOM_FACTOR_PERCENT // 100
         elsewhere += size
         wanted[place.stat().st_dev] = (place, wanted.get(place.stat().st_dev, (place, 0))[1] + size)
     parent = request.into.parent
@@ -141,8 +143,15 @@ class TablespacePlace:
     final: Path
 
     @property
-    def building(self) -> Path:
+    def root(self) -> Path:
         return self.final / UNFINISHED
+
+    @property
+    def building(self) -> Path:
+        return self.root / "data"
+
+    def link(self, number: int) -> Path:
+        return self.root / LINKS / str(number)
 
 
 @dataclass(frozen=True)
@@ -161,12 +170,22 @@ class Place:
     def staging(self) -> Path:
         return self.root / "wal"
 
+    def link(self, number: int) -> Path:
+        """Where a link of a chain is unpacked: on the disk of the result, whose files its files may become."""
+        return self.root / LINKS / str(number)
+
+    def remove_links(self) -> None:
+        """Free the room that the links of a chain take."""
+        for root in [self.root, *(tablespace.root for tablespace in self.tablespaces)]:
+            _remove(root / LINKS)
+
     def hand_over(self, into: Path) -> None:
         """Give everything its name; the data directory last, for without it nothing looks whole."""
         for tablespace in self.tablespaces:
             for child in tablespace.building.iterdir():
                 child.rename(tablespace.final / child.name)
             tablespace.building.rmdir()
+            tablespace.root.rmdir()
             self._link(self.data / "pg_tblspc" / str(tablespace.oid), tablespace.final)
             _sync(tablespace.final)
         if self.tablespaces:
@@ -200,10 +219,13 @@ def unfinished(request: Request, plan: RestorePlan, owner: Owner | None) -> Iter
     )
     place = Place(root, tablespaces, owner)
     try:
-        for old in [*root.iterdir(), *(tablespace.building for tablespace in tablespaces)]:
+        for old in [*root.iterdir(), *(tablespace.root for tablespace in tablespaces)]:
             _remove(old)
         for folder in [place.data, place.staging, *(tablespace.building for tablespace in tablespaces)]:
             _make(folder, made, owner)
+        for number in range(len(plan.base.links) if plan.base.below else 0):
+            for folder in [place.link(number), *(tablespace.link(number) for tablespace in tablespaces)]:
+                _make(folder, made, owner)
         _give(root, owner)
         yield place
     except BaseException:
@@ -251,7 +273,7 @@ def _give(path: Path, owner: Owner | None) -> None:
 
 def _clear(place: Place) -> None:
     for tablespace in place.tablespaces:
-        _remove(tablespace.building)
+        _remove(tablespace.root)
     _remove(place.root)
 
 

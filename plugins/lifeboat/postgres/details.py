@@ -12,6 +12,7 @@ from lifeboat.postgres.server_facts import ServerFacts
 from lifeboat.repository.manifest import Manifest
 
 FULL = "full"
+INCREMENTAL = "incremental"
 WAL = "wal"
 
 
@@ -65,6 +66,19 @@ class FullDetails(_Model):
     server: ServerFacts
 
 
+class IncrementalDetails(FullDetails):
+    """A physical backup of what has changed since its parent, which the manifest names.
+
+    Attributes:
+        parent_manifest: SHA-256 of the parent's manifest: the very copy that it was made on.
+        whole: bytes of each archive's part of the server when it was taken: about what it takes once it is combined
+            with its parents. Those that the role may not know are left out.
+    """
+
+    parent_manifest: str
+    whole: dict[str, int] = {}
+
+
 class WalDetails(_Model):
     """One run's WAL on one timeline.
 
@@ -97,6 +111,11 @@ class WalDetails(_Model):
 def full_details(manifest: Manifest) -> FullDetails:
     """The PostgreSQL part of a full's manifest; raises ``ManifestInvalid``."""
     return _parse(FullDetails, manifest)
+
+
+def base_details(manifest: Manifest) -> FullDetails:
+    """The same of a full's or an incremental's manifest; raises ``ManifestInvalid``."""
+    return _parse(IncrementalDetails if manifest.kind == INCREMENTAL else FullDetails, manifest)
 
 
 def wal_details(manifest: Manifest) -> WalDetails:

@@ -1,4 +1,7 @@
-"""A physical full backup: every tablespace in one streaming pass, its own WAL included, so that it stands alone."""
+"""A physical backup: every tablespace in one streaming pass, its own WAL included.
+
+A full stands alone. An incremental is the same pass, of what has changed since its parent.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from datetime import datetime
 from functools import partial
 from threading import Thread
 
-from lifeboat.errors import BackupFailed, PostgresError, SlotLost, TimelineConflict
+from lifeboat.errors import BackupFailed, PostgresError, SlotLost
 from lifeboat.policy.postgres_source import PostgresSource
 from lifeboat.postgres.base_backup import (
     MANIFEST_STREAM,
@@ -18,10 +21,23 @@ from lifeboat.postgres.base_backup import (
     stream_base_backup,
 )
 from lifeboat.postgres.connecting import connect_sql, no_tick
-from lifeboat.postgres.details import FULL, FullDetails, Tablespace, as_details, full_details
+from lifeboat.postgres.details import FULL, INCREMENTAL, FullDetails, IncrementalDetails, Tablespace, as_details
+from lifeboat.postgres.manifest_upload import upload_manifest_of
 from lifeboat.postgres.parameters import ConnectionParameters, Tls, connection_parameters
+from lifeboat.postgres.reach import Base
 from lifeboat.postgres.replication import ReplicationConnection
-from lifeboat.postgres.server_facts import LEFT_OUT_REMEDY, ServerFacts, server_facts
+from lifeboat.postgres.server_checks import (
+    bootstrap_superuser,
+    insist_on_all_tablespaces,
+    insist_on_parents_server,
+    insist_on_primary,
+    insist_on_same_cluster,
+    insist_on_same_timeline,
+    server_clock,
+    tablespace_names,
+    whole_sizes,
+)
+from lifeboat.postgres.server_facts import ServerFacts, server_facts
 from lifeboat.postgres.slot import Session, create_slot, drop_slot, find_slot
 from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.commit import commit, newest_id, next_place, refuse_if_committed, wrapped_keys
@@ -61,41 +77,81 @@ def back_up_full(
     progress: Progress = lambda _done, _total: None,
     tick: Callable[[], None] = no_tick,
     retain_until: datetime | None = None,
+    remarks: tuple[str, ...] = (),
 ) -> Copy:
-    """Make and commit a full backup on the primary target.
+    """Make and commit a full backup on the primary target; as :func:`back_up_physical`, without a parent."""
+    return back_up_physical(
+        repository,
+        source_name,
+        source,
+        work,
+        journal,
+        progress=progress,
+        tick=tick,
+        retain_until=retain_until,
+        remarks=remarks,
+    )
+
+
+def back_up_physical(
+    repository: SystemRepository,
+    source_name: str,
+    source: PostgresSource,
+    work: Work,
+    journal: Journal,
+    *,
+    parent: Base | None = None,
+    still_fits: Callable[[Session], None] = lambda _: None,
+    progress: Progress = lambda _done, _total: None,
+    tick: Callable[[], None] = no_tick,
+    retain_until: datetime | None = None,
+    remarks: tuple[str, ...] = (),
+) -> Copy:
+    """Make and commit a physical backup on the primary target.
 
     Args:
+        work: names a recovery point of kind ``incremental`` with a parent, of kind ``full`` without.
+        parent: the link on the primary target to which it shall be incremental; ``None`` for a full.
+        still_fits: asked once the server has sent everything, and before anything is committed; raises when the parent
+            does not fit after all.
         progress: told the bytes read and the bytes expected.
         tick: called about four times a second; may raise to cancel.
         retain_until: the object lock, if the target sets one.
+        remarks: sentences for the manifest's findings.
 
     Returns:
         The committed recovery point; one whose pages the server found damaged has ``state == "damaged"``.
 
     Raises:
+        ParentRefused: the server can't build upon the parent; nothing was committed.
         LifeboatError: nothing was committed.
     """
+    kind = FULL if parent is None else INCREMENTAL
     target = repository.target(PRIMARY)
     catalogue = repository.catalogue(PRIMARY)
     refuse_if_committed(target, RecoveryPointFolder(repository.system, source_name, str(work.recovery_point)))
-    earlier = catalogue.recovery_points(source_name).of_kind(FULL)
-    work = work.after(newest_id(earlier))
+    earlier = catalogue.recovery_points(source_name)
+    work = work.after(newest_id(earlier.of_kind(kind)))
     destination = repository.destination(target, source_name, work, retain_until=retain_until)
     begun = repository.outside.clock()
     point = str(work.recovery_point)
     write_event = partial(journal.write, source=source_name, recovery_point=point)
-    parameters = source_parameters(repository, source, what=f"full {repository.system} {source_name}")
+    parameters = source_parameters(repository, source, what=f"{kind} {repository.system} {source_name}")
     with ExitStack() as stack:
         session = stack.enter_context(connect_sql(parameters, tick=tick))
         facts = server_facts(session)
-        _insist_on_primary(session)
-        _insist_on_same_cluster(facts, earlier)
+        insist_on_primary(session)
+        insist_on_same_cluster(facts, earlier.of_kind(FULL))
+        if parent is not None:
+            insist_on_parents_server(facts, parent)
         ensure_slot(session, source.slot_name(repository.system, source_name), write_event)
         write_event("backup_begun", target=PRIMARY, attempt=work.attempt, tiers=list(work.tiers))
-        started = _server_clock(session)
-        tablespaces = _tablespace_names(session)
+        started = server_clock(session)
+        tablespaces = tablespace_names(session)
         connection = stack.enter_context(ReplicationConnection(parameters, tick=tick))
         reserve(connection)
+        if parent is not None:
+            upload_manifest_of(repository, parent, connection, tick=tick)
         archives = _Archives(destination, repository.streams, progress, tick)
         try:
             backup = stream_base_backup(
@@ -105,12 +161,14 @@ def back_up_full(
                     checkpoint=source.checkpoint,
                     manifest_checksums=source.manifest_checksums,
                     max_rate=source.max_rate,
+                    incremental=parent is not None,
                 ),
                 archives,
                 tick=tick,
             )
             # At once: what is committed while the last bytes are stored is no part of this backup.
-            stopped = _server_clock(session)
+            stopped = server_clock(session)
+            still_fits(session)
             streams = archives.finish()
         except BaseException as failure:
             # Side by side: each may need a moment, and a stopped task has few.
@@ -119,27 +177,32 @@ def back_up_full(
             archives.abort(failure)
             closing.join()
             raise
-        superuser = _bootstrap_superuser(session)
-        _insist_on_all_tablespaces(tablespaces, session, backup)
-        _same_server(facts, backup)
-    place = next_place(catalogue.recovery_points(source_name).of_kind(FULL))
+        details = _details(facts, bootstrap_superuser(session), backup, started, stopped, streams)
+        if parent is not None:
+            details = IncrementalDetails(
+                **dict(details), parent_manifest=parent.copy.sha256, whole=whole_sizes(session, backup)
+            )
+        insist_on_all_tablespaces(tablespaces, session, backup)
+        insist_on_same_timeline(facts, backup)
+    place = next_place(catalogue.recovery_points(source_name).of_kind(kind))
     manifest = Manifest(
         system=repository.system,
         source=source_name,
         recovery_point=point,
         attempt=work.attempt,
-        kind=FULL,
+        kind=kind,
         tiers=work.tiers,
         sequence=place.sequence,
         previous=place.previous,
-        chain=point,
+        chain=parent.manifest.chain if parent is not None else point,
+        parent=parent.manifest.recovery_point if parent is not None else None,
         begun=begun,
         committed=repository.outside.clock(),
         moment=stopped,
         state="damaged" if backup.damage else "good",
-        findings=tuple(filter(None, [backup.damage, *backup.notices])),
+        findings=tuple(filter(None, [backup.damage, *remarks, *backup.notices])),
         degraded=destination.keyring.left_out,
-        details=as_details(_details(facts, superuser, backup, started, stopped, streams)),
+        details=as_details(details),
         streams=streams,
         wrapped_keys=wrapped_keys(destination.keyring.wrapping_keys),
         tool_versions=tool_versions() | {"postgresql": facts.version},
@@ -156,6 +219,7 @@ def back_up_full(
         sequence=manifest.sequence,
         plain_size=manifest.plain_size,
         stored_size=manifest.stored_size,
+        **({"parent": manifest.parent, "chain": manifest.chain} if parent is not None else {}),
     )
     if backup.damage:
         write_event("backup_damaged", target=PRIMARY, report=backup.damage, notices=list(backup.notices))
@@ -201,69 +265,6 @@ def reserve(connection: ReplicationConnection) -> None:
             "Let it end, and try again. After a worker's death the server frees the slot when it notices the broken "
             "connection, within a few minutes.",
         ) from error
-
-
-def _server_clock(session: Session) -> datetime:
-    row = session.execute("SELECT pg_catalog.clock_timestamp()").fetchone()
-    if row is None or not isinstance(row[0], datetime):
-        raise PostgresError("The server did not tell the time.", "Look at the server's log.")
-    return row[0]
-
-
-def _insist_on_primary(session: Session) -> None:
-    row = session.execute("SELECT pg_catalog.pg_is_in_recovery()").fetchone()
-    if row is None or row[0]:
-        raise BackupFailed(
-            "The server is a standby: the WAL that its backup needs can't be told from here.",
-            "Let the connection lead to the primary.",
-        )
-
-
-def _insist_on_same_cluster(facts: ServerFacts, earlier: list[Copy]) -> None:
-    newest = max(earlier, key=lambda copy: copy.manifest.sequence, default=None)
-    if newest is None or (known := full_details(newest.manifest).system_identifier) == facts.system_identifier:
-        return
-    raise TimelineConflict(
-        f"The newest full, {newest.manifest.recovery_point}, was made of the cluster {known}; this server is "
-        f"{facts.system_identifier}.",
-        "The connection leads to another server, or the cluster was made anew (pg_upgrade does that). For a new "
-        "cluster name a new source in the policy, so that the old one's recovery points stay apart.",
-    )
-
-
-def _tablespace_names(session: Session) -> dict[int, str]:
-    # pg_default and pg_global lie in the main archive; their oids are the same in every cluster.
-    rows = session.execute("SELECT oid::int8, spcname FROM pg_catalog.pg_tablespace WHERE oid NOT IN (1663, 1664)")
-    return {int(oid): str(name) for oid, name in rows}
-
-
-def _insist_on_all_tablespaces(before: dict[int, str], session: Session, backup: BaseBackup) -> None:
-    """A tablespace that was made meanwhile is in the WAL, and one that was dropped is gone; all others were sent.
-
-    PostgreSQL 15 leaves those that lie in the data directory out of a base backup, and says nothing; the preflight
-    names them before anything is read.
-    """
-    sent = {tablespace.oid for tablespace in backup.tablespaces}
-    left_out = sorted(name for oid, name in _tablespace_names(session).items() if oid in before and oid not in sent)
-    if left_out:
-        raise BackupFailed(
-            f"The server left tablespaces out of its base backup: {', '.join(left_out)}.",
-            LEFT_OUT_REMEDY,
-        )
-
-
-def _same_server(facts: ServerFacts, backup: BaseBackup) -> None:
-    if not facts.timeline == backup.start_timeline == backup.stop_timeline:
-        raise BackupFailed(
-            f"The server changed its timeline during the backup (from {facts.timeline} to {backup.stop_timeline}).",
-            "It was promoted. Nothing of this attempt was committed; the next try makes a full on the new timeline.",
-        )
-
-
-def _bootstrap_superuser(session: Session) -> str:
-    # BOOTSTRAP_SUPERUSERID: the role that initdb made has this oid in every cluster, whatever it is called.
-    row = session.execute("SELECT rolname FROM pg_catalog.pg_roles WHERE oid = 10").fetchone()
-    return str(row[0]) if row is not None else "postgres"
 
 
 def _details(

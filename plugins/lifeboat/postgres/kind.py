@@ -12,8 +12,9 @@ from lifeboat.policy.naming import Tier
 from lifeboat.policy.postgres_source import PostgresSource
 from lifeboat.postgres.connecting import connect_sql
 from lifeboat.postgres.deep_verification import verify_deep
-from lifeboat.postgres.details import FULL, WAL
+from lifeboat.postgres.details import FULL, INCREMENTAL, WAL
 from lifeboat.postgres.full import back_up_full, source_parameters
+from lifeboat.postgres.incremental import Taken, back_up_incremental
 from lifeboat.postgres.preflight import preflight
 from lifeboat.postgres.replication import ReplicationConnection
 from lifeboat.postgres.wal_collection import collect_wal
@@ -26,11 +27,15 @@ from lifeboat.targets.target import Finding
 
 
 class PostgresKind:
-    """Physical fulls and WAL."""
+    """Physical fulls, incrementals and WAL."""
 
     def point_kind(self, tier: Tier) -> str:
-        """``wal`` for the WAL tier, ``full`` for every other."""
-        return WAL if tier is Tier.WAL else FULL
+        """``wal`` and ``incremental`` for the tiers of that name, ``full`` for every other."""
+        return {Tier.WAL: WAL, Tier.INCREMENTAL: INCREMENTAL}.get(tier, FULL)
+
+    def point_kinds(self, tier: Tier) -> tuple[str, ...]:
+        """The incremental tier takes fulls, too, where it has nothing to build upon."""
+        return (INCREMENTAL, FULL) if tier is Tier.INCREMENTAL else (self.point_kind(tier),)
 
     def preflight(self, repository: SystemRepository, source_name: str, tier: Tier, *, tick: Tick) -> list[Finding]:
         """Version, settings, privileges, slot, TLS and clock of the server."""
@@ -43,6 +48,8 @@ class PostgresKind:
                 parameters=parameters,
                 slot_name=source.slot_name(repository.system, source_name),
                 tiers={str(name) for name in source.tiers},
+                tier=tier.value,
+                instead_full=Tier.INCREMENTAL in source.tiers and source.tiers[Tier.INCREMENTAL].instead == FULL,
                 clock=repository.outside.clock,
             )
 
@@ -58,7 +65,7 @@ class PostgresKind:
         tick: Tick,
         retain_until: datetime | None,
     ) -> BackedUp:
-        """A full, or the WAL since the last run."""
+        """A full, what has changed since the newest verified link, or the WAL since the last run."""
         source = _source(repository, source_name)
         if tier is Tier.WAL:
             collected = collect_wal(
@@ -71,9 +78,11 @@ class PostgresKind:
                 f"covered until {collected.covered_until:%Y-%m-%d %H:%M:%S %Z}",
                 collected.alarm,
             )
-        copy = back_up_full(
+        how = back_up_incremental if tier is Tier.INCREMENTAL else back_up_full
+        done = how(
             repository, source_name, source, work, journal, progress=progress, tick=tick, retain_until=retain_until
         )
+        copy, before = (done.copy, _remark(done)) if isinstance(done, Taken) else (done, "")
         manifest = copy.manifest
         alarm = ""
         if manifest.state == "damaged":
@@ -83,7 +92,7 @@ class PostgresKind:
             )
         return BackedUp(
             (copy,),
-            f"{manifest.plain_size / 1e6:,.1f} MB read, {manifest.stored_size / 1e6:,.1f} MB stored",
+            f"{before}{manifest.plain_size / 1e6:,.1f} MB read, {manifest.stored_size / 1e6:,.1f} MB stored",
             alarm,
         )
 
@@ -96,6 +105,14 @@ class PostgresKind:
         if deep.last_commit is not None:
             figures["last_commit"] = deep.last_commit.isoformat()
         return deep.verified, figures
+
+
+def _remark(taken: Taken) -> str:
+    manifest = taken.copy.manifest
+    if taken.reason:
+        return f"A full was taken instead of an incremental: {taken.reason}. "
+    passed_over = "".join(f"{finding}. " for finding in manifest.findings if manifest.state == "good")
+    return f"{passed_over}Changes since {manifest.parent}, in the chain of {manifest.chain}: "
 
 
 def _source(repository: SystemRepository, name: str) -> PostgresSource:

@@ -12,7 +12,12 @@ from psycopg.rows import TupleRow
 from lifeboat.errors import LifeboatError, PostgresError
 from lifeboat.outside import utc_now
 from lifeboat.postgres.parameters import ConnectionParameters
-from lifeboat.postgres.preflight_settings import capacity_findings, setting_findings, version_findings
+from lifeboat.postgres.preflight_settings import (
+    capacity_findings,
+    incremental_findings,
+    setting_findings,
+    version_findings,
+)
 from lifeboat.postgres.preflight_slot import slot_findings, slot_state
 from lifeboat.postgres.refusals import clean_message, quoted
 from lifeboat.postgres.replication import ReplicationConnection
@@ -31,7 +36,6 @@ _SETTINGS = (
     "max_replication_slots",
     "max_slot_wal_keep_size",
     "max_wal_senders",
-    "summarize_wal",
     "wal_level",
 )
 
@@ -43,6 +47,8 @@ def preflight(
     parameters: ConnectionParameters,
     slot_name: str,
     tiers: Collection[str] = ("wal", "daily"),
+    tier: str = "daily",
+    instead_full: bool = False,
     clock: Callable[[], datetime] = utc_now,
 ) -> list[Finding]:
     """Look at version, settings, privileges, slot, encryption and clock of a server.
@@ -52,7 +58,10 @@ def preflight(
         open_replication: opens a replication connection as the backup will; raises ``PostgresError``.
         parameters: of the connection: what was asked for of its encryption.
         slot_name: the slot that the policy's WAL tier uses.
-        tiers: the policy's tiers; ``wal`` asks for more privileges than a full backup does.
+        tiers: the policy's tiers; ``wal`` asks for more privileges than a full backup does, ``incremental`` for WAL
+            summaries.
+        tier: the one that is about to run.
+        instead_full: whether the policy takes a full where the server makes no incrementals.
         clock: this worker's clock.
 
     Returns:
@@ -62,6 +71,7 @@ def preflight(
         lambda: version_findings(sql.info.server_version),
         lambda: _recovery(sql),
         lambda: _settings(sql, slot_name),
+        lambda: _incremental(sql, tiers, tier, instead_full=instead_full),
         lambda: _role(sql, parameters, clock()),
         lambda: _privileges(sql, parameters, tiers),
         lambda: slot_findings(slot_name, slot_state(sql, slot_name)),
@@ -103,6 +113,15 @@ def _settings(sql: Session, slot_name: str) -> list[Finding]:
     slots = int(_one(sql, "SELECT count(*) FROM pg_replication_slots"))
     exists = slot_state(sql, slot_name) is not None
     return setting_findings(settings) + capacity_findings(settings, senders, slots, slot_exists=exists)
+
+
+def _incremental(sql: Session, tiers: Collection[str], tier: str, *, instead_full: bool) -> list[Finding]:
+    if "incremental" not in tiers:
+        return []
+    value = sql.execute("SELECT setting FROM pg_settings WHERE name = 'summarize_wal'").fetchone()
+    settings = {"summarize_wal": str(value[0])} if value is not None else {}
+    major = sql.info.server_version // 10000
+    return incremental_findings(major, settings, runs=tier == "incremental", instead_full=instead_full)
 
 
 def _role(sql: Session, parameters: ConnectionParameters, now: datetime) -> list[Finding]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from lifeboat.postgres.parent_choice import INCREMENTAL_SINCE, SWITCH_ON, TOO_OLD_REMEDY
 from lifeboat.targets.target import Finding
 
 OLDEST_MAJOR = 15
@@ -34,7 +35,6 @@ def setting_findings(settings: Mapping[str, str]) -> list[Finding]:
         _checksums(settings["data_checksums"]),
         *_slot_limits(settings),
         Finding("ok", "archive_mode", f"archive_mode is {settings['archive_mode']}; the backups do not need it."),
-        *_summaries(settings),
     ]
 
 
@@ -116,11 +116,22 @@ def _slot_limits(settings: Mapping[str, str]) -> list[Finding]:
     return findings
 
 
-def _summaries(settings: Mapping[str, str]) -> list[Finding]:
-    value = settings.get("summarize_wal")
-    if value is None:
-        return []
-    return [Finding("ok", "summarize_wal", f"summarize_wal is {value}; only incremental backups need it.")]
+def incremental_findings(major: int, settings: Mapping[str, str], *, runs: bool, instead_full: bool) -> list[Finding]:
+    """Whether the server can make incrementals, for a policy that has that tier.
+
+    Args:
+        runs: whether it is the tier that is about to run: then what it can't do without is an error.
+        instead_full: whether the policy takes a full on a server that can't make them at all.
+    """
+    if major < INCREMENTAL_SINCE:
+        what = f"PostgreSQL {major} makes no incremental backups"
+        if instead_full:
+            return [Finding("ok", "incremental", f"{what}; the policy takes a full instead (`instead: full`).")]
+        return [Finding("error" if runs else "warning", "incremental", f"{what}.", TOO_OLD_REMEDY)]
+    if settings.get("summarize_wal") == "on":
+        return [Finding("ok", "summarize_wal", "summarize_wal is on; incremental backups need it.")]
+    what = "summarize_wal is off: the server can't tell what has changed, and each incremental becomes a full."
+    return [Finding("warning", "summarize_wal", what, SWITCH_ON)]
 
 
 def _senders(maximum: int, used: int) -> Finding:

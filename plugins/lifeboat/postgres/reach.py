@@ -1,4 +1,4 @@
-"""What can be reached: from each full, along the WAL that follows it without a gap. Pure functions of manifests."""
+"""What can be reached: from each base, along the WAL that follows it without a gap. Pure functions of manifests."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from lifeboat.postgres.details import FullDetails, WalDetails, full_details, wal_details
+from lifeboat.postgres.details import FullDetails, WalDetails, wal_details
 from lifeboat.postgres.lsn import Lsn
 from lifeboat.postgres.segments import covering
 from lifeboat.postgres.timelines import TimelineHistory
@@ -29,25 +29,37 @@ class WalRun:
 
 @dataclass(frozen=True)
 class Base:
-    """One committed full."""
+    """What a restore begins with: a full, or an incremental with its chain.
+
+    Attributes:
+        copy: the full, or the last link of the chain.
+        details: of that one.
+        below: the links below an incremental, the full first.
+    """
 
     copy: Copy
     details: FullDetails
+    below: tuple[Base, ...] = ()
 
     @property
     def manifest(self) -> Manifest:
         """Its manifest."""
         return self.copy.manifest
 
+    @property
+    def links(self) -> tuple[Base, ...]:
+        """The whole chain, the full first and itself last."""
+        return (*self.below, self)
+
 
 @dataclass(frozen=True)
 class Reach:
-    """How far recovery from one full can go.
+    """How far recovery from one base can go.
 
     Attributes:
-        base: the full.
-        earliest: the first moment that can be told by its time: the full has ended by then.
-        latest: the last proven one; equal to ``earliest`` when no WAL follows: then the full itself can be brought
+        base: the full, or the incremental with its chain.
+        earliest: the first moment that can be told by its time: the base has ended by then.
+        latest: the last proven one; equal to ``earliest`` when no WAL follows: then the base itself can be brought
             back, and no moment by its time.
         end_lsn: up to where the WAL goes without a gap.
         timeline: the timeline at its end.
@@ -62,16 +74,6 @@ class Reach:
     timeline: int
     runs: tuple[WalRun, ...]
     gap: str = ""
-
-
-def bases(copies: Iterable[Copy]) -> list[Base]:
-    """The fulls that a restore may begin with, oldest first: damaged ones are not among them."""
-    found = [
-        Base(copy, full_details(copy.manifest))
-        for copy in copies
-        if copy.manifest.kind == "full" and copy.manifest.state == "good"
-    ]
-    return sorted(found, key=lambda base: (base.details.stopped, base.manifest.sequence))
 
 
 def wal_runs(copies: Iterable[Copy]) -> dict[int, list[WalRun]]:
@@ -191,12 +193,12 @@ def end_of(timeline: int, lineage: TimelineHistory) -> Lsn | None:
 
 
 def _behind(lsn: Lsn, segment_size: int) -> Lsn:
-    """The end of the segment that holds the last byte before ``lsn``: the full brings that segment itself."""
+    """The end of the segment that holds the last byte before ``lsn``: the base brings that segment itself."""
     return Lsn(-(-lsn // segment_size) * segment_size)
 
 
 def brought_by_itself(base: Base) -> Lsn:
-    """Up to where the WAL lies in the full."""
+    """Up to where the WAL lies in the base itself."""
     return _behind(base.details.stop_lsn, base.details.server.wal_segment_size)
 
 

@@ -9,7 +9,6 @@ https://www.postgresql.org/docs/current/hot-standby.html#HOT-STANDBY-ADMIN
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
 import signal
@@ -28,7 +27,7 @@ from psycopg.rows import TupleRow
 from lifeboat.errors import RestoreError
 from lifeboat.postgres.lsn import Lsn
 from lifeboat.postgres.server_facts import ServerFacts
-from lifeboat.postgres.server_programs import identity
+from lifeboat.postgres.server_programs import dies_with_us, identity
 from lifeboat.postgres.unpacking import Owner
 
 TICK_SECONDS = 0.1
@@ -40,8 +39,6 @@ ENDED_EARLY = "recovery ended before configured recovery target was reached"
 AUTO_CONF = "postgresql.auto.conf"
 ASIDE = "postgresql.auto.conf.set-aside"
 _LAST_COMMIT = re.compile(r"last completed transaction was at log time (\S+ \S+)")
-_LIBC = ctypes.CDLL(None, use_errno=True)
-_PR_SET_PDEATHSIG = 1
 _KEPT_AS_THEY_WERE = (
     "track_commit_timestamp",
     "max_connections",
@@ -248,17 +245,6 @@ class RecoveryServer:
             os.chown(path, self._owner.uid, self._owner.gid)
 
     def _start(self) -> None:
-        parent = os.getpid()
-
-        def begin() -> None:
-            # A shell's background job ignores these two, and hands that on: a server that is told to end before it has
-            # handlers of its own would not hear it.
-            for each in (signal.SIGINT, signal.SIGQUIT):
-                signal.signal(each, signal.SIG_DFL)
-            # A worker that is killed must leave no server behind.
-            if _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGQUIT, 0, 0, 0) != 0 or os.getppid() != parent:
-                os._exit(126)
-
         arguments = [
             str(self._binaries / "postgres"),
             "-D",
@@ -275,7 +261,7 @@ class RecoveryServer:
                     stderr=subprocess.STDOUT,
                     cwd=self._room,
                     env={"PATH": "/usr/bin:/bin", "LANG": "C", "LC_ALL": "C", "TZ": "UTC"},
-                    preexec_fn=begin,
+                    preexec_fn=dies_with_us(os.getpid(), signal.SIGQUIT),
                     **identity(self._owner),
                 )
         except OSError as error:

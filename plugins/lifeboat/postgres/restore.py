@@ -1,6 +1,7 @@
 """A restore: from a plan to a data directory that is proven open.
 
-    plan ─▶ room and destination ─▶ fetch, open, check and unpack ─▶ stage WAL ─▶ recover ─▶ prove ─▶ hand over
+    plan ─▶ room and destination ─▶ fetch, open, check and unpack ─▶ ( combine ) ─▶ stage WAL ─▶ recover ─▶ prove
+         ─▶ hand over
 
 Everything is built beside the destination, and gets its name only when the recovered database has answered. What was
 interrupted leaves nothing that looks whole, and is removed by the next try.
@@ -22,7 +23,7 @@ from threading import Event
 import psycopg
 
 from lifeboat.errors import NotEnoughDisk, RestoreError
-from lifeboat.postgres.base_backup import MANIFEST_STREAM
+from lifeboat.postgres.combining import check_combined, combine
 from lifeboat.postgres.connecting import TICK_SECONDS, no_tick
 from lifeboat.postgres.destination import (
     Place,
@@ -32,23 +33,21 @@ from lifeboat.postgres.destination import (
     tablespace_place,
     unfinished,
 )
+from lifeboat.postgres.fetching import Progress, fetch
 from lifeboat.postgres.recovery_server import EndedBeforeTarget, Recovered, RecoveryServer
 from lifeboat.postgres.restore_planning import RestorePlan, Stage
 from lifeboat.postgres.restore_sources import origin_of
+from lifeboat.postgres.room import whole_size
 from lifeboat.postgres.segments import covering
-from lifeboat.postgres.server_programs import check_ready, run_as
+from lifeboat.postgres.server_programs import check_combiner, check_ready, run_as
 from lifeboat.postgres.tablespace_records import created_locations
-from lifeboat.postgres.tar_check import check_archives
-from lifeboat.postgres.unpacking import NO_SPACE, Owner, Unpacker
+from lifeboat.postgres.unpacking import NO_SPACE, Owner
 from lifeboat.repository.system import SystemRepository
 from lifeboat.streams.reading import opened
-from lifeboat.targets.target import Readable
 
 __all__ = ["Progress", "Request", "Restored", "check_destination", "moved_tablespaces", "restore", "tablespace_place"]
 
 STAGED_SIDE_BY_SIDE = 4
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass
@@ -61,7 +60,7 @@ class Restored:
         to_the_end: whether recovery went to the end of the proven WAL because nothing was committed after it and
             before the moment asked for.
         databases: which of them answered.
-        phases: seconds by phase: ``fetch``, ``stage``, ``replay``, ``check``.
+        phases: seconds by phase: ``fetch``, ``combine`` for a chain, ``stage``, ``replay``, ``check``.
     """
 
     into: Path
@@ -98,11 +97,18 @@ def restore(
     """
     check_destination(request, plan)
     owner = run_as(request.user, request.into.parent)
-    check_ready(request.binaries, plan.base.details.server.major, request.into.parent, owner)
+    major = plan.base.details.server.major
+    check_ready(request.binaries, major, request.into.parent, owner)
+    if plan.base.below:
+        check_combiner(request.binaries, major, owner)
     clock = _Phases(repository.outside.clock)
     with unfinished(request, plan, owner) as place:
         with clock.phase("fetch"):
-            _unpack(repository, plan, request, place, progress, tick)
+            links = fetch(repository, plan, request.target, place, progress, tick)
+        if links:
+            with clock.phase("combine"):
+                _combine(links, plan, request, place, progress, tick)
+        _map_tablespaces(place)
         with clock.phase("stage"):
             _stage(repository, plan, request, place, progress, tick)
             _refuse_to_leave(plan, place)
@@ -162,45 +168,27 @@ def _keep_log(room: Path, request: Request) -> None:
         shutil.copyfile(log, f"{request.into}.recovery.log")
 
 
-def _unpack(
-    repository: SystemRepository,
+def _combine(
+    links: list[Path],
     plan: RestorePlan,
     request: Request,
     place: Place,
     progress: Progress,
     tick: Callable[[], None],
 ) -> None:
-    manifest = plan.base.manifest
-    origin = origin_of(repository, request.target, plan.base.copy)
-    unpacker = Unpacker(
-        place.data, {tablespace.oid: tablespace.building for tablespace in place.tablespaces}, place.owner
-    )
-    total = plan.base.details.plain_total
+    base = plan.base
+    total = sum(whole_size(base, tablespace.archive) for tablespace in base.details.tablespaces)
+    done = 0
 
-    def watch() -> None:
+    def passed(size: int) -> None:
+        nonlocal done
+        done += size
         tick()
-        progress("fetch", unpacker.written, total)
+        progress("combine", min(done, total), total)
 
-    def archives() -> Iterator[tuple[str, Readable]]:
-        for tablespace in plan.base.details.tablespaces:
-            with opened(manifest.stream(tablespace.archive), origin) as stream:
-                yield tablespace.archive, _Watched(stream, watch)
-
-    with opened(manifest.stream(MANIFEST_STREAM), origin) as listing:
-        check_archives(archives(), listing, unpacker=unpacker)
-    _map_tablespaces(place)
-
-
-class _Watched:
-    """A stream that lets somebody look around at every read: one file may take long."""
-
-    def __init__(self, stream: Readable, watch: Callable[[], None]) -> None:
-        self._stream = stream
-        self._watch = watch
-
-    def read(self, size: int = -1, /) -> bytes:
-        self._watch()
-        return self._stream.read(size)
+    progress("combine", 0, total)
+    combine(links, place, request.binaries, base.details.server.major, place.root / "combine.log", tick=tick)
+    check_combined(place.data, passed=passed)
 
 
 def _map_tablespaces(place: Place) -> None:

@@ -1,4 +1,4 @@
-"""From a moment to a plan: which full, which WAL, which settings, how much room. Pure functions of manifests."""
+"""From a moment to a plan: which base, which WAL, which settings, how much room. Pure functions of manifests."""
 
 from __future__ import annotations
 
@@ -19,11 +19,9 @@ from lifeboat.postgres.reach import (
     proven_until,
     reach_of,
 )
+from lifeboat.postgres.room import room
 from lifeboat.postgres.segments import SegmentName
 from lifeboat.postgres.timelines import TimelineHistory
-
-ROOM_FACTOR_PERCENT = 105
-"""A file system needs a little more than the bytes of the files on it."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +39,8 @@ class RestorePlan:
 
     Attributes:
         moment: what was asked for.
-        base: the full it begins with.
-        reach: how far recovery from that full could go.
+        base: the full, or the chain, that it begins with.
+        reach: how far recovery from there could go.
         stages: the WAL files to fetch, in order.
         histories: the history files to fetch, by timeline.
         timeline: the timeline that recovery follows.
@@ -79,13 +77,13 @@ def plan_restore(
     timeline: int | None = None,
     located: LocatedPoint | None = None,
 ) -> RestorePlan:
-    """Choose the newest full from which the moment can be reached, and the WAL from there.
+    """Choose the newest base from which the moment can be reached, and the WAL from there.
 
     Args:
-        bases: the good fulls, oldest first.
+        bases: the good fulls, and incrementals with whole chains, oldest first.
         runs: the WAL runs by timeline.
         histories: of the timelines whose history is stored.
-        base_id: begin with this full.
+        base_id: begin with this full or incremental.
         timeline: follow this timeline's history.
         located: where the named restore point is, when the moment is one.
 
@@ -134,7 +132,7 @@ def _candidates(
     named = [base for base in bases if base_id in (None, base.manifest.recovery_point)]
     if not named:
         raise MomentUnreachable(
-            f"There is no good full backup{f' {base_id}' if base_id else ''} on this target.",
+            f"There is no good {f'full or incremental {base_id}' if base_id else 'full backup'} on this target.",
             "Choose another target or another recovery point; `lifeboat list` shows what there is.",
         )
     if timeline is None:
@@ -240,7 +238,7 @@ def _plan(
     end = max(own, min(reach.end_lsn, max((run.details.end_lsn for run in runs), default=own)))
     stages = _stages(reach, runs, lineage, end)
     plain_wal = len(stages) * reach.base.details.server.wal_segment_size
-    fetched = reach.base.manifest.stored_size + sum(
+    fetched = sum(link.manifest.stored_size for link in reach.base.links) + sum(
         stage.run.manifest.stream(stage.stream).stored_size for stage in stages
     )
     return RestorePlan(
@@ -253,12 +251,12 @@ def _plan(
         target,
         end,
         fetched,
-        (reach.base.details.plain_total + plain_wal) * ROOM_FACTOR_PERCENT // 100 + plain_wal,
+        room(reach.base, plain_wal),
     )
 
 
 def _plan_alone(moment: Moment, base: Base, offered: _Offered) -> RestorePlan:
-    """A full with nothing but the WAL in it."""
+    """A base with nothing but the WAL in it."""
     details = base.details
     alone = Reach(base, details.stopped, details.stopped, brought_by_itself(base), details.timeline, ())
     return _plan(moment, alone, (), offered, None, {"recovery_target": "immediate"})

@@ -1,14 +1,15 @@
-"""What a target offers to a restore: its fulls, its WAL and the histories of its timelines, read and believed."""
+"""What a target offers to a restore: fulls and chains, WAL and the histories of timelines, read and believed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 
 from lifeboat.errors import ManifestInvalid, MomentUnreachable
+from lifeboat.postgres.chains import Broken, chained
 from lifeboat.postgres.moments import AtName, LocatedPoint, Moment
-from lifeboat.postgres.reach import Base, Reach, WalRun, bases, reach_of, wal_runs
+from lifeboat.postgres.reach import Base, Reach, WalRun, reach_of, wal_runs
 from lifeboat.postgres.restore_planning import RestorePlan, plan_restore, ranges_in_words
 from lifeboat.postgres.timelines import TimelineHistory
 from lifeboat.postgres.wal import WalWalker
@@ -25,7 +26,8 @@ class Offer:
 
     Attributes:
         target: the target's name.
-        bases: the good fulls, oldest first.
+        bases: the good fulls, and the good incrementals whose whole chain is there; oldest first.
+        broken: the incrementals whose chain is not whole.
         runs: the WAL runs by timeline.
         histories: by timeline.
         unreadable: what is committed there and can't be believed.
@@ -34,14 +36,20 @@ class Offer:
 
     target: str
     bases: list[Base]
+    broken: tuple[Broken, ...]
     runs: dict[int, list[WalRun]]
     histories: dict[int, TimelineHistory]
     unreadable: tuple[str, ...]
     locate: Callable[[str], LocatedPoint | None] = field(repr=False)
 
     def reaches(self) -> list[Reach]:
-        """How far recovery from each full goes."""
-        return [reach_of(base, self.runs, self.histories) for base in self.bases]
+        """How far recovery from each base goes."""
+        return list(self._reaches)
+
+    @cached_property
+    def _reaches(self) -> tuple[Reach, ...]:
+        # A month of incrementals beside WAL every five minutes: a second's work, asked for again and again.
+        return tuple(reach_of(base, self.runs, self.histories) for base in self.bases)
 
     def plan(self, moment: Moment, *, base_id: str | None = None, timeline: int | None = None) -> RestorePlan:
         """The plan for a moment; raises ``MomentUnreachable``.
@@ -80,7 +88,8 @@ def offer_from(repository: SystemRepository, target: str, points: Listing, wal: 
                 histories[run.details.timeline] = TimelineHistory.parse(run.details.timeline, content)
     unreadable = tuple(bad.reason for bad in (*points.unreadable, *wal.unreadable))
     locate = partial(_locate, repository, target, runs)
-    return Offer(target, bases(points.copies), runs, histories, unreadable, locate)
+    links = chained(points.copies)
+    return Offer(target, list(links.bases), links.broken, runs, histories, unreadable, locate)
 
 
 def _locate(repository: SystemRepository, target: str, runs: dict[int, list[WalRun]], name: str) -> LocatedPoint | None:

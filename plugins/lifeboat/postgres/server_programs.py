@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import pwd
 import re
+import signal
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from lifeboat.errors import RestoreError
 from lifeboat.postgres.unpacking import Owner
+
+COMBINER = "pg_combinebackup"
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_PR_SET_PDEATHSIG = 1
 
 
 def run_as(name: str | None, place: Path) -> Owner | None:
@@ -64,6 +71,44 @@ def _run(arguments: list[str], owner: Owner | None) -> subprocess.CompletedProce
     return subprocess.run(
         arguments, check=False, stdin=subprocess.DEVNULL, capture_output=True, cwd="/", timeout=60, **identity(owner)
     )
+
+
+def check_combiner(binaries: Path, major: int, owner: Owner | None) -> None:
+    """Insist on the program that combines chains.
+
+    Raises:
+        RestoreError: it is missing, or of another major version.
+    """
+    remedy = (
+        f"Combining this chain takes PostgreSQL {major}'s {COMBINER}: name its directory with `binaries` in the policy "
+        "or with --binaries. Or begin with a full (--base): WAL leads on from there."
+    )
+    try:
+        told = _run([str(binaries / COMBINER), "--version"], owner).stdout.decode("utf-8", "replace")
+    except OSError as error:
+        raise RestoreError(f"{binaries / COMBINER} can't be run: {error.strerror}.", remedy) from error
+    found = re.search(r"\(PostgreSQL\) (\d+)", told)
+    if found is None or int(found[1]) != major:
+        raise RestoreError(f"{binaries / COMBINER} is {told.strip() or 'no such program'}.", remedy)
+
+
+def dies_with_us(parent: int, sent: int = signal.SIGKILL) -> Callable[[], None]:
+    """What a child process does before it becomes another program, so that a worker that is killed leaves none behind.
+
+    Args:
+        parent: our process.
+        sent: the signal that the child gets when we are gone.
+    """
+
+    def begin() -> None:
+        # A shell's background job ignores these two, and hands that on: a server that is told to end before it has
+        # handlers of its own would not hear it.
+        for each in (signal.SIGINT, signal.SIGQUIT):
+            signal.signal(each, signal.SIG_DFL)
+        if _LIBC.prctl(_PR_SET_PDEATHSIG, sent, 0, 0, 0) != 0 or os.getppid() != parent:
+            os._exit(126)
+
+    return begin
 
 
 def identity(owner: Owner | None) -> dict[str, Any]:

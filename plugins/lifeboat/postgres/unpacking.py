@@ -45,7 +45,7 @@ class Unpacker:
     def directory(self, path: str) -> None:
         """Make a directory."""
         place = self._place(path)
-        with _on_disk(place):
+        with on_disk(place):
             place.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
             self._give(place)
 
@@ -62,7 +62,7 @@ class Unpacker:
         place = self._place(path)
         if not place.parent.is_dir():
             self.directory(str(PurePosixPath(path).parent))
-        with _on_disk(place):
+        with on_disk(place):
             descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
         return Writing(self, os.fdopen(descriptor, "wb", buffering=0), content, place)
 
@@ -83,7 +83,8 @@ class Unpacker:
 
 
 @contextmanager
-def _on_disk(place: Path) -> Iterator[None]:
+def on_disk(place: Path) -> Iterator[None]:
+    """Say what happened to a file that could not be written."""
     try:
         yield
     except FileExistsError as error:
@@ -122,7 +123,7 @@ class Writing:
 
     def _write(self, data: bytes) -> None:
         self._unpacker.written += len(data)
-        with _on_disk(self._place):
+        with on_disk(self._place):
             rest = memoryview(data)
             while rest:
                 rest = rest[self._file.write(rest) :]
