@@ -28,6 +28,10 @@ def backup_verb(
     system: Annotated[str, typer.Argument(help="The system, as its policy calls it.")],
     source: Annotated[str, typer.Argument(help="The source in it.")],
     tier: Annotated[str, typer.Option(help="The tier: daily for a full, wal for the WAL since the last run.")],
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="Export these tables alone, as schema.table. May be repeated.", metavar="PATTERN"),
+    ] = None,
     copy: Annotated[bool, typer.Option(help="Copy to the other targets as well.")] = True,
     deep: Annotated[bool, typer.Option("--deep", help="Verify deep: decrypt and check every file.")] = False,
     note_text: Annotated[str, typer.Option("--note", help="A note for the manifest.")] = "",
@@ -44,8 +48,9 @@ def backup_verb(
     chosen = tier_of(loaded, source, tier)
     for notice in loaded.notices:
         note(f"notice: {notice}", "dim")
-    words = command("backup", system, source, "--tier", tier, *([] if copy else ["--no-copy"]))
-    run = _Run(here.repository(loaded), source, chosen, deep=deep, copy=copy)
+    chosen_tables = [word for pattern in only or () for word in ("--only", pattern)]
+    words = command("backup", system, source, "--tier", tier, *chosen_tables, *([] if copy else ["--no-copy"]))
+    run = _Run(here.repository(loaded), source, chosen, deep=deep, copy=copy, only=tuple(only or ()))
     run.carry_out(words, actor(), note_text)
     if as_json:
         show_json(run.document())
@@ -63,6 +68,7 @@ class _Run:
     tier: Tier
     deep: bool
     copy: bool
+    only: tuple[str, ...] = ()
     failures: list[LifeboatError] = field(default_factory=list)
     done: BackedUp | None = None
     published: Published | None = None
@@ -83,6 +89,7 @@ class _Run:
             run=Run(command=words),
             actor=actor,
             note=note_text,
+            only=self.only,
         )
         self._actor = actor
         journal = self._journal("backup", PRIMARY)

@@ -115,7 +115,17 @@ def tier_dags(*, wal: bool) -> Iterator[TierDag]:
 def form(dag: TierDag) -> dict[str, Param]:
     """The trigger form."""
     others = dag.others
+    tables = {
+        "tables": Param(
+            default=[],
+            type="array",
+            items={"type": "string", "minLength": 3},
+            title="Tables",
+            description="Export these alone, as schema.table (public.users, sales.*). Leave it empty for all.",
+        )
+    }
     return {
+        **(tables if dag.tier == "export" else {}),
         "targets": Param(
             default=others,
             type="array",
