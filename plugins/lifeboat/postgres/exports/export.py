@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from datetime import datetime
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import psycopg
-from psycopg import sql
 
-from lifeboat.errors import BackupFailed, PostgresError
+from lifeboat.errors import BackupFailed
 from lifeboat.policy.postgres_source import PostgresSource
-from lifeboat.postgres.exports.choosing import Choice, Hidden, choose, masked_tables
+from lifeboat.postgres.exports.choosing import Hidden
 from lifeboat.postgres.exports.packing import Packer
 from lifeboat.postgres.exports.queries import MAKE_MASK_KEY, copy_statement
 from lifeboat.postgres.exports.records import (
@@ -28,15 +27,19 @@ from lifeboat.postgres.exports.records import (
     TableRecord,
 )
 from lifeboat.postgres.exports.session import Sql, copy_out, exact_session, export_parameters
+from lifeboat.postgres.exports.snapshot import (
+    TABLES_AT_ONCE,
+    choice_of,
+    in_batches,
+    relation_of,
+    survey,
+    take_snapshot,
+)
 from lifeboat.postgres.exports.tables import (
     Inventory,
     Table,
-    read_column_names,
     read_columns,
-    read_databases,
-    read_tables,
 )
-from lifeboat.postgres.refusals import clean_message
 from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.commit import commit, newest_id, next_place, refuse_if_committed, wrapped_keys
 from lifeboat.repository.journal import Journal
@@ -44,13 +47,7 @@ from lifeboat.repository.layout import RecoveryPointFolder
 from lifeboat.repository.manifest import Manifest
 from lifeboat.repository.system import PRIMARY, SystemRepository, Work, tool_versions
 
-TABLES_AT_ONCE = 200
-"""How many tables are locked, and looked up, in one statement."""
-SNAPSHOT_TRIES = 5
-LOCK_SECONDS = 60
-
 Progress = Callable[[int, int], None]
-_Item = TypeVar("_Item")
 
 
 def back_up_export(
@@ -192,21 +189,18 @@ class _Export:
     def survey(self, session: Sql) -> None:
         """Look at what there is, and insist on the policy's lists' fitting it, before anything is written."""
         self.inventories = survey(self._repository, self._source, session, tick=self._tick)
-        choice = self._choice()
+        choice = choice_of(self.inventories, self._source, self._only)
         choice.insist()
         self.remarks = choice.remarks
-
-    def _choice(self) -> Choice:
-        return choose(list(self.inventories.values()), self._source.export, self._only)
 
     def database(self, name: str) -> None:
         """Export one database."""
         parameters = export_parameters(self._repository, self._source, "export", database=name)
         with exact_session(parameters, tick=self._tick) as session:
             session.execute(MAKE_MASK_KEY)
-            moment, encoding, choice = self._snapshot(session, name)
+            moment, encoding, choice = take_snapshot(session, name, self.inventories, self._source, self._only)
             tables, rows = choice.tables[name], 0
-            for some in _in_batches(tables, TABLES_AT_ONCE):
+            for some in in_batches(tables, TABLES_AT_ONCE):
                 columns = read_columns(session, [table.oid for table in some])
                 for table in some:
                     wanted = _Wanted(table, *columns[table.oid])
@@ -216,70 +210,13 @@ class _Export:
             ExportedDatabase(name=name, encoding=encoding, moment=moment, tables=len(tables), rows=rows)
         )
 
-    def _snapshot(self, session: Sql, name: str) -> tuple[datetime, str, Choice]:
-        """Lock the tables, then take the snapshot: what is dropped or truncated meanwhile waits for us.
-
-        The other way round, a table that was truncated between would be exported empty, since TRUNCATE does not heed
-        snapshots. What was made or renamed until the snapshot is found by looking once more in it.
-        """
-        for _ in range(SNAPSHOT_TRIES):
-            locked = self._choice().tables[name]
-            session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            try:
-                self._lock(session, locked)
-            except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
-                session.execute("ROLLBACK")
-                self.inventories[name] = read_all(session, name, self._source)
-                self._choice().insist()
-                continue
-            row = session.execute(
-                "SELECT pg_catalog.statement_timestamp(), pg_catalog.current_setting('server_encoding')"
-            ).fetchone()
-            if row is None:
-                raise PostgresError("The server did not tell the time.", "Look at the server's log.")
-            self.inventories[name] = read_all(session, name, self._source)
-            choice = self._choice()
-            choice.insist()
-            if set(choice.tables[name]) <= set(locked):
-                return row[0], str(row[1]), choice
-            session.execute("ROLLBACK")
-        raise BackupFailed(
-            f"The tables of database {name} changed each time they were looked at.",
-            "Somebody makes, renames or drops tables all the time: exclude those in the policy.",
-        )
-
-    def _lock(self, session: Sql, tables: Sequence[Table]) -> None:
-        session.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(f"{LOCK_SECONDS}s")))
-        for some in _in_batches(tables, TABLES_AT_ONCE):
-            names = [_relation(table) if table.kind == "p" else sql.SQL("ONLY {}").format(_relation(table))
-                     for table in some]  # fmt: skip
-            statement = sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(sql.SQL(", ").join(names))
-            try:
-                session.execute(statement)
-            except psycopg.errors.LockNotAvailable as error:
-                raise BackupFailed(
-                    f"A table of {tables[0].database} was locked by somebody else for {LOCK_SECONDS} s.",
-                    "SELECT pid, relation::regclass FROM pg_locks WHERE mode = 'AccessExclusiveLock'; shows who; "
-                    "nothing was committed, the next try starts anew.",
-                ) from error
-            except psycopg.errors.OutOfMemory as error:
-                raise BackupFailed(
-                    f"The server has no room for locks on {len(tables)} tables: {clean_message(str(error))}.",
-                    "Raise max_locks_per_transaction, or exclude tables in the policy.",
-                ) from error
-            except psycopg.errors.InsufficientPrivilege as error:
-                raise BackupFailed(
-                    f"The role may not read: {clean_message(str(error))}.",
-                    "Grant it: GRANT pg_read_all_data TO …; or exclude the table.",
-                ) from error
-
     def _table(self, session: Sql, wanted: _Wanted, masks: Mapping[str, Hidden], encoding: str) -> int:
         table = wanted.table
         columns = tuple(_recorded(column, masks.get(column.name)) for column in wanted.columns)
         files: list[FileRecord] = []
         rows: set[int] = set()
         for format_name in self._source.export.formats:
-            statement = copy_statement(_relation(table), columns, format_name, masks, only=table.kind != "p")
+            statement = copy_statement(relation_of(table), columns, format_name, masks, only=table.kind != "p")
             what = f"table {table.path} of database {table.database}"
             file = self._packer.file(table.database, table.schema, table.name, format_name)
             header = format_name == "csv"
@@ -328,46 +265,6 @@ class _Export:
         )
 
 
-def survey(
-    repository: SystemRepository, source: PostgresSource, session: Sql, *, tick: Callable[[], None]
-) -> dict[str, Inventory]:
-    """What there is in each database that the policy means.
-
-    Raises:
-        PostgresError: a database is not there, or does not let the role in.
-    """
-    there = read_databases(session)
-    wanted = source.export.databases or tuple(there)
-    if missing := [name for name in wanted if name not in there]:
-        raise PostgresError(
-            f"There is no database {', '.join(missing)} that takes connections.",
-            f"Mend `export.databases` in the policy. There are: {', '.join(there)}.",
-        )
-    if closed := [name for name in wanted if not there[name]]:
-        role = session.info.user
-        raise PostgresError(
-            f"The role {role} may not enter the database {', '.join(closed)}.",
-            f"GRANT CONNECT ON DATABASE … TO {role}; or name the databases to export under `export.databases`.",
-        )
-    found: dict[str, Inventory] = {}
-    for name in wanted:
-        parameters = export_parameters(repository, source, "export", database=name)
-        with exact_session(parameters, tick=tick) as inside:
-            found[name] = read_all(inside, name, source)
-    return found
-
-
-def read_all(session: Sql, database: str, source: PostgresSource) -> Inventory:
-    """What a choice must know of one database."""
-    tables = read_tables(session, database)
-    masked = masked_tables(source.export, tables)
-    return Inventory(database, tables, read_column_names(session, [table.oid for table in masked]))
-
-
-def _relation(table: Table) -> sql.Identifier:
-    return sql.Identifier(table.schema, table.name)
-
-
 def _recorded(column: ColumnRecord, hidden: Hidden | None) -> ColumnRecord:
     if hidden is None:
         return column
@@ -390,8 +287,3 @@ def _system_identifier(session: Sql) -> int | None:
     except (psycopg.errors.InsufficientPrivilege, psycopg.errors.UndefinedFunction):
         return None
     return int(row[0]) if row is not None else None
-
-
-def _in_batches(items: Sequence[_Item], size: int) -> Iterator[Sequence[_Item]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]

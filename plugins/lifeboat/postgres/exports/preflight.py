@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from lifeboat.errors import PostgresError
 from lifeboat.policy.postgres_source import PostgresSource
 from lifeboat.postgres.exports.choosing import choose
-from lifeboat.postgres.exports.export import survey
 from lifeboat.postgres.exports.session import Sql, exact_session, export_parameters
+from lifeboat.postgres.exports.snapshot import survey
 from lifeboat.postgres.exports.tables import Inventory, Table
 from lifeboat.postgres.parameters import ConnectionParameters
 from lifeboat.postgres.preflight import clock_findings, encryption_findings
