@@ -33,21 +33,33 @@ DAILY = '      daily:\n        schedule: "0 2 * * *"\n        retention: 30d\n'
 TIER = '      export:\n        schedule: "0 3 * * *"\n        retention: 30d\n'
 
 
-def export_system(directory: Path, export: str = "") -> DemoSystem:
-    """The demo's system with an export tier and ``export`` as the source's own lines; two directories as targets."""
+@pytest.fixture(scope="session")
+def demo_with_keys(tmp_path_factory: pytest.TempPathFactory) -> DemoSystem:
+    """The demo's system; its keys serve all tests, since an RSA pair takes a second to make."""
+    return make_demo_system(tmp_path_factory.mktemp("demo") / "system", binaries=binaries())
+
+
+def export_system(directory: Path, demo: DemoSystem, export: str = "") -> DemoSystem:
+    """The demo's system with an export tier and ``export`` as the source's own lines; directories as targets."""
+    lines = "".join(f"      {line}\n" for line in export.splitlines())
+    text = demo.policy.read_text()
+    replacing = {
+        DAILY: DAILY + TIER,
+        "    tiers:\n": f"    export:\n{lines}    tiers:\n",
+        str(demo.local): str(directory / "local"),
+    }
     for name in ("primary", "offsite"):
         (directory / name).mkdir()
-    lines = "".join(f"      {line}\n" for line in export.splitlines())
-    return make_demo_system(
-        directory / "system",
-        binaries=binaries(),
-        replacing={
-            f"s3://backups/lifeboat\n    connection: demo_{name}": f"file://{directory}/{name}\n    queue: here"
-            for name in ("primary", "offsite")
-        }
-        | {DAILY: DAILY + TIER}
-        | ({"    tiers:\n": f"    export:\n{lines}    tiers:\n"} if export else {}),
-    )
+        replacing[f"s3://backups/lifeboat\n    connection: demo_{name}"] = f"file://{directory}/{name}\n    queue: here"
+    for old, new in replacing.items():
+        assert old in text
+        text = text.replace(old, new)
+    (directory / "local").mkdir()
+    (directory / "local" / ".lifeboat-target").write_text("demo-local\n")
+    (directory / "policies").mkdir()
+    policy = directory / "policies" / "demo.yaml"
+    policy.write_text(text)
+    return DemoSystem(policy.parent, policy, demo.keys, directory / "local")
 
 
 @dataclass
@@ -134,12 +146,14 @@ def database(export_server: PostgresServer, request: pytest.FixtureRequest) -> I
 
 
 @pytest.fixture
-def make_exporter(tmp_path: Path, export_server: PostgresServer, database: str) -> Callable[..., Exporter]:
+def make_exporter(
+    tmp_path: Path, export_server: PostgresServer, database: str, demo_with_keys: DemoSystem
+) -> Callable[..., Exporter]:
     """Call it with lines of the policy's ``export``; the fresh database alone is exported."""
 
     def make(lines: str = "", server: PostgresServer | None = None, databases: str | None = None) -> Exporter:
         more = f"databases: [{databases or database}]\n{lines}"
-        return Exporter(tmp_path, server or export_server, export_system(tmp_path, more))
+        return Exporter(tmp_path, server or export_server, export_system(tmp_path, demo_with_keys, more))
 
     return make
 

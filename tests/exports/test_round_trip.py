@@ -121,7 +121,7 @@ def restore(
 
 def content(run_sql: RunSql, table: str) -> list[str]:
     """Every row as the server's own text of it."""
-    return sorted(row for (row,) in run_sql(f"SELECT t::text FROM {table} AS t"))
+    return sorted(row for (row,) in run_sql(f"SELECT whole::text FROM {table} AS whole"))
 
 
 @pytest.mark.parametrize("format_name", ["json", "csv"])
@@ -192,12 +192,12 @@ def test_every_feature_of_tables_comes_back_equal(
     loaded = restore(exporter, copy, format_name=format_name, database=database)
     assert all(one.made for one in loaded)
     for table, query in {
-        "people": "SELECT t::text FROM ONLY {} AS t",
-        "staff": "SELECT t::text FROM {} AS t",
-        "sales": "SELECT t::text FROM {} AS t",
+        "people": "SELECT whole::text FROM ONLY {} AS whole",
+        "staff": "SELECT whole::text FROM {} AS whole",
+        "sales": "SELECT whole::text FROM {} AS whole",
         "no_columns": "SELECT count(*) FROM {}",
-        "no_rows": "SELECT t::text FROM {} AS t",
-        "one_column": "SELECT t::text FROM {} AS t",
+        "no_rows": "SELECT whole::text FROM {} AS whole",
+        "one_column": "SELECT whole::text FROM {} AS whole",
     }.items():
         old, new = (sorted(map(repr, run_sql(query.format(f"public.{name}")))) for name in (table, beside(table)))
         assert old == new, table
