@@ -13,6 +13,9 @@ from lifeboat.postgres.exports.reading import chosen_tables
 from lifeboat.postgres.parameters import Tls, connection_parameters
 from lifeboat.postgres.restore_sources import origin_of
 from lifeboat.repository.catalogue import Copy
+from sandbox.postgres import PostgresServer
+from sandbox.postgres_builds import tested_majors
+from sandbox.postgres_role import create_backup_role
 from tests.exports.conftest import Exporter
 
 RunSql = Callable[..., list[tuple[Any, ...]]]
@@ -107,6 +110,20 @@ def make_types(run_sql: RunSql) -> None:
     run_sql('CREATE TABLE "Odd Schema"."Odd.Table" ("select" int, "a ""quoted"" name" text, "%s {} \\ é" text)')
 
 
+def make_odd(run_sql: RunSql) -> int:
+    """The table ``odd`` with all of that; returns its number of rows."""
+    make_types(run_sql)
+    columns = ", ".join(f"c{number} {type_name}" for number, type_name in enumerate(ODD))
+    run_sql(f"CREATE TABLE public.odd ({columns})")
+    longest = max(map(len, ODD.values()))
+    for row in range(longest):
+        values = [texts[row] if row < len(texts) else None for texts in ODD.values()]
+        casts = ", ".join(f"%s::{type_name}" for type_name in ODD)
+        run_sql(f"INSERT INTO public.odd VALUES ({casts})", values)
+    run_sql("INSERT INTO public.odd DEFAULT VALUES")
+    return longest + 1
+
+
 def restore(
     exporter: Exporter, copy: Copy, *only: str, format_name: Any = None, database: str, **more: Any
 ) -> list[Loaded]:
@@ -128,20 +145,12 @@ def content(run_sql: RunSql, table: str) -> list[str]:
 def test_every_type_and_odd_value_comes_back_equal(
     exporter: Exporter, run_sql: RunSql, database: str, format_name: str
 ) -> None:
-    make_types(run_sql)
-    names = [f"c{number}" for number in range(len(ODD))]
-    columns = ", ".join(f"{name} {type_name}" for name, type_name in zip(names, ODD, strict=True))
-    run_sql(f"CREATE TABLE public.odd ({columns})")
-    for row in range(max(map(len, ODD.values()))):
-        values = [texts[row] if row < len(texts) else None for texts in ODD.values()]
-        casts = ", ".join(f"%s::{type_name}" for type_name in ODD)
-        run_sql(f"INSERT INTO public.odd VALUES ({casts})", values)
-    run_sql("INSERT INTO public.odd DEFAULT VALUES")
+    rows = make_odd(run_sql)
     copy = exporter.export()
     assert exporter.verify(copy).tables == 2
     restore(exporter, copy, "public.odd", format_name=format_name, database=database)
     compared = content(run_sql, "public.odd")
-    assert len(compared) == 1 + max(map(len, ODD.values()))
+    assert len(compared) == rows
     assert content(run_sql, "public.odd_restored") == compared
     assert (
         run_sql(
@@ -151,6 +160,26 @@ def test_every_type_and_odd_value_comes_back_equal(
         )
         == []
     )
+
+
+def test_an_export_of_an_older_server_comes_back_equal_in_a_newer_one(
+    make_exporter: Callable[..., Exporter],
+    make_postgres: Callable[..., PostgresServer],
+    run_sql: RunSql,
+    database: str,
+    export_server: PostgresServer,
+) -> None:
+    older = make_postgres(major=min(tested_majors()))
+    assert older.major < export_server.major
+    create_backup_role(older)
+    older.run_sql("GRANT pg_read_all_data TO lifeboat")
+    make_odd(older.run_sql)
+    exporter = make_exporter(server=older, databases="postgres")
+    copy = exporter.export()
+    exporter.server = export_server
+    make_types(run_sql)
+    restore(exporter, copy, "public.odd", database=database)
+    assert content(run_sql, "public.odd_restored") == content(older.run_sql, "public.odd")
 
 
 @pytest.mark.parametrize("format_name", ["json", "csv"])
