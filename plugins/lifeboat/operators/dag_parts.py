@@ -158,7 +158,8 @@ def page(dag: TierDag) -> str:
     restore = f"lifeboat restore {policy.system} {dag.source}"
     back = f"`{restore} --plan --into DIRECTORY` shows what can be reached."
     if dag.tier == "export":
-        back = f"`{restore} --recovery-point ID --only schema.table --connection ID` brings a table back beside the old one."
+        one = f"{restore} --recovery-point ID --only schema.table --connection ID"
+        back = f"`{one}` brings a table back beside the old one."
     return f"""# {dag.tier} backup of {policy.system} {dag.source}
 {stale}
 {policy.description}

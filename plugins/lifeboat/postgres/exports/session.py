@@ -74,8 +74,11 @@ def exact_session(parameters: ConnectionParameters, *, tick: Callable[[], None])
         settings = dict(FIXED_SETTINGS)
         if session.info.server_version >= 170000:
             settings["transaction_timeout"] = "0"
-        for name, value in settings.items():
-            session.execute("SELECT pg_catalog.set_config(%s, %s, false)", [name, value])
+        session.execute(
+            "SELECT pg_catalog.set_config(s.name, s.value, false)"
+            " FROM unnest(%s::text[], %s::text[]) AS s (name, value)",
+            [list(settings), list(settings.values())],
+        )
         if isinstance(session, Session):
             session.watch(tick, SILENCE_SECONDS)
         yield session
