@@ -117,7 +117,16 @@ def test_the_erp_policy_makes_a_dag_for_each_tier_that_is_built(erp):
         "erp_database_daily": "database_tiers.py",
         "erp_database_incremental": "database_tiers.py",
         "erp_database_wal": "database_wal.py",
+        "sales_scorecard_database_export": "database_tiers.py",
     }
+
+
+def test_the_trigger_form_of_an_export_takes_single_tables_and_no_other_form_does(erp):
+    params = erp["dags"]["sales_scorecard_database_export"]["params"]
+    assert params["tables"]["type"] == "array"
+    assert params["tables"]["items"]["type"] == "string"
+    assert erp["dags"]["sales_scorecard_database_export"]["defaults"]["tables"] == []
+    assert "tables" not in erp["dags"]["erp_database_daily"]["params"]
 
 
 def test_a_new_system_is_a_new_file(parse, policies):
@@ -293,8 +302,12 @@ def test_the_trigger_form_knows_its_types_and_the_targets_by_name(erp, parse, po
 
 def test_each_dag_has_a_page_that_says_where_its_copies_are_and_how_to_bring_them_back(erp):
     for dag in erp["dags"].values():
-        assert "s3://your-erp-backups/lifeboat" in dag["doc"]
-        assert "lifeboat restore erp database" in dag["doc"]
+        system = next(name for name in ("erp", "sales_scorecard") if name in dag["tags"])
+        assert {"erp": "s3://your-erp-backups/lifeboat", "sales_scorecard": "s3://sales-scorecard-backups/lifeboat"}[
+            system
+        ] in dag["doc"]
+        assert f"lifeboat restore {system} database" in dag["doc"]
+    assert "--only schema.table" in erp["dags"]["sales_scorecard_database_export"]["doc"]
 
 
 def test_the_rules_of_ruff_for_airflow_find_nothing():

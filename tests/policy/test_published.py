@@ -19,6 +19,7 @@ from lifeboat.policy.schema import policy_schema, policy_schema_text
 
 ROOT = Path(__file__).resolve().parents[2]
 ERP = ROOT / "include" / "policies" / "erp.yaml"
+SCORECARD = ERP.with_name("sales_scorecard.yaml")
 NOW = datetime(2026, 11, 22, 2, tzinfo=UTC)
 
 
@@ -34,6 +35,7 @@ def test_the_schema_is_valid_itself_and_takes_valid_policies(minimal: str) -> No
     jsonschema.Draft202012Validator.check_schema(policy_schema())
     _validate(minimal)
     _validate(ERP.read_text())
+    _validate(SCORECARD.read_text())
 
 
 @pytest.mark.parametrize(
@@ -132,3 +134,22 @@ def test_the_erp_policy_says_what_its_owners_asked_for() -> None:
         ("database", Tier.INCREMENTAL),
         ("database", Tier.DAILY),
     ]
+
+
+def test_the_sales_scorecard_policy_is_valid_and_keeps_its_promises() -> None:
+    loaded = load_policy(SCORECARD)
+    verdict = check(loaded, clock=lambda: NOW)
+    assert verdict.problems == ()
+    assert verdict.worst_cases["database"].total < timedelta(hours=24)
+    policy = loaded.policy
+    assert list(built_tiers(policy)) == [("database", Tier.EXPORT)]
+    assert str(policy.sources["database"].tiers[Tier.EXPORT].retention) == "30d"
+    assert policy.objectives.rto_of("database") == timedelta(hours=1)
+    assert any("Tier `daily` of source `database`" in notice for notice in verdict.notices)
+
+
+def test_an_export_once_a_day_would_break_the_promise_of_a_day(tmp_path: Path) -> None:
+    path = tmp_path / "sales_scorecard.yaml"
+    path.write_text(SCORECARD.read_text().replace("0 3,15 * * *", "0 3 * * *", 1))
+    (problem,) = check(load_policy(path), clock=lambda: NOW).problems
+    assert problem.key == "sources.database.tiers.export.schedule"

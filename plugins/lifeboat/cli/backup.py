@@ -31,6 +31,10 @@ def backup_verb(
         str,
         typer.Option(help="The tier, such as daily for a full, incremental, or wal."),
     ],
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="Export these tables alone, as schema.table. May be repeated.", metavar="PATTERN"),
+    ] = None,
     copy: Annotated[bool, typer.Option(help="Copy to the other targets as well.")] = True,
     deep: Annotated[bool, typer.Option("--deep", help="Verify deep: decrypt and check every file.")] = False,
     note_text: Annotated[str, typer.Option("--note", help="A note for the manifest.")] = "",
@@ -47,8 +51,9 @@ def backup_verb(
     chosen = tier_of(loaded, source, tier)
     for notice in loaded.notices:
         note(f"notice: {notice}", "dim")
-    words = command("backup", system, source, "--tier", tier, *([] if copy else ["--no-copy"]))
-    run = _Run(here.repository(loaded), source, chosen, deep=deep, copy=copy)
+    chosen_tables = [word for pattern in only or () for word in ("--only", pattern)]
+    words = command("backup", system, source, "--tier", tier, *chosen_tables, *([] if copy else ["--no-copy"]))
+    run = _Run(here.repository(loaded), source, chosen, deep=deep, copy=copy, only=tuple(only or ()))
     run.carry_out(words, actor(), note_text)
     if as_json:
         show_json(run.document())
@@ -66,6 +71,7 @@ class _Run:
     tier: Tier
     deep: bool
     copy: bool
+    only: tuple[str, ...] = ()
     failures: list[LifeboatError] = field(default_factory=list)
     done: BackedUp | None = None
     published: Published | None = None
@@ -86,6 +92,7 @@ class _Run:
             run=Run(command=words),
             actor=actor,
             note=note_text,
+            only=self.only,
         )
         self._actor = actor
         journal = self._journal("backup", PRIMARY)

@@ -126,7 +126,7 @@ def tier_of(loaded: LoadedPolicy, source: str, name: str | None) -> Tier:
     check_source(loaded, source)
     runs = [tier for owner, tier in built_tiers(loaded.policy) if owner == source]
     if name is None and runs:
-        return next((tier for tier in runs if tier is not Tier.WAL), runs[0])
+        return next((tier for tier in runs if tier not in (Tier.WAL, Tier.EXPORT)), runs[0])
     for tier in runs:
         if tier.value == name:
             return tier

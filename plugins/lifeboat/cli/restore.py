@@ -14,6 +14,7 @@ from lifeboat.cli.cancellation import STOP
 from lifeboat.cli.output import exact_moment, length, note, say, show_fields, show_json, warn
 from lifeboat.cli.outside import check_source, surroundings
 from lifeboat.cli.progress import Bar, bar
+from lifeboat.cli.restore_export import Wanted, is_export, restore_export
 from lifeboat.errors import Cancelled, LifeboatError, PolicyError, RestoreError
 
 if TYPE_CHECKING:
@@ -36,7 +37,12 @@ def restore_verb(
     ctx: typer.Context,
     system: Annotated[str, typer.Argument(help="The system, as its policy calls it.")],
     source: Annotated[str, typer.Argument(help="The source in it.")],
-    into: Annotated[Path, typer.Option(help="The data directory to make; empty or not there.", metavar="DIR")],
+    into: Annotated[
+        Path | None,
+        typer.Option(
+            help="The data directory to make, empty or not there; of an export: for its files.", metavar="DIR"
+        ),
+    ] = None,
     at: Annotated[
         str | None, typer.Option(help="A time; without an offset, on the clock of the policy's zone.", metavar="TIME")
     ] = None,
@@ -59,19 +65,57 @@ def restore_verb(
         str | None,
         typer.Option(help="As root: the user to run the server as and to give the files to.", metavar="USER"),
     ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="Of an export: these tables, as schema.table. May be repeated.", metavar="PATTERN"),
+    ] = None,
+    format_name: Annotated[str | None, typer.Option("--format", help="Of an export: json or csv.")] = None,
+    connection: Annotated[
+        str | None, typer.Option(help="Of an export: the database to bring tables into.", metavar="ID")
+    ] = None,
+    as_table: Annotated[
+        str | None, typer.Option(help="The table's new name; by default its own and _restored.", metavar="NAME")
+    ] = None,
+    replace_rows: Annotated[
+        bool, typer.Option("--replace-rows", help="Put the rows in the place of those that are there.")
+    ] = False,
     plan: Annotated[bool, typer.Option("--plan", help="Show the plan and do nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Bring a database back to any moment that can be reached, into a new data directory, and prove that it opens.
 
-    Nothing that exists is touched.
+    Of an export: single tables, into a database beside the old ones, or as files. Nothing that exists is touched.
     """
     from lifeboat.cli.moment import asked
 
     here = surroundings(ctx)
     loaded = here.loaded(system)
     check_source(loaded, source)
+    if recovery_point is not None and is_export(recovery_point):
+        wanted_tables = Wanted(
+            recovery_point,
+            tuple(only or ()),
+            format_name,  # type: ignore[arg-type]  # looked at before it is used
+            into,
+            connection,
+            as_table,
+            replace_rows,
+            target,
+            plan,
+            yes,
+            as_json,
+        )
+        repository = here.repository(loaded)
+        restore_export(repository, source, _postgres(repository, source), wanted_tables)
+        return
+    if only or format_name or connection or as_table or replace_rows:
+        raise RestoreError(
+            "Single tables come from an export, and none is named.",
+            f"--recovery-point ID; `lifeboat list {system} {source}` shows exports.",
+        )
+    if into is None:
+        raise RestoreError("Nothing says where the database is to go.", "Name a directory: --into DIR.")
     wanted = asked(at=at, lsn=lsn, name=name, recovery_point=recovery_point, latest=latest, zone=loaded.policy.zone)
     repository = here.repository(loaded)
     proposal = _propose(

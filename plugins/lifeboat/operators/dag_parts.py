@@ -117,7 +117,17 @@ def tier_dags(*, wal: bool) -> Iterator[TierDag]:
 def form(dag: TierDag) -> dict[str, Param]:
     """The trigger form."""
     others = dag.others
+    tables = {
+        "tables": Param(
+            default=[],
+            type="array",
+            items={"type": "string", "minLength": 3},
+            title="Tables",
+            description="Export these alone, as schema.table (public.users, sales.*). Leave it empty for all.",
+        )
+    }
     return {
+        **(tables if dag.tier == "export" else {}),
         "targets": Param(
             default=others,
             type="array",
@@ -131,7 +141,7 @@ def form(dag: TierDag) -> dict[str, Param]:
             default=False,
             type="boolean",
             title="Deep verification",
-            description="Decrypt every copy and compare every file with what PostgreSQL said of it.",
+            description="Decrypt every copy and compare every file with what was recorded of it.",
         ),
         "note": Param(
             default="", type="string", maxLength=500, title="Note", description="Kept in the recovery point's manifest."
@@ -147,6 +157,11 @@ def page(dag: TierDag) -> str:
         for name, target in built_targets(policy).items()
     )
     stale = "\n> **The policy's file is broken: its last valid copy is followed.**\n" if dag.loaded.stale else ""
+    restore = f"lifeboat restore {policy.system} {dag.source}"
+    back = f"`{restore} --plan --into DIRECTORY` shows what can be reached."
+    if dag.tier == "export":
+        one = f"{restore} --recovery-point ID --only schema.table --connection ID"
+        back = f"`{one}` brings a table back beside the old one."
     return f"""# {dag.tier} backup of {policy.system} {dag.source}
 {stale}
 {policy.description}
@@ -159,5 +174,5 @@ whatever date a run carries; a backfill is skipped.
 | --- | --- | --- |
 {rows}
 
-To bring it back: `lifeboat restore {policy.system} {dag.source} --plan --into DIRECTORY` shows what can be reached.
+To bring it back: {back}
 """

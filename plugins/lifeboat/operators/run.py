@@ -42,6 +42,7 @@ def work_of(context: Context, repository: SystemRepository, source: str, tier: T
         mark=mark,
         attempt=number,
         note=str((context.get("params") or {}).get("note") or ""),
+        only=tuple(str(table) for table in (context.get("params") or {}).get("tables") or ()),
     )
 
 

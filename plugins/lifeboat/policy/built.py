@@ -25,7 +25,7 @@ class Built:
     """
 
     tiers: Mapping[str, frozenset[Tier]] = field(
-        default_factory=lambda: {"postgres": frozenset({Tier.WAL, Tier.INCREMENTAL, Tier.DAILY})}
+        default_factory=lambda: {"postgres": frozenset({Tier.WAL, Tier.INCREMENTAL, Tier.DAILY, Tier.EXPORT})}
     )
     methods: frozenset[str] = frozenset({"physical"})
     targets: frozenset[str] = frozenset({"s3", "file", "sftp"})
@@ -36,6 +36,8 @@ class Built:
         """Whether a tier of a source runs."""
         if tier not in self.tiers.get(source.kind, frozenset()) or tier not in source.tiers:
             return False
+        if tier is Tier.EXPORT:
+            return True  # logical by nature, whether or not dumps are built
         return not isinstance(source, PostgresSource) or source.method_of(tier) in self.methods
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from lifeboat.policy.environment import ExpandedPath
+from lifeboat.policy.export import ExportPolicy
 from lifeboat.policy.naming import Tier
 from lifeboat.policy.part import ConnectionId, Part
 from lifeboat.policy.problems import Refused
@@ -56,6 +57,9 @@ class PostgresSource(Part):
     binaries: ExpandedPath | None = None
     """The directory with PostgreSQL's server programs on the workers, for restores. May hold `${NAME}`."""
 
+    export: ExportPolicy = ExportPolicy()
+    """What the tier `export` holds."""
+
     tiers: Tiers
     """When it is backed up and how long that is kept."""
 
@@ -86,6 +90,10 @@ class PostgresSource(Part):
                     "Remove `method`.",
                     key=("tiers", tier.value, "method"),
                 )
+        if "export" in self.model_fields_set and Tier.EXPORT not in self.tiers:
+            raise Refused(
+                "It says what an export holds, and there is no tier `export`.", "Add the tier.", key=("export",)
+            )
         fulls = [tier for tier in FULL_TIERS if tier in self.tiers and self.method_of(tier) == "physical"]
         for tier in (Tier.WAL, Tier.INCREMENTAL):
             if tier in self.tiers and not fulls:

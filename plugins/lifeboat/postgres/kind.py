@@ -13,6 +13,11 @@ from lifeboat.policy.postgres_source import PostgresSource
 from lifeboat.postgres.connecting import connect_sql
 from lifeboat.postgres.deep_verification import verify_deep
 from lifeboat.postgres.details import FULL, INCREMENTAL, WAL
+from lifeboat.postgres.exports.export import back_up_export
+from lifeboat.postgres.exports.preflight import preflight_export
+from lifeboat.postgres.exports.reading import exported_in_words
+from lifeboat.postgres.exports.records import EXPORT
+from lifeboat.postgres.exports.verification import verify_export
 from lifeboat.postgres.full import back_up_full, source_parameters
 from lifeboat.postgres.incremental import Taken, back_up_incremental
 from lifeboat.postgres.preflight import preflight
@@ -27,11 +32,11 @@ from lifeboat.targets.target import Finding
 
 
 class PostgresKind:
-    """Physical fulls, incrementals and WAL."""
+    """Physical fulls, incrementals, WAL, and exports of tables."""
 
     def point_kind(self, tier: Tier) -> str:
-        """``wal`` and ``incremental`` for the tiers of that name, ``full`` for every other."""
-        return {Tier.WAL: WAL, Tier.INCREMENTAL: INCREMENTAL}.get(tier, FULL)
+        """``wal``, ``incremental`` and ``export`` for the tiers of that name, ``full`` for every other."""
+        return {Tier.WAL: WAL, Tier.INCREMENTAL: INCREMENTAL, Tier.EXPORT: EXPORT}.get(tier, FULL)
 
     def point_kinds(self, tier: Tier) -> tuple[str, ...]:
         """The incremental tier takes fulls, too, where it has nothing to build upon."""
@@ -40,6 +45,8 @@ class PostgresKind:
     def preflight(self, repository: SystemRepository, source_name: str, tier: Tier, *, tick: Tick) -> list[Finding]:
         """Version, settings, privileges, slot, TLS and clock of the server."""
         source = _source(repository, source_name)
+        if tier is Tier.EXPORT:
+            return preflight_export(repository, source, tick=tick)
         parameters = source_parameters(repository, source, what="preflight")
         with connect_sql(parameters, tick=tick) as session:
             return preflight(
@@ -65,8 +72,18 @@ class PostgresKind:
         tick: Tick,
         retain_until: datetime | None,
     ) -> BackedUp:
-        """A full, what has changed since the newest verified link, or the WAL since the last run."""
+        """A full, what has changed since the newest verified link, the WAL since the last run, or an export."""
         source = _source(repository, source_name)
+        if tier is Tier.EXPORT:
+            copy = back_up_export(
+                repository, source_name, source, work, journal, progress=progress, tick=tick, retain_until=retain_until
+            )
+            return BackedUp((copy,), exported_in_words(copy.manifest))
+        if work.only:
+            raise PolicyError(
+                f"The tier {tier} takes the whole server, and single tables were asked for.",
+                "Tables alone are taken by the tier `export`.",
+            )
         if tier is Tier.WAL:
             collected = collect_wal(
                 repository, source_name, source, work, journal, progress=progress, tick=tick, retain_until=retain_until
@@ -99,7 +116,10 @@ class PostgresKind:
     def verify_deep(
         self, repository: SystemRepository, target: str, copy: Copy, *, passed: Callable[[int], None], tick: Tick
     ) -> tuple[Verified, dict[str, Any]]:
-        """Every file against ``backup_manifest``, every WAL record's checksum."""
+        """Every file against ``backup_manifest``, every WAL record's checksum; every row of an export."""
+        if copy.manifest.kind == EXPORT:
+            export = verify_export(repository, target, copy, passed=passed, tick=tick)
+            return export.verified, {"tables": export.tables, "files": export.files, "rows": export.rows}
         deep = verify_deep(repository, target, copy, passed=passed, tick=tick)
         figures: dict[str, Any] = {"files": deep.files, "wal_records": deep.wal_records}
         if deep.last_commit is not None:

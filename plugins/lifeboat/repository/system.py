@@ -42,6 +42,7 @@ class Work:
         run: the DAG run or the command.
         actor: the same in words, for the journal.
         note: what the person who started it wrote.
+        only: the parts of the source that were asked for, in the source's own words; empty: all of it.
     """
 
     recovery_point: RecoveryPointId
@@ -50,6 +51,7 @@ class Work:
     run: Run
     actor: str
     note: str = ""
+    only: tuple[str, ...] = ()
 
     @classmethod
     def new(
@@ -63,6 +65,7 @@ class Work:
         mark: str | None = None,
         attempt: int = 1,
         note: str = "",
+        only: tuple[str, ...] = (),
     ) -> Work:
         """Name a new attempt.
 
@@ -72,7 +75,7 @@ class Work:
             attempt: the number of the try.
         """
         point = RecoveryPointId(begun, kind, mark or secrets.token_hex(2))
-        return cls(point, attempt_name(attempt, secrets.token_hex(4)), tiers, run, actor, note)
+        return cls(point, attempt_name(attempt, secrets.token_hex(4)), tiers, run, actor, note, only)
 
     def after(self, newest: str | None) -> Work:
         """The same work under an id that sorts behind the newest recovery point of its kind.
