@@ -30,7 +30,9 @@ def restore_verb(
     ctx: typer.Context,
     system: Annotated[str, typer.Argument(help="The system, as its policy calls it.")],
     source: Annotated[str, typer.Argument(help="The source in it.")],
-    into: Annotated[Path, typer.Option(help="The data directory to make; empty or not there.", metavar="DIR")],
+    into: Annotated[
+        Path | None, typer.Option(help="The data directory to make; empty or not there.", metavar="DIR")
+    ] = None,
     at: Annotated[
         str | None, typer.Option(help="A time; without an offset, on the clock of the policy's zone.", metavar="TIME")
     ] = None,
@@ -51,21 +53,73 @@ def restore_verb(
         str | None,
         typer.Option(help="As root: the user to run the server as and to give the files to.", metavar="USER"),
     ] = None,
+    connection: Annotated[
+        str | None, typer.Option(help="Restore a logical archive into this connection's server.", metavar="ID")
+    ] = None,
+    database: Annotated[
+        list[str] | None, typer.Option(help="Of a logical archive: this database. May be repeated.", metavar="NAME")
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Of a logical archive: these tables. May be repeated.", metavar="PATTERN")
+    ] = None,
+    new_name: Annotated[
+        str | None, typer.Option("--as", help="What the restored database is to be called.", metavar="NAME")
+    ] = None,
+    with_globals: Annotated[
+        bool, typer.Option("--with-globals", help="Make the roles and tablespaces that the server lacks.")
+    ] = False,
+    show_globals: Annotated[
+        bool, typer.Option("--show-globals", help="Print the archive's roles and tablespaces, and do nothing.")
+    ] = False,
+    owners: Annotated[
+        bool, typer.Option("--owner/--no-owner", help="Give objects their old owners and privileges.")
+    ] = True,
     plan: Annotated[bool, typer.Option("--plan", help="Show the plan and do nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Bring a database back to any moment that can be reached, into a new data directory, and prove that it opens.
+    """Bring a database back: to any moment into a new data directory (--into), or a logical archive, whole or some of its
+    tables, into new databases of a server (--connection). What comes back is proven.
 
     Nothing that exists is touched.
     """
-    from lifeboat.cli.moment import asked
+    from lifeboat.cli.moment import asked, time_in
 
     here = surroundings(ctx)
     loaded = here.loaded(system)
     check_source(loaded, source)
     wanted = asked(at=at, lsn=lsn, name=name, recovery_point=recovery_point, latest=latest, zone=loaded.policy.zone)
     repository = here.repository(loaded)
+    if connection is not None:
+        from lifeboat.cli.restore_logical import Wish, restore_into_connection
+
+        if into is not None or lsn is not None or name is not None or base is not None:
+            raise RestoreError(
+                "--connection brings a logical archive back, which knows no --into, --lsn, --name or --base.",
+                "Give --at or --recovery-point with it, or leave --connection out.",
+            )
+        wish = Wish(
+            connection=connection,
+            at=time_in(at, loaded.policy.zone)[0] if at is not None else None,
+            recovery_point=recovery_point,
+            target=target,
+            databases=database or (),
+            only=only or (),
+            name=new_name,
+            with_globals=with_globals,
+            owners=owners,
+            binaries=binaries,
+        )
+        policy = _postgres(repository, source)
+        restore_into_connection(
+            repository, policy, source, wish, plan_only=plan, show_globals=show_globals, yes=yes, as_json=as_json
+        )
+        return
+    if into is None or only or database or new_name or with_globals or show_globals:
+        raise RestoreError(
+            "It is not said where to." if into is None else "Only a logical archive comes back in parts.",
+            "Name a data directory with --into, or a server with --connection for a logical archive.",
+        )
     proposal = _propose(
         repository,
         source,

@@ -25,9 +25,9 @@ class Built:
     """
 
     tiers: Mapping[str, frozenset[Tier]] = field(
-        default_factory=lambda: {"postgres": frozenset({Tier.WAL, Tier.DAILY})}
+        default_factory=lambda: {"postgres": frozenset({Tier.WAL, Tier.DAILY, Tier.WEEKLY, Tier.MONTHLY, Tier.YEARLY})}
     )
-    methods: frozenset[str] = frozenset({"physical"})
+    methods: frozenset[str] = frozenset({"physical", "logical"})
     targets: frozenset[str] = frozenset({"s3", "file"})
     channels: frozenset[str] = frozenset({"slack"})
     keys: frozenset[str] = frozenset()

@@ -10,10 +10,15 @@ from typing import Any
 from lifeboat.errors import PolicyError
 from lifeboat.policy.naming import Tier
 from lifeboat.policy.postgres_source import PostgresSource
+from lifeboat.policy.sources import SourcePolicy
 from lifeboat.postgres.connecting import connect_sql
 from lifeboat.postgres.deep_verification import verify_deep
 from lifeboat.postgres.details import FULL, WAL
 from lifeboat.postgres.full import back_up_full, source_parameters
+from lifeboat.postgres.logical_backup import back_up_logical
+from lifeboat.postgres.logical_details import LOGICAL, logical_details
+from lifeboat.postgres.logical_preflight import preflight_logical
+from lifeboat.postgres.logical_verification import verify_deep_logical
 from lifeboat.postgres.preflight import preflight
 from lifeboat.postgres.replication import ReplicationConnection
 from lifeboat.postgres.wal_collection import collect_wal
@@ -26,16 +31,20 @@ from lifeboat.targets.target import Finding
 
 
 class PostgresKind:
-    """Physical fulls and WAL."""
+    """Physical fulls, WAL and logical archives."""
 
-    def point_kind(self, tier: Tier) -> str:
-        """``wal`` for the WAL tier, ``full`` for every other."""
-        return WAL if tier is Tier.WAL else FULL
+    def point_kind(self, tier: Tier, source: SourcePolicy) -> str:
+        """``wal`` for the WAL tier; ``logical`` or ``full`` for every other, by its method."""
+        if tier is Tier.WAL:
+            return WAL
+        return LOGICAL if _is_logical(source, tier) else FULL
 
     def preflight(self, repository: SystemRepository, source_name: str, tier: Tier, *, tick: Tick) -> list[Finding]:
         """Version, settings, privileges, slot, TLS and clock of the server."""
         source = _source(repository, source_name)
         parameters = source_parameters(repository, source, what="preflight")
+        if _is_logical(source, tier):
+            return preflight_logical(repository, source, parameters, tick=tick)
         with connect_sql(parameters, tick=tick) as session:
             return preflight(
                 session,
@@ -71,6 +80,20 @@ class PostgresKind:
                 f"covered until {collected.covered_until:%Y-%m-%d %H:%M:%S %Z}",
                 collected.alarm,
             )
+        if _is_logical(source, tier):
+            return _logical(
+                *back_up_logical(
+                    repository,
+                    source_name,
+                    source,
+                    work,
+                    journal,
+                    progress=progress,
+                    tick=tick,
+                    retain_until=retain_until,
+                ),
+                tier,
+            )
         copy = back_up_full(
             repository, source_name, source, work, journal, progress=progress, tick=tick, retain_until=retain_until
         )
@@ -90,12 +113,34 @@ class PostgresKind:
     def verify_deep(
         self, repository: SystemRepository, target: str, copy: Copy, *, passed: Callable[[int], None], tick: Tick
     ) -> tuple[Verified, dict[str, Any]]:
-        """Every file against ``backup_manifest``, every WAL record's checksum."""
+        """Every file against ``backup_manifest``, every WAL record's checksum; a logical archive's rows counted."""
+        if copy.manifest.kind == LOGICAL:
+            return verify_deep_logical(repository, target, copy, passed=passed, tick=tick)
         deep = verify_deep(repository, target, copy, passed=passed, tick=tick)
         figures: dict[str, Any] = {"files": deep.files, "wal_records": deep.wal_records}
         if deep.last_commit is not None:
             figures["last_commit"] = deep.last_commit.isoformat()
         return deep.verified, figures
+
+
+def _is_logical(source: SourcePolicy, tier: Tier) -> bool:
+    return isinstance(source, PostgresSource) and source.method_of(tier) == "logical"
+
+
+def _logical(copy: Copy, made: bool, tier: Tier) -> BackedUp:
+    manifest, details = copy.manifest, logical_details(copy.manifest)
+    tiers = ", ".join(manifest.tiers)
+    if not made:
+        who = manifest.run.dag_id or manifest.run.command or "another run"
+        return BackedUp(
+            (copy,), f"{manifest.recovery_point}, made by {who} for {tiers}, carries the tier {tier} of this day, too."
+        )
+    databases = len(details.databases)
+    return BackedUp(
+        (copy,),
+        f"{manifest.plain_size / 1e6:,.1f} MB of {databases} database{'s' * (databases != 1)} read, "
+        f"{manifest.stored_size / 1e6:,.1f} MB stored; it carries {tiers}. {' '.join(manifest.findings)}".rstrip(),
+    )
 
 
 def _source(repository: SystemRepository, name: str) -> PostgresSource:

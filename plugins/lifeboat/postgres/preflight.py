@@ -66,10 +66,10 @@ def preflight(
         lambda: _privileges(sql, parameters, tiers),
         lambda: slot_findings(slot_name, slot_state(sql, slot_name)),
         lambda: _replication(sql, open_replication),
-        lambda: _encryption(sql, parameters),
+        lambda: encryption_findings(sql, parameters),
         lambda: _places(sql),
         lambda: _unlogged(sql),
-        lambda: _clock(sql, clock),
+        lambda: clock_findings(sql, clock),
     )
     findings: list[Finding] = []
     for check in checks:
@@ -172,7 +172,8 @@ def _replication(sql: Session, open_replication: Callable[[], ReplicationConnect
     return [Finding("ok", "replication connection", what)]
 
 
-def _encryption(sql: Session, parameters: ConnectionParameters) -> list[Finding]:
+def encryption_findings(sql: Session, parameters: ConnectionParameters) -> list[Finding]:
+    """Whether the connection is encrypted as far as the server."""
     row = sql.execute("SELECT ssl, version, cipher FROM pg_stat_ssl WHERE pid = pg_backend_pid()").fetchone()
     used, version, cipher = row if row is not None else (False, None, None)
     wanted = parameters.keywords.get("sslmode", "disable")
@@ -215,7 +216,8 @@ def _unlogged(sql: Session) -> list[Finding]:
     return [Finding("ok", "unlogged tables", what, "Where their rows matter: ALTER TABLE … SET LOGGED;")]
 
 
-def _clock(sql: Session, clock: Callable[[], datetime]) -> list[Finding]:
+def clock_findings(sql: Session, clock: Callable[[], datetime]) -> list[Finding]:
+    """Whether the clocks of server and worker agree."""
     before = clock()
     server: datetime = _one(sql, "SELECT clock_timestamp()")
     after = clock()

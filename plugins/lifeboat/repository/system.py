@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -42,6 +42,7 @@ class Work:
         run: the DAG run or the command.
         actor: the same in words, for the journal.
         note: what the person who started it wrote.
+        due: the day on which a schedule wanted it, on the clock of the policy's zone; ``None`` when a person did.
     """
 
     recovery_point: RecoveryPointId
@@ -50,6 +51,7 @@ class Work:
     run: Run
     actor: str
     note: str = ""
+    due: date | None = None
 
     @classmethod
     def new(
@@ -63,6 +65,7 @@ class Work:
         mark: str | None = None,
         attempt: int = 1,
         note: str = "",
+        due: date | None = None,
     ) -> Work:
         """Name a new attempt.
 
@@ -72,7 +75,7 @@ class Work:
             attempt: the number of the try.
         """
         point = RecoveryPointId(begun, kind, mark or secrets.token_hex(2))
-        return cls(point, attempt_name(attempt, secrets.token_hex(4)), tiers, run, actor, note)
+        return cls(point, attempt_name(attempt, secrets.token_hex(4)), tiers, run, actor, note, due)
 
     def after(self, newest: str | None) -> Work:
         """The same work under an id that sorts behind the newest recovery point of its kind.
