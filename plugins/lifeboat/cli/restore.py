@@ -78,8 +78,8 @@ def restore_verb(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Bring a database back: to any moment into a new data directory (--into), or a logical archive, whole or some of its
-    tables, into new databases of a server (--connection). What comes back is proven.
+    """Bring a database back: to any moment into a new data directory (--into), or a logical archive, whole or some of
+    its tables, into new databases of a server (--connection). What comes back is proven.
 
     Nothing that exists is touched.
     """

@@ -198,7 +198,7 @@ def _findings(details: LogicalDetails, earlier: list[Copy]) -> list[str]:
         before = logical_details(earlier[-1].manifest).server.system_identifier
         if before != details.server.system_identifier:
             found.append(
-                f"The archive before it, {earlier[-1].manifest.recovery_point}, was made of another cluster ({before}); "
+                f"The archive before it, {earlier[-1].manifest.recovery_point}, is of another cluster ({before}): "
                 f"this one is {details.server.system_identifier}. An upgrade does that; a wrong connection, too."
             )
     return found

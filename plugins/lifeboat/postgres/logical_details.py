@@ -161,6 +161,17 @@ class Contents(_Model):
     sequences: tuple[SequenceContent, ...]
     large_objects: LargeObjects
 
+    def roots(self) -> dict[int, TableContent]:
+        """For each table's oid the table at the root of its partitions; itself where it is no partition."""
+        by_oid = {table.oid: table for table in self.tables}
+        found = {}
+        for table in self.tables:
+            root = table
+            while root.partition and root.parents and root.parents[0] in by_oid:
+                root = by_oid[root.parents[0]]
+            found[table.oid] = root
+        return found
+
     def lines(self) -> Iterable[bytes]:
         """As JSON lines: the listing's stored form."""
         for entry in (*self.tables, *self.sequences, self.large_objects):

@@ -14,7 +14,7 @@ import psycopg
 from lifeboat.errors import BackupFailed, Cancelled, LifeboatError, PostgresError
 from lifeboat.policy.logical import LogicalPolicy
 from lifeboat.postgres.client_programs import Access, ProgramFailed, Programs, run_program
-from lifeboat.postgres.connecting import TICK_SECONDS
+from lifeboat.postgres.connecting import TICK_SECONDS, connect_sql
 from lifeboat.postgres.logical_contents import contents_of, reading_session, refused_reading, tables_of, watch
 from lifeboat.postgres.logical_databases import Database, Session, holds_something
 from lifeboat.postgres.logical_details import GLOBALS, Archive, Contents, DatabaseArchive
@@ -24,6 +24,17 @@ from lifeboat.postgres.server_facts import DatabaseFacts
 from lifeboat.streams.settings import StreamSettings
 from lifeboat.streams.stored import StoredStream
 from lifeboat.streams.writing import Destination, StreamWriter, one_of_many
+
+_DEFINITIONS = ("--section=pre-data", "--section=post-data")
+"""All but rows; not ``--schema-only``, which forgets to fill materialized views."""
+
+_LOCKS = """
+    SELECT format('%I.%I', n.nspname, c.relname), l.pid, a.usename FROM pg_locks l
+    JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n ON n.oid = c.relnamespace
+    LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+    WHERE l.granted AND l.mode = 'AccessExclusiveLock' AND c.relkind IN ('r', 'p', 'm', 'S')
+        AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    ORDER BY 1 LIMIT 10"""
 
 _REMEDIES = (
     ("row-level security", "Run as a superuser: ALTER ROLE … BYPASSRLS; for the role that reads."),
@@ -81,12 +92,18 @@ def dump_database(
         LifeboatError: nothing of it may be committed.
     """
     lock_seconds = float(dumping.policy.lock_timeout.fixed.total_seconds())
-    with reading_session(parameters, lock_seconds=lock_seconds, tick=dumping.tick) as session:
-        snapshot, moment = _snapshot(session)
-        something = holds_something(session)
-        _refuse_lost_objects(session, database.name, dumping.policy)
-        plans = _plans(session, database, dumping.policy)
-        contents = _side_by_side(dumping, session, plans, database.name, snapshot, lock_seconds)
+    try:
+        with reading_session(parameters, lock_seconds=lock_seconds, tick=dumping.tick) as session:
+            snapshot, moment = _snapshot(session)
+            something = holds_something(session)
+            _refuse_lost_objects(session, database.name, dumping.policy)
+            plans = _plans(session, database, dumping.policy)
+            contents = _side_by_side(dumping, session, plans, database.name, snapshot, lock_seconds)
+    except psycopg.Error as error:
+        refused = refused_reading(error, f"Database {database.name} can't be read")
+        raise _with_locks(refused, parameters) from error
+    except PostgresError as error:
+        raise _with_locks(error, parameters) from error
     listing = f"{database.oid}.contents.jsonl"
     _store(dumping, listing, contents.lines())
     return DatabaseArchive(
@@ -104,6 +121,19 @@ def dump_database(
         large_objects=contents.large_objects.count,
         holds_something=something,
     )
+
+
+def _with_locks(error: PostgresError, parameters: ConnectionParameters) -> PostgresError:
+    """The same error, and who held what, where a lock was waited for in vain."""
+    if "lock timeout" not in error.what:
+        return error
+    try:
+        with connect_sql(parameters) as session:
+            rows = session.execute(_LOCKS.encode()).fetchall()
+    except (PostgresError, psycopg.Error):
+        return error  # The server says no more; the failure itself was said.
+    held = ", ".join(f"{table} by {user or 'somebody'} (process {pid})" for table, pid, user in rows)
+    return type(error)(f"{error.what.rstrip('.')}. Locked at present: {held or 'nothing any more'}.", error.remedy)
 
 
 def _snapshot(session: Session) -> tuple[str, datetime]:
@@ -136,7 +166,7 @@ def _plans(session: Session, database: Database, policy: LogicalPolicy) -> list[
     tables = [table for table, _ in tables_of(session)]
     if sum(table.size_bytes for table in tables) <= policy.split_above or policy.side_by_side == 1:
         return [_Plan(Archive(stream=f"{database.oid}.dump", holds="all"), whole)]
-    rest, *shares = groups(tables, policy.side_by_side + 1)
+    _, *shares = groups(tables, policy.side_by_side + 1)
     named = [table for share in shares for table in share.tables]
     arguments = [
         tuple(f"--exclude-table-data={pattern(table)}" for table in named),
@@ -145,9 +175,9 @@ def _plans(session: Session, database: Database, policy: LogicalPolicy) -> list[
     # The largest begin first, so that none of them is left alone at the end.
     numbered = sorted(enumerate(arguments), key=lambda one: one[0] == 0)
     return [
-        _Plan(Archive(stream=f"{database.oid}.schema.dump", holds="schema"), ("--schema-only",)),
+        _Plan(Archive(stream=f"{database.oid}.schema.dump", holds="schema"), _DEFINITIONS),
         *(
-            _Plan(Archive(stream=f"{database.oid}.data-{number:02d}.dump", holds="data"), ("--data-only", *more))
+            _Plan(Archive(stream=f"{database.oid}.data-{number:02d}.dump", holds="data"), ("--section=data", *more))
             for number, more in numbered
         ),
     ]
@@ -184,11 +214,11 @@ def _side_by_side(
                 for job in ended:
                     job.result()
                 dumping.tick()
-        except psycopg.Error as error:
-            raise refused_reading(error, f"Database {database} can't be read") from error
-        finally:
+        except BaseException as failure:
             given_up.set()
             pool.shutdown(wait=True, cancel_futures=True)
+            raise
+    watch(session, dumping.tick)
     dumping.stored.extend(job.result() for job in dumps)
     return counted.result()
 
@@ -241,14 +271,14 @@ def _streamed(
 
     try:
         said = run_program(arguments, access=dumping.access, take=take, tick=tick)
-        if not writer.plain_size:
-            raise BackupFailed(f"Nothing came of {what}, and no error either.", "Run it by hand and look.")
         stored = writer.finish()
     except BaseException as failure:
         writer.abort(failure)
         if isinstance(failure, ProgramFailed):
             raise _explained(failure, what) from failure
         raise
+    if not stored.plain_size:
+        raise BackupFailed(f"Nothing came of {what}, and no error either.", "Run it by hand and look.")
     if said:
         dumping.said.extend(line for line in said.splitlines()[:20] if line.strip())
     return stored

@@ -1,4 +1,4 @@
-"""From what is asked for to a plan: which archive, which databases and tables, under which names, and what is in the way."""
+"""From what is asked for to a plan: which archive, which databases and tables, which names, and what is in the way."""
 
 from __future__ import annotations
 
@@ -18,6 +18,27 @@ from lifeboat.postgres.logical_details import (
 )
 from lifeboat.postgres.logical_selection import Selection
 from lifeboat.repository.catalogue import Copy
+
+
+@dataclass(frozen=True)
+class Home:
+    """The server that databases come back to, as it was found.
+
+    Attributes:
+        major: its major version.
+        databases, roles, extensions: the names of those that are there; extensions that could be installed.
+        may_create: whether the role may make databases.
+        superuser: whether it may do everything.
+        unproven: databases that a restore left behind which was cut short.
+    """
+
+    major: int
+    databases: frozenset[str]
+    roles: frozenset[str]
+    extensions: frozenset[str]
+    may_create: bool
+    superuser: bool
+    unproven: tuple[str, ...] = field(default=())
 
 
 @dataclass(frozen=True)
@@ -56,6 +77,7 @@ class LogicalPlan:
         globals_wanted: whether missing roles and tablespaces are made first.
         owners: whether objects get their owners and privileges back.
         programs: those that do it.
+        home: the server that they come back to.
         remarks: what a person should know.
         obstacles: what will stop the restore as it is asked for.
     """
@@ -66,29 +88,9 @@ class LogicalPlan:
     globals_wanted: bool
     owners: bool
     programs: Programs
+    home: Home
     remarks: tuple[str, ...] = ()
     obstacles: tuple[LifeboatError, ...] = ()
-
-
-@dataclass(frozen=True)
-class Home:
-    """The server that databases come back to, as it was found.
-
-    Attributes:
-        major: its major version.
-        databases, roles, extensions: the names of those that are there; extensions that could be installed.
-        may_create: whether the role may make databases.
-        superuser: whether it may do everything.
-        unproven: databases that a restore left behind which was cut short.
-    """
-
-    major: int
-    databases: frozenset[str]
-    roles: frozenset[str]
-    extensions: frozenset[str]
-    may_create: bool
-    superuser: bool
-    unproven: tuple[str, ...] = field(default=())
 
 
 def newest_not_later(copies: Sequence[Copy], moment: datetime | None, recovery_point: str | None) -> Copy:
@@ -114,9 +116,9 @@ def newest_not_later(copies: Sequence[Copy], moment: datetime | None, recovery_p
     known = sorted(copy.manifest.moment for copy in copies if copy.manifest.kind == LOGICAL)
     raise MomentUnreachable(
         f"There is no logical archive {recovery_point or 'of that time or before it'}.",
-        f"The oldest stands for {known[0]:%Y-%m-%d %H:%M:%S} UTC, the newest for {known[-1]:%Y-%m-%d %H:%M:%S} UTC."
+        f"They stand for times from {known[0]:%Y-%m-%d %H:%M:%S} to {known[-1]:%Y-%m-%d %H:%M:%S} UTC."
         if known
-        else "None was made yet: the tiers weekly, monthly and yearly make them. Physical backups are restored with --into.",
+        else "None was made yet: weekly, monthly and yearly make them. Physical backups come back with --into.",
     )
 
 
@@ -151,7 +153,7 @@ def obstacles(
     if home.major < details.server.major:
         found.append(
             RestoreError(
-                f"The server to restore to is of version {home.major}, older than the archive's {details.server.major}.",
+                f"The server to restore to is of version {home.major}, the archive of {details.server.major}.",
                 f"Restore to a server of version {details.server.major} or later.",
             )
         )
@@ -176,7 +178,7 @@ def obstacles(
         if missing:
             found.append(
                 RestoreError(
-                    f"Database {plan.archive.name} needs extensions that the server does not have: {', '.join(missing)}.",
+                    f"The server lacks extensions of database {plan.archive.name}: {', '.join(missing)}.",
                     "Install their packages on the server.",
                 )
             )

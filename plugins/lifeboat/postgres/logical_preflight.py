@@ -135,9 +135,8 @@ def _large_objects(
     if unreadable and not everything:
         what = f"Role {role} may not read {unreadable} of {count} large objects: pg_dump would end with an error."
         remedy = (
-            f"Run as a superuser: ALTER ROLE {role} SET lo_compat_privileges = on; (it may then write them, too), or in "
-            f"this database: DO $$ DECLARE o oid; BEGIN FOR o IN SELECT oid FROM pg_largeobject_metadata LOOP EXECUTE "
-            f"format('GRANT SELECT ON LARGE OBJECT %s TO {role}', o); END LOOP; END $$;"
+            f"Run as a superuser: ALTER ROLE {role} SET lo_compat_privileges = on; (it may then write them, too), or "
+            f"GRANT SELECT ON LARGE OBJECT … TO {role}; for each."
         )
         return [Finding("error", subject, what, remedy)]
     return []

@@ -67,6 +67,7 @@ def prepare(
         globals_wanted=globals_wanted,
         owners=owners,
         programs=programs,
+        home=home,
         remarks=tuple(
             f"A restore that was cut short left the database {left}: DROP DATABASE {left};" for left in home.unproven
         ),

@@ -7,6 +7,7 @@ Source: https://www.postgresql.org/docs/current/app-pgrestore.html
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
@@ -38,6 +39,7 @@ Session = psycopg.Connection[TupleRow]
 Progress = Callable[[str, int, int], None]
 Open = Callable[[str], ConnectionParameters]
 LOCK_SECONDS = 60.0
+_UNKNOWN_SETTING = 'ERROR:  unrecognized configuration parameter "transaction_timeout"'
 
 _LISTS = frozenset(
     {
@@ -218,7 +220,7 @@ def _create(admin: Session, name: str, archive: DatabaseArchive) -> None:
     ]
     if facts.locale is not None and facts.locale_provider in ("icu", "builtin"):
         word = "ICU_LOCALE" if facts.locale_provider == "icu" else "BUILTIN_LOCALE"
-        options.append(sql.SQL(word + " {}").format(sql.Literal(facts.locale)))  # type: ignore[arg-type]
+        options.append(sql.SQL(word + " {}").format(sql.Literal(facts.locale)))
     if facts.icu_rules is not None:
         options.append(sql.SQL("ICU_RULES {}").format(sql.Literal(facts.icu_rules)))
     admin.execute(
@@ -324,7 +326,8 @@ class _Filler:
             arguments = [
                 plan.programs.path("pg_restore"),
                 # A subscription would begin to take changes from the old one's publisher.
-                *("--format=custom", "--exit-on-error", "--no-password", "--no-subscriptions"),
+                *("--format=custom", "--no-password", "--no-subscriptions"),
+                *(() if self._asks_too_much else ("--exit-on-error",)),
                 *(() if plan.owners else ("--no-owner", "--no-privileges")),
                 *more,
                 f"--dbname={access.database(name)}",
@@ -334,10 +337,18 @@ class _Filler:
             try:
                 run_program(arguments, access=access, descriptors=descriptors, feed=plain, tick=self._look, rest="read")
             except ProgramFailed as error:
+                if self._asks_too_much and only_asked_too_much(error.words):
+                    return
                 raise RestoreError(
                     f"Database {database.archive.name} could not be brought back: {error.what}",
                     "What was begun is dropped again. Mend what it says, and restore again.",
                 ) from error
+
+    @property
+    def _asks_too_much(self) -> bool:
+        """Whether ``pg_restore`` will set what a server of this version does not know: from 17 on it sets
+        ``transaction_timeout`` without asking. Then it can't stop at its first error, and all of them are looked at."""
+        return self._plan.programs.major >= 17 > self._plan.home.major
 
     def _passed(self, size: int) -> None:
         with self._lock:
@@ -349,6 +360,14 @@ class _Filler:
         if self._given_up.is_set():
             raise Cancelled("Another part of the restore failed.")
         self._tick()
+
+
+def only_asked_too_much(words: str) -> bool:
+    """Whether the one setting that older servers do not know is all that ``pg_restore`` complained of."""
+    ignored = re.search(r"^pg_restore: warning: errors ignored on restore: (\d+)$", words, re.MULTILINE)
+    errors = re.findall(r"^pg_restore: error: (.*)$", words, re.MULTILINE)
+    known = [error for error in errors if error.endswith(_UNKNOWN_SETTING)]
+    return ignored is not None and int(ignored[1]) == len(errors) == len(known)
 
 
 def _list_file(numbers: Sequence[int]) -> str:
@@ -366,7 +385,7 @@ def _prove(
         session.execute("COMMIT")
         if wrong := differences(database.contents, found, only):
             raise RestoreError(
-                f"What came back of database {database.archive.name} is not what was backed up: {'; '.join(wrong[:10])}.",
+                f"Database {database.archive.name} did not come back as it was backed up: {'; '.join(wrong[:10])}.",
                 "It is dropped again. Restore from another target or another recovery point, and verify this one "
                 "(lifeboat verify --deep).",
             )

@@ -2,8 +2,8 @@
 
 A table comes with what is its own: rows, defaults, sequences, constraints, indexes, triggers, policies, comments,
 privileges; with its partitions and the tables that inherit from it; and with what it can't exist without: schemas,
-types, functions, extensions, and the definitions (not the rows) of tables that it inherits from. What would need another
-table, as a foreign key to it does, is left out and said.
+types, functions, extensions, and the definitions (not the rows) of tables that it inherits from. What would need
+another table, as a foreign key to it does, is left out and said.
 Source: https://www.postgresql.org/docs/current/app-pgrestore.html
 """
 
@@ -177,7 +177,7 @@ class Selection:
 
 def select(entries: Sequence[Entry], tables: Collection[TableContent]) -> Selection:
     """Choose from an archive that holds definitions (with or without rows)."""
-    picker = _Picker(entries)
+    picker = _Picker(entries, tuple(f"{table.schema_name} {table.name} " for table in tables))
     wanted = {table.oid for table in tables}
     for entry in entries:
         if entry.kind == "TABLE" and entry.oid in wanted:
@@ -188,8 +188,9 @@ def select(entries: Sequence[Entry], tables: Collection[TableContent]) -> Select
 
 
 class _Picker:
-    def __init__(self, entries: Sequence[Entry]) -> None:
+    def __init__(self, entries: Sequence[Entry], labels: tuple[str, ...]) -> None:
         self.entries = entries
+        self.labels = labels
         self.by_number = {entry.number: entry for entry in entries}
         self.whole: set[int] = set()
         """Tables that were asked for, and what is their own."""
@@ -216,7 +217,9 @@ class _Picker:
                 if entry.kind == "TABLE" and entry.number not in self.whole:
                     selection.only_defined.append(entry.words)
             elif entry.kind in _OWN - _DESCRIBES and set(entry.needs) & self.whole:
-                selection.left_out.append(f"{entry.kind} {entry.words}")
+                # A foreign key of another table to this one is the other one's.
+                if entry.kind != "FK CONSTRAINT" or entry.words.startswith(self.labels):
+                    selection.left_out.append(f"{entry.kind} {entry.words}")
         return selection
 
     def _grow(self) -> bool:

@@ -136,7 +136,7 @@ def _database(
     contents = read_contents(copy, database, origin, passed)
     counter = RowCounter()
     for archive in database.archives:
-        how = ("--schema-only",) if archive.holds == "schema" else ("--data-only",)
+        how = () if archive.holds == "schema" else ("--data-only",)
         take = counter.take if archive.holds != "schema" else _ignore
         arguments = [programs.path("pg_restore"), "--format=custom", *how, "--exit-on-error", "--file=-"]
         with opened(copy.manifest.stream(archive.stream), origin, passed) as plain:
@@ -168,20 +168,14 @@ def miscounted(contents: Contents, counted: Mapping[tuple[str, str], int]) -> li
 
     ``pg_dump`` may load a partitioned table's rows through the table itself: then the whole family is compared.
     """
-    by_oid = {table.oid: table for table in contents.tables}
-
-    def root(table: TableContent) -> TableContent:
-        while table.partition and table.parents and table.parents[0] in by_oid:
-            table = by_oid[table.parents[0]]
-        return table
-
+    roots = contents.roots()
     through_root = {table.oid for table in contents.tables if table.rows is None and _key(table) in counted}
     wanted: dict[tuple[str, str], int] = {}
     found = dict(counted)
     for table in contents.tables:
         if table.rows is None:
             continue
-        top = root(table)
+        top = roots[table.oid]
         key = _key(top) if top.oid in through_root else _key(table)
         wanted[key] = wanted.get(key, 0) + table.rows
         if key != _key(table):
