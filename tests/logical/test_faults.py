@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
@@ -13,20 +16,25 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]
 import pytest
 
+from lifeboat.backup.steps import back_up
 from lifeboat.errors import BackupFailed, Cancelled, LifeboatError, ObjectDamaged, PostgresError, RestoreError
+from lifeboat.kit.papers import PROJECT
+from lifeboat.policy.loading import load_policy
+from lifeboat.policy.naming import Tier
 from lifeboat.postgres import logical_dump, logical_restore
 from lifeboat.postgres.client_programs import ProgramFailed, client_programs, run_program
 from lifeboat.postgres.logical_naming import UNPROVEN
 from lifeboat.repository.catalogue import Copy
-from lifeboat.source import Tick
-from sandbox.postgres import PostgresServer
+from lifeboat.repository.system import SystemRepository
+from lifeboat.source import BackedUp, Tick
+from sandbox.postgres import SUPERUSER, PostgresServer
 from sandbox.postgres_builds import binaries
 from sandbox.processes import wait_until
-from tests.logical.archives import Archives
+from tests.logical.archives import SOURCE, Archives
 from tests.recovery.line import system_in
 
 MEGABYTES = 16
-pytestmark = pytest.mark.xdist_group("logical faults")
+pytestmark = pytest.mark.xdist_group("logical_faults")
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +43,7 @@ def big(tmp_path_factory: pytest.TempPathFactory, module_server: Callable[..., P
     server = module_server()
     server.run_sql("CREATE TABLE small (n int)")
     server.run_sql(
-        "CREATE TABLE big AS SELECT i, (SELECT string_agg(md5(random()::text || i || n), '') FROM generate_series(1, 32) n) "
-        f"FROM generate_series(1, {MEGABYTES * 1000}) i"
+        f"CREATE TABLE big AS SELECT i, repeat(md5(i::text), 32) FROM generate_series(1, {MEGABYTES * 1000}) i"
     )
     return Archives(server, system_in(tmp_path_factory.mktemp("system")), policy="{lock_timeout: 1s}")
 
@@ -48,7 +55,7 @@ def children() -> list[psutil.Process]:
 
 def sessions(server: PostgresServer) -> int:
     ((count,),) = server.run_sql(
-        "SELECT count(*) FROM pg_stat_activity WHERE usename = 'lifeboat' OR application_name IN ('pg_dump', 'pg_restore')"
+        "SELECT count(*) FROM pg_stat_activity WHERE usename = 'lifeboat' OR application_name ~ '^pg_'"
     )
     return int(count)
 
@@ -69,7 +76,6 @@ class AtHalf:
 
     def __init__(self, act: Callable[[], None]) -> None:
         self._act = act
-        self._due = False
         self.done = False
 
     def progress(self, done: int, _total: int) -> None:
@@ -301,3 +307,85 @@ def test_a_program_that_ends_badly_is_quoted() -> None:
         run_program(["/bin/sh", "-c", "kill -TERM $$"])
     with pytest.raises(ProgramFailed, match="ended well, and yet said"):
         run_program(["/bin/sh", "-c", "echo 'pg_dump: error: of no consequence' >&2"])
+
+
+def test_the_first_run_of_a_day_makes_the_archive_for_all_its_tiers_and_the_next_finds_it(big: Archives) -> None:
+    text = big.system.policy.read_text(encoding="utf-8")
+    monthly = '      monthly: {schedule: "0 1 * * 0#1", retention: 12 months}\n'
+    if monthly not in text:
+        big.system.policy.write_text(text.replace("\nalerts:", monthly + "\nalerts:"), encoding="utf-8")
+    repository = SystemRepository(load_policy(big.system.policy), big.repository.outside)
+    due = date(2026, 12, 6)
+
+    def run(tier: Tier, *, tick: Tick = lambda: None) -> BackedUp:
+        work = big.work(tier.value, due=due)
+        return back_up(repository, SOURCE, tier, work, big.journal, progress=lambda *_: None, tick=tick)
+
+    def stop() -> None:
+        raise Cancelled("by a test")
+
+    # The longer tier's run fails: the shorter one's makes the archive for both.
+    with pytest.raises(Cancelled):
+        run(Tier.MONTHLY, tick=stop)
+    made = run(Tier.WEEKLY)
+    (copy,) = made.copies
+    assert set(copy.manifest.tiers) == {"weekly", "monthly"}
+    assert "carries weekly, monthly" in made.message
+    found = run(Tier.MONTHLY)
+    assert [one.manifest.recovery_point for one in found.copies] == [copy.manifest.recovery_point]
+    assert "carries the tier monthly of this day, too" in found.message
+    # A run that a person starts is made for itself.
+    by_hand = back_up(
+        repository, SOURCE, Tier.WEEKLY, big.work("weekly"), big.journal, progress=lambda *_: None, tick=lambda: None
+    )
+    assert by_hand.copies[0].manifest.tiers == ("weekly",)
+
+
+def test_large_objects_that_the_policy_leaves_out_are_refused_aloud(big: Archives) -> None:
+    without = Archives(big.server, big.system)
+    text = without.system.policy.read_text(encoding="utf-8")
+    policy = big.system.policies.parent / "without" / "demo.yaml"
+    policy.parent.mkdir()
+    policy.write_text(text.replace("{lock_timeout: 1s}", "{large_objects: false}"), encoding="utf-8")
+    without.repository = SystemRepository(load_policy(policy), big.repository.outside)
+    big.server.run_sql("SELECT lo_create(77)")
+    try:
+        with pytest.raises(BackupFailed, match="1 large objects, and the policy leaves them out"):
+            without.back_up()
+    finally:
+        big.server.run_sql("SELECT lo_unlink(77)")
+
+
+def test_the_page_and_the_reader_bring_an_archive_back_without_lifeboat(
+    big: Archives, archive: Copy, tmp_path: Path
+) -> None:
+    page = (PROJECT / "docs" / "restore-archive-by-hand.md").read_text(encoding="utf-8")
+    commands = "\n".join(re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL))
+    (tmp_path / "mirror").symlink_to(big.system.policies.parents[1] / "primary")
+    public = big.repository.policy.signing.trusted[0].public_key
+    program = f'"{sys.executable}" "{PROJECT}/include/reader/lifeboat_reader.py"'
+    reader = f'read_stream() {{ {program} "$KEY" "$1" "$2" "{public}"; }}'
+    variables = {
+        "PATH": os.environ["PATH"],
+        "KEY": str(big.system.break_glass),
+        "SYSTEM": "demo",
+        "SOURCE": SOURCE,
+        "PGBIN": str(binaries()),
+        "DATABASE": str(big.details(archive).databases[0].oid),
+        "PGHOST": "127.0.0.1",
+        "PGPORT": str(big.home.port),
+        "PGUSER": SUPERUSER,
+        "PGDATABASE": "postgres",
+        "PGPASSWORD": big.home.passwords[SUPERUSER],
+    }
+    ended = subprocess.run(
+        ["/bin/sh", "-eu", "-c", f"{reader}\n{commands}"],
+        cwd=tmp_path,
+        env=variables,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr[-3000:] + ended.stdout[-2000:]
+    assert big.home.run_sql("SELECT count(*) FROM big", database="brought_back") == [(MEGABYTES * 1000,)]

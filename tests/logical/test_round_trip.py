@@ -10,12 +10,12 @@ import pytest
 
 from lifeboat.errors import RestoreError
 from lifeboat.repository.catalogue import Copy
-from sandbox.postgres import PostgresServer
 from sandbox import postgres_builds
+from sandbox.postgres import PostgresServer
 from sandbox.postgres_builds import WHEEL_MAJOR
 from tests.logical.archives import DATABASE, Archives
 
-pytestmark = pytest.mark.xdist_group("logical round trip")
+pytestmark = pytest.mark.xdist_group("logical_round_trip")
 ODD = 'Odd "Names"'
 _NAMES = (f"back_{number}" for number in itertools.count())
 
@@ -28,8 +28,8 @@ def copy(archives: Archives) -> Copy:
 
 def script_of(server: PostgresServer, database: str, *more: str) -> str:
     """What PostgreSQL itself would write of a database: every definition, every row, every privilege."""
-    # What pg_dump itself brings back otherwise: an heir's columns stand behind its parent's, and rows that are spread by
-    # the hash of an enum's value lie in other partitions. Tests of their own look at both.
+    # What pg_dump itself brings back otherwise: an heir's columns stand behind its parent's, and rows that are spread
+    # by the hash of an enum's value lie in other partitions. Tests of their own look at both.
     left_out = ("--exclude-table=sales.capitals", "--exclude-table-data=sales.by_state_*")
     text = server.run_program("pg_dump", *left_out, *more, database=database)
     return re.sub(r"^(\\(un)?restrict|-- Dumped from) .*$", "", text, flags=re.MULTILINE)
@@ -54,7 +54,7 @@ def test_a_whole_database_comes_back_as_it_was(archives: Archives, copy: Copy) -
 def test_a_database_keeps_its_settings_and_owner(archives: Archives, copy: Copy) -> None:
     name = bring_back(archives, copy)
     query = """
-        SELECT setconfig, pg_get_userbyid(datdba), shobj_description(d.oid, 'pg_database'), pg_encoding_to_char(encoding)
+        SELECT setconfig, pg_get_userbyid(datdba), shobj_description(d.oid, 'pg_database'), encoding
         FROM pg_database d JOIN pg_db_role_setting ON setdatabase = d.oid WHERE datname = %s"""
     (before,), (after,) = (archives.home.run_sql(query, [one]) for one in (DATABASE, name))
     assert after == before

@@ -214,7 +214,7 @@ def _side_by_side(
                 for job in ended:
                     job.result()
                 dumping.tick()
-        except BaseException as failure:
+        except BaseException:
             given_up.set()
             pool.shutdown(wait=True, cancel_futures=True)
             raise

@@ -216,10 +216,13 @@ class _Picker:
                     selection.extensions.append(entry.words.removeprefix("- ").strip())
                 if entry.kind == "TABLE" and entry.number not in self.whole:
                     selection.only_defined.append(entry.words)
-            elif entry.kind in _OWN - _DESCRIBES and set(entry.needs) & self.whole:
+            elif (
+                entry.kind in _OWN - _DESCRIBES
+                and set(entry.needs) & self.whole
                 # A foreign key of another table to this one is the other one's.
-                if entry.kind != "FK CONSTRAINT" or entry.words.startswith(self.labels):
-                    selection.left_out.append(f"{entry.kind} {entry.words}")
+                and (entry.kind != "FK CONSTRAINT" or entry.words.startswith(self.labels))
+            ):
+                selection.left_out.append(f"{entry.kind} {entry.words}")
         return selection
 
     def _grow(self) -> bool:
