@@ -13,7 +13,8 @@ from lifeboat.operators.alerts import failure_callbacks
 from lifeboat.operators.policies import policies_for_dags
 from lifeboat.policy.built import built_targets, built_tiers
 from lifeboat.policy.model import LoadedPolicy
-from lifeboat.policy.naming import dag_id
+from lifeboat.policy.naming import Tier, dag_id
+from lifeboat.policy.postgres_source import PostgresSource
 from lifeboat.policy.targets import PRIMARY
 from lifeboat.policy.tiers import TierPolicy
 
@@ -39,6 +40,13 @@ class TierDag:
         """What the policy says of the tier."""
         tiers = self.loaded.policy.sources[self.source].tiers
         return next(settings for tier, settings in tiers.items() if tier.value == self.tier)
+
+    @property
+    def way_back(self) -> str:
+        """The option of `lifeboat restore` that says where to."""
+        source = self.loaded.policy.sources[self.source]
+        logical = isinstance(source, PostgresSource) and source.method_of(Tier(self.tier)) == "logical"
+        return "--connection ID" if logical else "--into DIRECTORY"
 
     @property
     def others(self) -> list[str]:
@@ -157,5 +165,5 @@ whatever date a run carries; a backfill is skipped.
 | --- | --- | --- |
 {rows}
 
-To bring it back: `lifeboat restore {policy.system} {dag.source} --plan --into DIRECTORY` shows what can be reached.
+To bring it back: `lifeboat restore {policy.system} {dag.source} --plan {dag.way_back}` shows what can be reached.
 """

@@ -68,6 +68,14 @@ def back_up_logical(
     with connect_sql(parameters, tick=tick) as session, _alone(session, repository.system, source_name, tick):
         earlier = catalogue.recovery_points(source_name).of_kind(LOGICAL)
         if (found := already_made(earlier, work)) is not None:
+            journal.write(
+                "backup_skipped",
+                source=source_name,
+                recovery_point=found.manifest.recovery_point,
+                target=PRIMARY,
+                tiers=list(work.tiers[:1]),
+                what="an archive that was made for the same day carries this tier",
+            )
             return found, False
         work = work.after(newest_id(earlier))
         begun = repository.outside.clock()
