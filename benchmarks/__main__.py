@@ -9,19 +9,20 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import version
 
 import psutil  # type: ignore[import-untyped]
 from rich.console import Console
 
-from benchmarks import parsing, report, rounds
+from benchmarks import logical, parsing, report, rounds
 from benchmarks.measuring import BenchmarkFailed
-from benchmarks.scene import scene
+from benchmarks.scene import Scene, scene
 from lifeboat.errors import LifeboatError
 from lifeboat.streams.settings import StreamSettings
 
-SECTIONS = ("full", "restore", "incremental", "wal", "memory", "levels", "parsing")
+SECTIONS = ("full", "restore", "incremental", "wal", "logical", "memory", "levels", "parsing")
 PROGRAMS = {"zstd": "zstd", "openssl": "openssl", "gzip": "gzip", "tar": "tar", "xargs": "findutils"}
 """What the other side needs, by the Debian package that has it."""
 LEVELS = (1, 2, 3, 5)
@@ -64,6 +65,23 @@ def _machine(console: Console) -> None:
     console.print(f"Load before we began: {load}. Figures count only on a machine with nothing else to do.\n")
 
 
+def _on_one_scene(
+    console: Console, level: int, times: int, quick: bool, say: Callable[[str], None]
+) -> dict[str, Callable[[Scene], None]]:
+    """The sections that share one database, in the order in which they run."""
+    wal = 256 if quick else 1024
+    return {
+        "full": lambda here: report.show_full(console, rounds.full(here, level, times, say), level),
+        "restore": lambda here: report.show_restore(
+            console, rounds.restore(here, level, times, say), here.plain_size()
+        ),
+        "incremental": lambda here: report.show_incremental(console, rounds.incremental(here, level, times, say)),
+        "wal": lambda here: report.show_wal(console, rounds.wal(here, level, wal, times, say), level),
+        "logical": lambda here: logical.show(console, logical.archives(here, level, times, say)),
+        "levels": lambda here: report.show_levels(console, rounds.levels(here, LEVELS, times, say)),
+    }
+
+
 def _measure(console: Console, chosen: argparse.Namespace) -> None:
     wanted = chosen.only or SECTIONS
     size = chosen.size or (300 if chosen.quick else 2000)
@@ -74,19 +92,11 @@ def _measure(console: Console, chosen: argparse.Namespace) -> None:
     def say(what: str) -> None:
         console.print(f"[dim]{time.monotonic() - began:6.0f} s  {what}[/dim]", highlight=False)
 
-    if set(wanted) - {"memory", "parsing"}:
+    sections = _on_one_scene(console, level, times, chosen.quick, say)
+    if set(wanted) & set(sections):
         with scene(size, say) as here:
-            if "full" in wanted:
-                report.show_full(console, rounds.full(here, level, times, say), level)
-            if "restore" in wanted:
-                section = rounds.restore(here, level, times, say)
-                report.show_restore(console, section, here.plain_size())
-            if "incremental" in wanted:
-                report.show_incremental(console, rounds.incremental(here, level, times, say))
-            if "wal" in wanted:
-                report.show_wal(console, rounds.wal(here, level, 256 if chosen.quick else 1024, times, say), level)
-            if "levels" in wanted:
-                report.show_levels(console, rounds.levels(here, LEVELS, times, say))
+            for name in (name for name in sections if name in wanted):
+                sections[name](here)
     if "memory" in wanted:
         small, factor = (100, 5) if chosen.quick else (500, 8)
         report.show_memory(console, rounds.memory(level, small, factor, say))

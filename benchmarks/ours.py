@@ -1,6 +1,6 @@
 """Our side of a measurement, a process of its own: one verb, its job on standard input, its figures on standard output.
 
-python -m benchmarks.ours full|verify|incremental|bare|restore|wal < job.json
+python -m benchmarks.ours full|verify|incremental|bare|restore|wal|logical|logical_restore < job.json
 """
 
 from __future__ import annotations
@@ -126,6 +126,31 @@ def bare(repository: SystemRepository, _job: Job) -> Figures:
     return {"plain": nothing.size}
 
 
+def logical(repository: SystemRepository, _job: Job) -> Figures:
+    """A logical archive, from the first connection to the commit."""
+    from lifeboat.postgres.logical_backup import back_up_logical
+
+    journal = repository.journal(TARGET, run="bench", actor="bench")
+    copy, _ = back_up_logical(repository, SOURCE, _source(repository), _work("logical"), journal)
+    manifest = copy.manifest
+    return {"plain": manifest.plain_size, "stored": manifest.stored_size, "point": manifest.recovery_point}
+
+
+def logical_restore(repository: SystemRepository, job: Job) -> Figures:
+    """A restore of the ERP database from a logical archive, with the comparison of every row."""
+    from lifeboat.postgres.logical_preparing import prepare
+    from lifeboat.postgres.logical_restore import restore_logical
+    from lifeboat.postgres.parameters import ConnectionParameters, Tls, connection_parameters
+
+    def home(database: str) -> ConnectionParameters:
+        return connection_parameters(repository.outside.connection("home"), Tls("off"), database=database or None)
+
+    copy = repository.catalogue(TARGET).find(SOURCE, job["point"])
+    binaries = _source(repository).binaries
+    plan = prepare(repository, copy, home(""), binaries=binaries, databases=["erp"], name=job["name"])
+    return {"phases": restore_logical(repository, plan, home).phases, "plain": copy.manifest.plain_size}
+
+
 VERBS: dict[str, Callable[[SystemRepository, Job], Figures]] = {
     "full": full,
     "verify": verify,
@@ -133,6 +158,8 @@ VERBS: dict[str, Callable[[SystemRepository, Job], Figures]] = {
     "wal": wal,
     "restore": restore,
     "bare": bare,
+    "logical": logical,
+    "logical_restore": logical_restore,
 }
 
 

@@ -28,7 +28,8 @@ MOST_PARSING = 15.0
 """Seconds for one DAG file: far below Airflow's `dag_file_processor_timeout` of 50, past which all of its DAGs go."""
 
 
-def _table(title: str, *columns: str) -> Table:
+def table_of(title: str, *columns: str) -> Table:
+    """A table with figures at the right."""
     table = Table(title=title, title_justify="left", title_style="bold")
     for number, column in enumerate(columns):
         table.add_column(column, justify="left" if not number else "right")
@@ -44,7 +45,8 @@ def _seconds(runs: list[Taken]) -> float:
     return median(run.seconds for run in runs)
 
 
-def _row(name: str, runs: list[Taken], plain: int, ratio: float | None, mark: str) -> list[str]:
+def row_of(name: str, runs: list[Taken], plain: int, ratio: float | None, mark: str) -> list[str]:
+    """One contestant's figures, the medians of its runs."""
     seconds = _seconds(runs)
     return [
         NAMES[name],
@@ -58,10 +60,11 @@ def _row(name: str, runs: list[Taken], plain: int, ratio: float | None, mark: st
     ]
 
 
-_COLUMNS = ("", "time", "plain rate", "processor", "stored", "peak memory", "ours ÷ it", "mark")
+COLUMNS = ("", "time", "plain rate", "processor", "stored", "peak memory", "ours ÷ it", "mark")
 
 
-def _ratio(section: Section, other: str) -> float:
+def ratio_of(section: Section, other: str) -> float:
+    """Our time in the other's."""
     ours, theirs = section.runs["ours"], section.runs[other]
     if len(ours) != len(theirs):
         return _seconds(ours) / _seconds(theirs)
@@ -72,12 +75,12 @@ def show_full(console: Console, section: Section, level: int) -> None:
     """Full backups."""
     ours = section.runs["ours"]
     plain = ours[0].plain
-    table = _table(f"Full backup of {plain / 1e6:,.0f} MB to a directory, zstd level {level}", *_COLUMNS)
+    table = table_of(f"Full backup of {plain / 1e6:,.0f} MB to a directory, zstd level {level}", *COLUMNS)
     limits = {"shell": MOST_OF_SHELL, "seed": MOST_OF_SEED}
     for name, runs in section.runs.items():
-        ratio = None if name == "ours" else _ratio(section, name)
+        ratio = None if name == "ours" else ratio_of(section, name)
         mark = _mark(ratio, limits[name]) if ratio is not None and name in limits else ""
-        table.add_row(*_row(name, runs, 0 if name == "seed" else plain, ratio, mark))
+        table.add_row(*row_of(name, runs, 0 if name == "seed" else plain, ratio, mark))
     console.print(table)
     _start_up(console, [run.seconds for run in ours], ours, section.runs["shell"])
 
@@ -93,16 +96,16 @@ def _start_up(console: Console, seconds: list[float], ours: list[Taken], shell: 
 
 def show_restore(console: Console, section: Section, plain: int) -> None:
     """The way back."""
-    table = _table("The way back into a directory", *_COLUMNS)
+    table = table_of("The way back into a directory", *COLUMNS)
     ours, shell = section.runs["ours"], section.runs["shell"]
     fetch = [run.phases["fetch"] for run in ours if run.phases is not None]
     ratio = middle_ratio(fetch, [run.seconds for run in shell])
     memory = f"{max(run.peak_memory for run in ours) / MIB:,.0f} MiB"
     rate = f"{plain / 1e6 / median(fetch):,.0f} MB/s"
     table.add_row("Lifeboat: fetch, check, unpack", f"{median(fetch):.2f} s", rate, "", "", memory, "", "")
-    whole = _row("ours", ours, plain, None, "")
+    whole = row_of("ours", ours, plain, None, "")
     table.add_row("Lifeboat: until the server answered", *whole[1:])
-    row = _row("shell", shell, plain, ratio, _mark(ratio, MOST_OF_SHELL))
+    row = row_of("shell", shell, plain, ratio, _mark(ratio, MOST_OF_SHELL))
     table.add_row("openssl | zstd | tar, nothing checked", *row[1:])
     console.print(table)
     phases = {
@@ -117,7 +120,7 @@ def show_restore(console: Console, section: Section, plain: int) -> None:
 
 def show_incremental(console: Console, section: Section) -> None:
     """Incrementals against fulls."""
-    table = _table("One page in a hundred changed: incremental and full", *_COLUMNS[:7])
+    table = table_of("One page in a hundred changed: incremental and full", *COLUMNS[:7])
     names = {
         "incremental": "incremental",
         "full": "full",
@@ -130,7 +133,7 @@ def show_incremental(console: Console, section: Section) -> None:
         ratio = None
         if other != name:
             ratio = middle_ratio([run.seconds for run in runs], [run.seconds for run in section.runs[other]])
-        table.add_row(title, *_row("ours", runs, runs[0].plain, ratio, "")[1:7])
+        table.add_row(title, *row_of("ours", runs, runs[0].plain, ratio, "")[1:7])
     console.print(table)
     stored = [median(run.stored for run in section.runs[name]) for name in ("incremental", "full")]
     combined = [run.phases["combine"] for run in section.runs["restore incremental"] if run.phases is not None]
@@ -144,10 +147,10 @@ def show_wal(console: Console, section: Section, level: int) -> None:
     """WAL collection."""
     ours = section.runs["ours"]
     plain = ours[0].plain
-    table = _table(f"Collecting {plain / 1e6:,.0f} MB of WAL, zstd level {level}", *_COLUMNS)
+    table = table_of(f"Collecting {plain / 1e6:,.0f} MB of WAL, zstd level {level}", *COLUMNS)
     rate = median(run.plain / 1e6 / run.seconds for run in ours)
-    table.add_row(*_row("ours", ours, plain, None, _mark(round(rate, 1), LEAST_WAL_RATE, least=True) + " MB/s"))
-    row = _row("shell", section.runs["shell"], plain, _ratio(section, "shell"), "")
+    table.add_row(*row_of("ours", ours, plain, None, _mark(round(rate, 1), LEAST_WAL_RATE, least=True) + " MB/s"))
+    row = row_of("shell", section.runs["shell"], plain, ratio_of(section, "shell"), "")
     table.add_row("pg_receivewal, then zstd | openssl", *row[1:])
     console.print(table)
     _start_up(console, [run.seconds for run in ours], ours, section.runs["shell"])
@@ -155,7 +158,7 @@ def show_wal(console: Console, section: Section, level: int) -> None:
 
 def show_levels(console: Console, sections: dict[int, Section]) -> None:
     """Compression levels."""
-    table = _table(
+    table = table_of(
         "Compression levels",
         *("level", "Lifeboat", "plain rate", "processor", "stored", "of the plain", "shell pipeline", "ours ÷ it"),
     )
@@ -170,14 +173,14 @@ def show_levels(console: Console, sections: dict[int, Section]) -> None:
             f"{ours[0].stored / 1e6:,.0f} MB",
             f"{ours[0].stored / ours[0].plain:.1%}",
             f"{_seconds(shell):.2f} s",
-            f"{_ratio(section, 'shell'):.2f}x",
+            f"{ratio_of(section, 'shell'):.2f}x",
         )
     console.print(table)
 
 
 def show_memory(console: Console, sections: dict[int, Section]) -> None:
     """The highest memory of all fulls, by the size of the database."""
-    table = _table("Peak memory of a full backup", "database", "Lifeboat", "shell pipeline, all processes", "mark")
+    table = table_of("Peak memory of a full backup", "database", "Lifeboat", "shell pipeline, all processes", "mark")
     peaks = []
     for megabytes, section in sections.items():
         peak, shell = (max(run.peak_memory for run in section.runs[name]) for name in ("ours", "shell"))
@@ -192,7 +195,7 @@ def show_memory(console: Console, sections: dict[int, Section]) -> None:
 def show_parsing(console: Console, looks: list[Parsed]) -> None:
     """What the DAG processor takes for each file, by the number of systems."""
     smallest, largest = looks[0], looks[-1]
-    table = _table(
+    table = table_of(
         f"Parsing and serialising DAG files, {DAGS} DAGs a system, processor seconds",
         "file",
         *(f"{look.systems} systems" for look in looks),
@@ -205,6 +208,4 @@ def show_parsing(console: Console, looks: list[Parsed]) -> None:
         cells = [f"{look.parsing[file]:.2f} + {look.serialising[file]:.2f}" for look in looks]
         table.add_row(file, *cells, f"{growth:.2f}x", _mark(round(seconds, 1), MOST_PARSING) + " s")
     console.print(table)
-    console.print(
-        f"{largest.dags:,} DAGs; each had the same version when another process parsed it.\n"
-    )
+    console.print(f"{largest.dags:,} DAGs; each had the same version when another process parsed it.\n")

@@ -122,6 +122,20 @@ def seed_script(scene: Scene) -> Taken:
     return _taken(measured, stored=(scene.directory / "seed.backup.gz").stat().st_size)
 
 
+def shell_logical(scene: Scene) -> Taken:
+    """``pg_dump -Fc | gzip`` of the ERP database into a file, as the ERP strategy's script does it, in one pipe."""
+    measured = _shell(scene, f"pg_dump -d {DATABASE} -F c | gzip > logical.gz; sync logical.gz; sync .", user=SUPERUSER)
+    return _taken(measured, stored=(scene.directory / "logical.gz").stat().st_size)
+
+
+def shell_logical_restore(scene: Scene, database: str) -> Taken:
+    """``gunzip | pg_restore`` into a new database; nothing is compared."""
+    script = (
+        f"createdb -T template0 {database}; gzip -dc logical.gz | pg_restore -e -d {database}; vacuumdb -qZ {database}"
+    )
+    return _taken(_shell(scene, script, user=SUPERUSER))
+
+
 def shell_wal(scene: Scene, slot: str, end: str, level: int) -> Taken:
     """``pg_receivewal`` into a directory, then ``zstd | openssl`` of each segment, two at a time."""
     into = scene.directory / "shell-wal"

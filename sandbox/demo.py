@@ -8,6 +8,7 @@ from collections.abc import Callable
 from rich.table import Table
 
 from sandbox import erp
+from sandbox.demo_archive import archive, bring_one_table_back
 from sandbox.demo_backup import back_up, back_up_changes, collect_wal, show_recovery_points
 from sandbox.demo_disaster import bring_back, lose_the_database, measure_what_was_lost
 from sandbox.services import Services
@@ -54,6 +55,8 @@ STORY: tuple[Callable[[Services, Steps], None], ...] = (
     back_up,
     back_up_changes,
     collect_wal,
+    archive,
+    bring_one_table_back,
     show_recovery_points,
     lose_the_database,
     bring_back,

@@ -26,3 +26,22 @@ def create_backup_role(server: PostgresServer, name: str = "lifeboat", *, databa
     server.passwords[name] = password
     server.allow("replication", name)
     return password
+
+
+def create_reading_role(server: PostgresServer, name: str = "lifeboat") -> str:
+    """Make a role that may read all data and nothing more, for logical archives; returns its password."""
+    password = secrets.token_urlsafe(16)
+    with server.connect() as session:
+        session.execute(sql.SQL("CREATE ROLE {} LOGIN BYPASSRLS PASSWORD {}").format(sql.Identifier(name), password))
+    let_read_everything(server, name)
+    server.passwords[name] = password
+    return password
+
+
+def let_read_everything(server: PostgresServer, name: str = "lifeboat") -> None:
+    """Let a role read all data of all databases, row security and large objects included."""
+    role = sql.Identifier(name)
+    with server.connect() as session:
+        session.execute(sql.SQL("GRANT pg_read_all_data, pg_monitor TO {}").format(role))
+        session.execute(sql.SQL("ALTER ROLE {} BYPASSRLS").format(role))
+        session.execute(sql.SQL("ALTER ROLE {} SET lo_compat_privileges = on").format(role))

@@ -21,8 +21,8 @@ from sandbox.accounts import CLONE, SandboxError, remove, remove_server_director
 from sandbox.airflow import AirflowSandbox
 from sandbox.demo_system import DemoSystem, make_demo_system
 from sandbox.erp_writer import Writer
-from sandbox.postgres import PostgresServer
-from sandbox.postgres_role import create_backup_role
+from sandbox.postgres import SUPERUSER, PostgresServer
+from sandbox.postgres_role import create_backup_role, let_read_everything
 from sandbox.processes import identity, kill_all, wait_until
 from sandbox.s3_servers import RcloneS3
 from sandbox.sftp_servers import RcloneSftp
@@ -80,6 +80,7 @@ class Services:
         """Connection ids, and what their ``AIRFLOW_CONN_…`` variables hold."""
         return {
             "demo_database": self.erp.airflow_connection("lifeboat", erp.DATABASE),
+            "demo_home": self.erp.airflow_connection(SUPERUSER),
             "demo_primary": self.primary.airflow_connection_uri(),
             "demo_offsite": self.offsite.airflow_connection_uri(),
             "demo_slack": self.slack.airflow_connection(),
@@ -104,6 +105,7 @@ class Services:
         self._record("erp", "postgres", self.erp.child)
         erp.create_database(self.erp)
         create_backup_role(self.erp, databases=[erp.DATABASE])
+        let_read_everything(self.erp)
         progress("S3 server, SFTP server and Slack receiver")
         self.primary.start(outlive_us=self._detached)
         self._record(self.primary.name, "other", self.primary)

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from lifeboat.policy.naming import Tier
+from lifeboat.policy.sources import SourcePolicy
 from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.journal import Journal
 from lifeboat.repository.system import SystemRepository, Work
@@ -36,11 +37,11 @@ class BackedUp:
 class Kind(Protocol):
     """The verbs of a kind of source."""
 
-    def point_kind(self, tier: Tier) -> str:
-        """The kind of recovery point that a tier makes: the word in its id."""
+    def point_kind(self, tier: Tier, source: SourcePolicy) -> str:
+        """The kind of recovery point that a tier of a source makes: the word in its id."""
         ...
 
-    def point_kinds(self, tier: Tier) -> tuple[str, ...]:
+    def point_kinds(self, tier: Tier, source: SourcePolicy) -> tuple[str, ...]:
         """Every kind of recovery point that a tier's runs may make, that of :meth:`point_kind` first."""
         ...
 

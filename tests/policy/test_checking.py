@@ -13,6 +13,7 @@ from lifeboat.policy.checking import Verdict, check
 from lifeboat.policy.duration import Duration
 from lifeboat.policy.loading import load_policy
 from lifeboat.policy.naming import Tier
+from lifeboat.policy.problems import PolicyRefused
 from lifeboat.policy.schedule import worst_case_of
 from lifeboat.policy.tiers import TierPolicy
 
@@ -81,9 +82,11 @@ def test_tiers_that_are_not_built_keep_no_objective(write: Write) -> None:
     assert problem.key == "sources.database.tiers.daily.schedule"
 
 
-def test_wal_needs_a_full_backup_that_is_built(write: Write) -> None:
-    problems = _check(write("shop.yaml", ("      daily:", "      weekly:"))).problems
-    assert any("no tier that makes one is built" in problem.what for problem in problems)
+def test_wal_needs_a_physical_full_and_a_logical_archive_is_none(write: Write) -> None:
+    with pytest.raises(PolicyRefused, match="`weekly` with `method: physical`"):
+        _check(write("shop.yaml", ("      daily:", "      weekly:")))
+    physical = ('      daily: {schedule: "0 2 * * *",', '      weekly: {schedule: "0 2 * * *", method: physical,')
+    assert _check(write("shop.yaml", physical)).problems == ()
 
 
 @pytest.mark.parametrize(("retention", "kept"), [("24h", True), ("23h", False)])

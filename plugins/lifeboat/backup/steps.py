@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from lifeboat.backup.kinds import kind_of
 from lifeboat.errors import Cancelled, LifeboatError, RecoveryPointMissing, TargetUnavailable, VerificationFailed
 from lifeboat.policy.built import built_targets
 from lifeboat.policy.naming import Tier
+from lifeboat.policy.postgres_source import PostgresSource
+from lifeboat.policy.sources import SourcePolicy
+from lifeboat.policy.together import carried, longest_kept
 from lifeboat.repository.catalogue import Catalogue, Copy
 from lifeboat.repository.copying import copy as copy_point
 from lifeboat.repository.journal import EventKind, Journal
@@ -59,20 +63,30 @@ def back_up(
     """
     source = repository.policy.sources[source_name]
     kind = kind_of(source.kind)
+    tiers = tiers_of(source, tier, work)
+    longest = longest_kept(source.tiers, tiers, repository.outside.clock(), repository.policy.zone)
     try:
         return kind.back_up(
             repository,
             source_name,
             tier,
-            work,
+            replace(work, tiers=tuple(map(str, tiers))),
             journal,
             progress=progress,
             tick=tick,
-            retain_until=lock_until(repository, source_name, tier, PRIMARY),
+            retain_until=lock_until(repository, source_name, longest, PRIMARY),
         )
     except BaseException as failure:
         _journal_failure(journal, source_name, work, failure)
         raise
+
+
+def tiers_of(source: SourcePolicy, tier: Tier, work: Work) -> tuple[Tier, ...]:
+    """The tiers that a recovery point carries, the one that it is made for first."""
+    if not isinstance(source, PostgresSource) or source.method_of(tier) != "logical":
+        return (tier,)
+    together = carried(source, tier, work.due)
+    return (tier, *(other for other in together if other is not tier))
 
 
 def _journal_failure(journal: Journal, source_name: str, work: Work, failure: BaseException) -> None:
@@ -106,6 +120,14 @@ def lock_until(repository: SystemRepository, source_name: str, tier: Tier, targe
         return None
     retention = repository.policy.sources[source_name].tiers[tier].retention
     return retention.after(repository.outside.clock(), repository.policy.zone)
+
+
+def _lock_of(repository: SystemRepository, source_name: str, tier: Tier, target: str, copy: Copy) -> datetime | None:
+    """The lock of a copy: for as long as the longest of the tiers that it carries."""
+    tiers = repository.policy.sources[source_name].tiers
+    carries = tuple(one for one in tiers if one.value in copy.manifest.tiers) or (tier,)
+    longest = longest_kept(tiers, carries, repository.outside.clock(), repository.policy.zone)
+    return lock_until(repository, source_name, longest, target)
 
 
 def verify(
@@ -187,7 +209,7 @@ def copy_to(
     """
     primary = repository.catalogue(PRIMARY)
     catalogue = repository.catalogue(target)
-    lock = lock_until(repository, source_name, tier, target)
+    lock = partial(_lock_of, repository, source_name, tier, target)
     copies: list[Copy] = []
     failures: list[LifeboatError] = []
     for point in points:
@@ -214,7 +236,7 @@ def _catch_up(
     primary: Catalogue,
     catalogue: Catalogue,
     journal: Journal,
-    lock: datetime | None,
+    lock: Callable[[Copy], datetime | None],
     passed: Passed,
     tick: Tick,
 ) -> list[Copy]:
@@ -250,7 +272,7 @@ def _copy_chain(
     catalogue: Catalogue,
     original: Copy,
     journal: Journal,
-    lock: datetime | None,
+    lock: Callable[[Copy], datetime | None],
     passed: Passed,
 ) -> list[Copy]:
     """Carry a recovery point, and before it whatever of the chain below it the target lacks: without that it would be
@@ -289,11 +311,11 @@ def _copy_one(
     catalogue: Catalogue,
     original: Copy,
     journal: Journal,
-    lock: datetime | None,
+    lock: Callable[[Copy], datetime | None],
     passed: Passed,
 ) -> Copy:
     manifest = original.manifest
-    copied = copy_point(primary.target, catalogue, original, retain_until=lock, passed=passed)
+    copied = copy_point(primary.target, catalogue, original, retain_until=lock(original), passed=passed)
     journal.write(
         "copy_committed",
         source=manifest.source,
@@ -313,7 +335,8 @@ def missed(
     repository: SystemRepository, source_name: str, tier: Tier, primary: Catalogue, catalogue: Catalogue
 ) -> list[RecoveryPointFolder]:
     """The recovery points of the tier's kinds that are on the primary target and not on another one, newest first."""
-    kinds = kind_of(repository.policy.sources[source_name].kind).point_kinds(tier)
+    policy = repository.policy.sources[source_name]
+    kinds = kind_of(policy.kind).point_kinds(tier, policy)
     since = repository.outside.clock() - CATCH_UP
     retention = repository.policy.targets[catalogue.target.name].retention
     if retention is not None:

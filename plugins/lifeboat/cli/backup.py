@@ -83,10 +83,10 @@ class _Run:
         from lifeboat.repository.manifest import Run
         from lifeboat.repository.system import Work
 
-        repository, policy = self.repository, self.repository.policy
+        repository, source = self.repository, self.repository.policy.sources[self.source]
         self._preflight()
         work: Work = Work.new(
-            kind_of(policy.sources[self.source].kind).point_kind(self.tier),
+            kind_of(source.kind).point_kind(self.tier, source),
             begun=repository.outside.clock(),
             tiers=(self.tier.value,),
             run=Run(command=words),

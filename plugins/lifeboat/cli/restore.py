@@ -65,34 +65,58 @@ def restore_verb(
         str | None,
         typer.Option(help="As root: the user to run the server as and to give the files to.", metavar="USER"),
     ] = None,
+    connection: Annotated[
+        str | None,
+        typer.Option(help="Of a logical archive or an export: the server or database to bring it into.", metavar="ID"),
+    ] = None,
     only: Annotated[
         list[str] | None,
-        typer.Option(help="Of an export: these tables, as schema.table. May be repeated.", metavar="PATTERN"),
+        typer.Option(help="Of a logical archive or an export: these tables. May be repeated.", metavar="PATTERN"),
     ] = None,
+    database: Annotated[
+        list[str] | None, typer.Option(help="Of a logical archive: this database. May be repeated.", metavar="NAME")
+    ] = None,
+    new_name: Annotated[
+        str | None,
+        typer.Option("--as", help="Of a logical archive: what the restored database is to be called.", metavar="NAME"),
+    ] = None,
+    with_globals: Annotated[
+        bool,
+        typer.Option("--with-globals", help="Of a logical archive: make the roles and tablespaces the server lacks."),
+    ] = False,
+    show_globals: Annotated[
+        bool,
+        typer.Option("--show-globals", help="Of a logical archive: print its roles and tablespaces, and do nothing."),
+    ] = False,
+    owners: Annotated[
+        bool, typer.Option("--owner/--no-owner", help="Of a logical archive: give objects their old owners and rights.")
+    ] = True,
     format_name: Annotated[str | None, typer.Option("--format", help="Of an export: json or csv.")] = None,
-    connection: Annotated[
-        str | None, typer.Option(help="Of an export: the database to bring tables into.", metavar="ID")
-    ] = None,
     as_table: Annotated[
-        str | None, typer.Option(help="The table's new name; by default its own and _restored.", metavar="NAME")
+        str | None,
+        typer.Option(help="Of an export: the table's new name; by default its own and _restored.", metavar="NAME"),
     ] = None,
     replace_rows: Annotated[
-        bool, typer.Option("--replace-rows", help="Put the rows in the place of those that are there.")
+        bool, typer.Option("--replace-rows", help="Of an export: put the rows in the place of those that are there.")
     ] = False,
     plan: Annotated[bool, typer.Option("--plan", help="Show the plan and do nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Bring a database back to any moment that can be reached, into a new data directory, and prove that it opens.
+    """Bring a database back: to any moment into a new data directory (--into), or a logical archive, whole or some of
+    its tables, into new databases of a server (--connection). What comes back is proven.
 
     Of an export: single tables, into a database beside the old ones, or as files. Nothing that exists is touched.
     """
-    from lifeboat.cli.moment import asked
+    from lifeboat.cli.moment import asked, time_in
 
     here = surroundings(ctx)
     loaded = here.loaded(system)
     check_source(loaded, source)
+    of_archive = bool(database or new_name or with_globals or show_globals)
+    of_export = bool(format_name or as_table or replace_rows)
     if recovery_point is not None and is_export(recovery_point):
+        _refuse(of_archive, "--database, --as, --with-globals and --show-globals", "a logical archive")
         wanted_tables = Wanted(
             recovery_point,
             tuple(only or ()),
@@ -109,15 +133,32 @@ def restore_verb(
         repository = here.repository(loaded)
         restore_export(repository, source, _postgres(repository, source), wanted_tables)
         return
-    if only or format_name or connection or as_table or replace_rows:
-        raise RestoreError(
-            "Single tables come from an export, and none is named.",
-            f"--recovery-point ID; `lifeboat list {system} {source}` shows exports.",
-        )
-    if into is None:
-        raise RestoreError("Nothing says where the database is to go.", "Name a directory: --into DIR.")
+    _refuse(of_export, "--format, --as-table and --replace-rows", "an export", "Name it: --recovery-point ID.")
     wanted = asked(at=at, lsn=lsn, name=name, recovery_point=recovery_point, latest=latest, zone=loaded.policy.zone)
     repository = here.repository(loaded)
+    if connection is not None:
+        from lifeboat.cli.restore_logical import Wish, restore_into_connection
+
+        no_use = any(option is not None for option in (into, lsn, name, base))
+        _refuse(no_use, "--into, --lsn, --name and --base", "a physical backup", "Or leave --connection out.")
+        wish = Wish(
+            connection=connection,
+            at=time_in(at, loaded.policy.zone)[0] if at is not None else None,
+            recovery_point=recovery_point,
+            target=target,
+            databases=database or (),
+            only=only or (),
+            name=new_name,
+            with_globals=with_globals,
+            owners=owners,
+            binaries=binaries,
+        )
+        policy = _postgres(repository, source)
+        restore_into_connection(
+            repository, policy, source, wish, plan_only=plan, show_globals=show_globals, yes=yes, as_json=as_json
+        )
+        return
+    into = _insist_on_place(into, parts=of_archive or bool(only), system=system, source=source)
     proposal = _propose(
         repository,
         source,
@@ -145,6 +186,28 @@ def restore_verb(
         show_json({"plan": document(proposal), "restored": _document(restored)})
     else:
         _show(restored, proposal)
+
+
+def _refuse(given: bool, options: str, of: str, remedy: str = "") -> None:
+    """Refuse options that what is asked for has no use for, rather than pass over them."""
+    if given:
+        raise RestoreError(
+            f"{options} are for {of}, and what is asked for is none.", remedy or "Leave them out, or name another."
+        )
+
+
+def _insist_on_place(into: Path | None, *, parts: bool, system: str, source: str) -> Path:
+    if parts:
+        raise RestoreError(
+            "A data directory comes back whole; single databases and tables come from a logical archive or an export.",
+            f"Say --connection ID, or --recovery-point ID of an export; `lifeboat list {system} {source}` shows both.",
+        )
+    if into is None:
+        raise RestoreError(
+            "It is not said where to.",
+            "Name a data directory with --into, or a server with --connection for a logical archive.",
+        )
+    return into
 
 
 def _mapped(texts: Sequence[str]) -> dict[str, Path]:

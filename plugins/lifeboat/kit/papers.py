@@ -12,6 +12,7 @@ import lifeboat
 from lifeboat.errors import RepositoryError
 from lifeboat.kit.archive import KitWriter
 from lifeboat.kit.contents import (
+    ARCHIVE_PAGE,
     PAGE,
     READER,
     READER_REQUIREMENTS,
@@ -29,6 +30,7 @@ NO_WHEELS = (
 )
 _PAPERS = {
     PAGE: "docs/restore-by-hand.md",
+    ARCHIVE_PAGE: "docs/restore-archive-by-hand.md",
     READER: "include/reader/lifeboat_reader.py",
     READER_REQUIREMENTS: "include/reader/requirements.txt",
     REQUIREMENTS: "requirements.txt",

@@ -14,7 +14,8 @@ from lifeboat.operators.alerts import failure_callbacks
 from lifeboat.operators.policies import policies_for_dags
 from lifeboat.policy.built import built_targets, built_tiers
 from lifeboat.policy.model import LoadedPolicy
-from lifeboat.policy.naming import dag_id
+from lifeboat.policy.naming import Tier, dag_id
+from lifeboat.policy.postgres_source import PostgresSource
 from lifeboat.policy.targets import PRIMARY
 from lifeboat.policy.tiers import TierPolicy
 
@@ -40,6 +41,13 @@ class TierDag:
         """What the policy says of the tier."""
         tiers = self.loaded.policy.sources[self.source].tiers
         return next(settings for tier, settings in tiers.items() if tier.value == self.tier)
+
+    @property
+    def way_back(self) -> str:
+        """The option of `lifeboat restore` that says where to."""
+        source = self.loaded.policy.sources[self.source]
+        logical = isinstance(source, PostgresSource) and source.method_of(Tier(self.tier)) == "logical"
+        return "--connection ID" if logical else "--into DIRECTORY"
 
     @property
     def others(self) -> list[str]:
@@ -158,7 +166,7 @@ def page(dag: TierDag) -> str:
     )
     stale = "\n> **The policy's file is broken: its last valid copy is followed.**\n" if dag.loaded.stale else ""
     restore = f"lifeboat restore {policy.system} {dag.source}"
-    back = f"`{restore} --plan --into DIRECTORY` shows what can be reached."
+    back = f"`{restore} --plan {dag.way_back}` shows what can be reached."
     if dag.tier == "export":
         one = f"{restore} --recovery-point ID --only schema.table --connection ID"
         back = f"`{one}` brings a table back beside the old one."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from lifeboat.backup.kinds import kind_of
@@ -31,10 +32,10 @@ def work_of(context: Context, repository: SystemRepository, source: str, tier: T
     begun = run.start_date or repository.outside.clock()
     looked = ti.xcom_pull(task_ids=preflight) if preflight is not None else None
     mark = hashlib.sha256(f"{run.dag_id} {run.run_id} {looked or begun.isoformat()}".encode()).hexdigest()[:4]
-    kind = kind_of(repository.policy.sources[source].kind)
+    policy = repository.policy.sources[source]
     number = int(ti.try_number or 1)
     return Work.new(
-        kind.point_kind(tier),
+        kind_of(policy.kind).point_kind(tier, policy),
         begun=begun,
         tiers=(tier.value,),
         run=Run(dag_id=run.dag_id, run_id=run.run_id, try_number=number),
@@ -43,7 +44,15 @@ def work_of(context: Context, repository: SystemRepository, source: str, tier: T
         attempt=number,
         note=str((context.get("params") or {}).get("note") or ""),
         only=tuple(str(table) for table in (context.get("params") or {}).get("tables") or ()),
+        due=_due(run, repository),
     )
+
+
+def _due(run: Any, repository: SystemRepository) -> date | None:
+    """The day on which a schedule wanted this run, on the clock of the policy's zone; ``None`` for any other run."""
+    kind = str(getattr(run.run_type, "value", run.run_type))
+    moment = run.logical_date or run.run_after
+    return moment.astimezone(repository.policy.zone).date() if kind == "scheduled" and moment is not None else None
 
 
 def committed_before(repository: SystemRepository, source: str, tier: Tier, work: Work) -> Copy | None:
@@ -56,7 +65,8 @@ def committed_before(repository: SystemRepository, source: str, tier: Tier, work
         # A WAL run that was committed is not done again: the next try takes up what came after it.
         return None
     catalogue = repository.catalogue(PRIMARY)
-    kinds = kind_of(repository.policy.sources[source].kind).point_kinds(tier)
+    policy = repository.policy.sources[source]
+    kinds = kind_of(policy.kind).point_kinds(tier, policy)
     for folder in (folder for kind in kinds for folder in reversed(catalogue.committed(source, kind))):
         if RecoveryPointId.parse(folder.recovery_point).mark != work.recovery_point.mark:
             continue

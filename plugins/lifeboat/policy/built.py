@@ -24,10 +24,8 @@ class Built:
         keys: what else of a policy is acted upon, by its key.
     """
 
-    tiers: Mapping[str, frozenset[Tier]] = field(
-        default_factory=lambda: {"postgres": frozenset({Tier.WAL, Tier.INCREMENTAL, Tier.DAILY, Tier.EXPORT})}
-    )
-    methods: frozenset[str] = frozenset({"physical"})
+    tiers: Mapping[str, frozenset[Tier]] = field(default_factory=lambda: {"postgres": frozenset(Tier)})
+    methods: frozenset[str] = frozenset({"physical", "logical"})
     targets: frozenset[str] = frozenset({"s3", "file", "sftp"})
     channels: frozenset[str] = frozenset({"slack"})
     keys: frozenset[str] = frozenset()

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
 from lifeboat.outside import utc_now
-from lifeboat.policy.built import BUILT
 from lifeboat.policy.cron import longest_gap
 from lifeboat.policy.document import Document, Key, dotted, read_document
 from lifeboat.policy.duration import Duration
@@ -100,16 +99,6 @@ def _runs(policy: Policy) -> Iterator[_Found]:
                     f"A run is ended after {tier_policy.timeout}, and is expected to take {tier_policy.expected_run}.",
                     "Make the timeout longer.",
                 )
-        if isinstance(source, PostgresSource) and _wal_without_full(source):
-            yield (
-                ("sources", name, "tiers", "wal"),
-                "WAL restores nothing without a full backup, and no tier that makes one is built yet.",
-                "Add the tier `daily`.",
-            )
-
-
-def _wal_without_full(source: PostgresSource) -> bool:
-    return BUILT.has(source, Tier.WAL) and not any(BUILT.has(source, tier) for tier in source.physical_fulls())
 
 
 def _retentions(policy: Policy, today: date) -> Iterator[_Found]:

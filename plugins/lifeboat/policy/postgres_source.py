@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from lifeboat.policy.environment import ExpandedPath
 from lifeboat.policy.export import ExportPolicy
+from lifeboat.policy.logical import LogicalPolicy
 from lifeboat.policy.naming import Tier
 from lifeboat.policy.part import ConnectionId, Part
 from lifeboat.policy.problems import Refused
@@ -19,6 +20,8 @@ from lifeboat.policy.tiers import FULL_TIERS, TierPolicy, Tiers, check_tiers
 _LONGEST_SLOT_NAME = 63
 # The bounds of BASE_BACKUP's MAX_RATE: https://www.postgresql.org/docs/current/protocol-replication.html
 _SLOWEST, _FASTEST = 32 * 1024, 1024**3
+# What is kept for long outlives its major version, which a physical backup doesn't.
+_LOGICAL_BY_DEFAULT = frozenset({Tier.WEEKLY, Tier.MONTHLY, Tier.YEARLY, Tier.EXPORT})
 
 
 def _checked_rate(rate: int) -> int:
@@ -55,7 +58,11 @@ class PostgresSource(Part):
     """The checksums in PostgreSQL's own backup manifest."""
 
     binaries: ExpandedPath | None = None
-    """The directory with PostgreSQL's server programs on the workers, for restores. May hold `${NAME}`."""
+    """The directory with PostgreSQL's programs on the workers: for restores, and for logical archives, which take those
+    of the server's major version or a later one. May hold `${NAME}`."""
+
+    logical: LogicalPolicy = LogicalPolicy()
+    """What logical archives hold, and how they are read."""
 
     export: ExportPolicy = ExportPolicy()
     """What the tier `export` holds."""
@@ -78,7 +85,7 @@ class PostgresSource(Part):
 
     def method_of(self, tier: Tier) -> Literal["physical", "logical"]:
         """How a tier reads the server."""
-        return self.tiers[tier].method or ("logical" if tier is Tier.EXPORT else "physical")
+        return self.tiers[tier].method or ("logical" if tier in _LOGICAL_BY_DEFAULT else "physical")
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -99,7 +106,7 @@ class PostgresSource(Part):
             if tier in self.tiers and not fulls:
                 raise Refused(
                     f"The tier `{tier}` builds on a physical full backup, and there is none.",
-                    "Add one: the tier `daily`, `weekly` or `monthly`.",
+                    "Add one: the tier `daily`, or `weekly` with `method: physical`.",
                     key=("tiers", tier.value),
                 )
         return self

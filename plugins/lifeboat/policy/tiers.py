@@ -30,7 +30,8 @@ class TierPolicy(Part):
     """How long its recovery points are kept: `30d`, `12 months`, `7 years`."""
 
     method: Literal["physical", "logical"] | None = None
-    """How a database is read; by default physical, and logical for the tier `export`."""
+    """How a database is read; by default logical for what is kept long (`weekly`, `monthly`, `yearly`) and for
+    `export`, physical for the others."""
 
     queue: Queue | None = None
     """The workers that run it. WAL has a queue of its own, so that it waits behind nothing."""

@@ -110,23 +110,24 @@ class WalDetails(_Model):
 
 def full_details(manifest: Manifest) -> FullDetails:
     """The PostgreSQL part of a full's manifest; raises ``ManifestInvalid``."""
-    return _parse(FullDetails, manifest)
+    return parse_part(FullDetails, manifest)
 
 
 def base_details(manifest: Manifest) -> FullDetails:
     """The same of a full's or an incremental's manifest; raises ``ManifestInvalid``."""
-    return _parse(IncrementalDetails if manifest.kind == INCREMENTAL else FullDetails, manifest)
+    return parse_part(IncrementalDetails if manifest.kind == INCREMENTAL else FullDetails, manifest)
 
 
 def wal_details(manifest: Manifest) -> WalDetails:
     """The PostgreSQL part of a WAL run's manifest; raises ``ManifestInvalid``."""
-    return _parse(WalDetails, manifest)
+    return parse_part(WalDetails, manifest)
 
 
-_Part = TypeVar("_Part", bound=_Model)
+_Part = TypeVar("_Part", bound=BaseModel)
 
 
-def _parse(model: type[_Part], manifest: Manifest) -> _Part:
+def parse_part(model: type[_Part], manifest: Manifest) -> _Part:
+    """The source's own part of a manifest; raises ``ManifestInvalid``."""
     try:
         return model.model_validate(manifest.details)
     except ValidationError as error:
@@ -138,6 +139,6 @@ def _parse(model: type[_Part], manifest: Manifest) -> _Part:
         ) from None
 
 
-def as_details(model: _Model) -> dict[str, Any]:
+def as_details(model: BaseModel) -> dict[str, Any]:
     """The part as it goes into a manifest."""
     return model.model_dump(mode="json")

@@ -10,6 +10,7 @@ from typing import Any
 from lifeboat.errors import PolicyError
 from lifeboat.policy.naming import Tier
 from lifeboat.policy.postgres_source import PostgresSource
+from lifeboat.policy.sources import SourcePolicy
 from lifeboat.postgres.connecting import connect_sql
 from lifeboat.postgres.deep_verification import verify_deep
 from lifeboat.postgres.details import FULL, INCREMENTAL, WAL
@@ -20,6 +21,10 @@ from lifeboat.postgres.exports.records import EXPORT
 from lifeboat.postgres.exports.verification import verify_export
 from lifeboat.postgres.full import back_up_full, source_parameters
 from lifeboat.postgres.incremental import Taken, back_up_incremental
+from lifeboat.postgres.logical_backup import back_up_logical
+from lifeboat.postgres.logical_details import LOGICAL, logical_details
+from lifeboat.postgres.logical_preflight import preflight_logical
+from lifeboat.postgres.logical_verification import verify_deep_logical
 from lifeboat.postgres.preflight import preflight
 from lifeboat.postgres.replication import ReplicationConnection
 from lifeboat.postgres.wal_collection import collect_wal
@@ -32,15 +37,17 @@ from lifeboat.targets.target import Finding
 
 
 class PostgresKind:
-    """Physical fulls, incrementals, WAL, and exports of tables."""
+    """Physical fulls, incrementals and WAL; logical archives; exports of tables."""
 
-    def point_kind(self, tier: Tier) -> str:
-        """``wal``, ``incremental`` and ``export`` for the tiers of that name, ``full`` for every other."""
-        return {Tier.WAL: WAL, Tier.INCREMENTAL: INCREMENTAL, Tier.EXPORT: EXPORT}.get(tier, FULL)
+    def point_kind(self, tier: Tier, source: SourcePolicy) -> str:
+        """``wal``, ``incremental`` and ``export`` for the tiers of that name; ``logical`` or ``full`` for every other,
+        by its method."""
+        named = {Tier.WAL: WAL, Tier.INCREMENTAL: INCREMENTAL, Tier.EXPORT: EXPORT}
+        return named.get(tier) or (LOGICAL if _is_logical(source, tier) else FULL)
 
-    def point_kinds(self, tier: Tier) -> tuple[str, ...]:
+    def point_kinds(self, tier: Tier, source: SourcePolicy) -> tuple[str, ...]:
         """The incremental tier takes fulls, too, where it has nothing to build upon."""
-        return (INCREMENTAL, FULL) if tier is Tier.INCREMENTAL else (self.point_kind(tier),)
+        return (INCREMENTAL, FULL) if tier is Tier.INCREMENTAL else (self.point_kind(tier, source),)
 
     def preflight(self, repository: SystemRepository, source_name: str, tier: Tier, *, tick: Tick) -> list[Finding]:
         """Version, settings, privileges, slot, TLS and clock of the server."""
@@ -48,6 +55,8 @@ class PostgresKind:
         if tier is Tier.EXPORT:
             return preflight_export(repository, source, tick=tick)
         parameters = source_parameters(repository, source, what="preflight")
+        if _is_logical(source, tier):
+            return preflight_logical(repository, source, parameters, tick=tick)
         with connect_sql(parameters, tick=tick) as session:
             return preflight(
                 session,
@@ -95,6 +104,20 @@ class PostgresKind:
                 f"covered until {collected.covered_until:%Y-%m-%d %H:%M:%S %Z}",
                 collected.alarm,
             )
+        if _is_logical(source, tier):
+            return _logical(
+                *back_up_logical(
+                    repository,
+                    source_name,
+                    source,
+                    work,
+                    journal,
+                    progress=progress,
+                    tick=tick,
+                    retain_until=retain_until,
+                ),
+                tier,
+            )
         how = back_up_incremental if tier is Tier.INCREMENTAL else back_up_full
         done = how(
             repository, source_name, source, work, journal, progress=progress, tick=tick, retain_until=retain_until
@@ -116,10 +139,12 @@ class PostgresKind:
     def verify_deep(
         self, repository: SystemRepository, target: str, copy: Copy, *, passed: Callable[[int], None], tick: Tick
     ) -> tuple[Verified, dict[str, Any]]:
-        """Every file against ``backup_manifest``, every WAL record's checksum; every row of an export."""
+        """Every file against ``backup_manifest``, every WAL record's checksum; every row of an archive or an export."""
         if copy.manifest.kind == EXPORT:
             export = verify_export(repository, target, copy, passed=passed, tick=tick)
             return export.verified, {"tables": export.tables, "files": export.files, "rows": export.rows}
+        if copy.manifest.kind == LOGICAL:
+            return verify_deep_logical(repository, target, copy, passed=passed, tick=tick)
         deep = verify_deep(repository, target, copy, passed=passed, tick=tick)
         figures: dict[str, Any] = {"files": deep.files, "wal_records": deep.wal_records}
         if deep.last_commit is not None:
@@ -133,6 +158,26 @@ def _remark(taken: Taken) -> str:
         return f"A full was taken instead of an incremental: {taken.reason}. "
     passed_over = "".join(f"{finding}. " for finding in manifest.findings if manifest.state == "good")
     return f"{passed_over}Changes since {manifest.parent}, in the chain of {manifest.chain}: "
+
+
+def _is_logical(source: SourcePolicy, tier: Tier) -> bool:
+    return isinstance(source, PostgresSource) and source.method_of(tier) == "logical"
+
+
+def _logical(copy: Copy, made: bool, tier: Tier) -> BackedUp:
+    manifest, details = copy.manifest, logical_details(copy.manifest)
+    tiers = ", ".join(manifest.tiers)
+    if not made:
+        who = manifest.run.dag_id or manifest.run.command or "another run"
+        return BackedUp(
+            (copy,), f"{manifest.recovery_point}, made by {who} for {tiers}, carries the tier {tier} of this day, too."
+        )
+    databases = len(details.databases)
+    return BackedUp(
+        (copy,),
+        f"{manifest.plain_size / 1e6:,.1f} MB of {databases} database{'s' * (databases != 1)} read, "
+        f"{manifest.stored_size / 1e6:,.1f} MB stored; it carries {tiers}. {' '.join(manifest.findings)}".rstrip(),
+    )
 
 
 def _source(repository: SystemRepository, name: str) -> PostgresSource:

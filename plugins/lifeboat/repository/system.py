@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -43,6 +43,7 @@ class Work:
         actor: the same in words, for the journal.
         note: what the person who started it wrote.
         only: the parts of the source that were asked for, in the source's own words; empty: all of it.
+        due: the day on which a schedule wanted it, on the clock of the policy's zone; ``None`` when a person did.
     """
 
     recovery_point: RecoveryPointId
@@ -52,6 +53,7 @@ class Work:
     actor: str
     note: str = ""
     only: tuple[str, ...] = ()
+    due: date | None = None
 
     @classmethod
     def new(
@@ -66,6 +68,7 @@ class Work:
         attempt: int = 1,
         note: str = "",
         only: tuple[str, ...] = (),
+        due: date | None = None,
     ) -> Work:
         """Name a new attempt.
 
@@ -75,7 +78,7 @@ class Work:
             attempt: the number of the try.
         """
         point = RecoveryPointId(begun, kind, mark or secrets.token_hex(2))
-        return cls(point, attempt_name(attempt, secrets.token_hex(4)), tiers, run, actor, note, only)
+        return cls(point, attempt_name(attempt, secrets.token_hex(4)), tiers, run, actor, note, only, due)
 
     def after(self, newest: str | None) -> Work:
         """The same work under an id that sorts behind the newest recovery point of its kind.

@@ -1,0 +1,212 @@
+"""A logical archive: every database in ``pg_dump``'s custom format, and the server's roles and tablespaces.
+
+Everything of one database is read in one exported snapshot: ``pg_dump`` (or several, where it is large) and, beside it,
+the count and fingerprint of each table. What a restore brings back is held against these.
+Sources: https://www.postgresql.org/docs/current/app-pgdump.html,
+https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-SNAPSHOT-SYNCHRONIZATION
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from functools import partial
+
+from lifeboat.policy.postgres_source import PostgresSource
+from lifeboat.postgres.client_programs import access_for, client_programs, wait_a_moment
+from lifeboat.postgres.connecting import connect_sql, no_tick
+from lifeboat.postgres.details import as_details
+from lifeboat.postgres.full import source_parameters
+from lifeboat.postgres.logical_databases import Session, chosen, databases_of, may_read_passwords
+from lifeboat.postgres.logical_details import LOGICAL, LogicalDetails, logical_details
+from lifeboat.postgres.logical_dump import Dumping, dump_database, dump_globals
+from lifeboat.postgres.parameters import ConnectionParameters, Tls, connection_parameters
+from lifeboat.postgres.server_facts import server_facts
+from lifeboat.repository.catalogue import Copy
+from lifeboat.repository.commit import commit, newest_id, next_place, refuse_if_committed, wrapped_keys
+from lifeboat.repository.journal import Journal
+from lifeboat.repository.layout import RecoveryPointFolder
+from lifeboat.repository.manifest import Manifest
+from lifeboat.repository.system import PRIMARY, SystemRepository, Work, tool_versions
+
+Progress = Callable[[int, int], None]
+LOOK_SECONDS = 2.0
+"""How often a backup that waits for another one of the same source looks whether it has ended."""
+
+
+def back_up_logical(
+    repository: SystemRepository,
+    source_name: str,
+    source: PostgresSource,
+    work: Work,
+    journal: Journal,
+    *,
+    progress: Progress = lambda _done, _total: None,
+    tick: Callable[[], None] = no_tick,
+    retain_until: datetime | None = None,
+) -> tuple[Copy, bool]:
+    """Make and commit a logical archive on the primary target, or find the one that carries this tier already.
+
+    Args:
+        work: its ``tiers`` are those that the archive carries, its first the one that this run is for; with ``due``, an
+            archive that was made for the same day is taken instead of a second one.
+        progress: told the bytes read and the bytes expected.
+        tick: called about four times a second; may raise to cancel.
+        retain_until: the object lock, if the target sets one.
+
+    Returns:
+        The recovery point, and whether this run made it.
+
+    Raises:
+        LifeboatError: nothing was committed.
+    """
+    target, catalogue = repository.target(PRIMARY), repository.catalogue(PRIMARY)
+    refuse_if_committed(target, RecoveryPointFolder(repository.system, source_name, str(work.recovery_point)))
+    parameters = source_parameters(repository, source, what=f"logical {repository.system} {source_name}")
+    with connect_sql(parameters, tick=tick) as session, _alone(session, repository.system, source_name, tick):
+        earlier = catalogue.recovery_points(source_name).of_kind(LOGICAL)
+        if (found := already_made(earlier, work)) is not None:
+            journal.write(
+                "backup_skipped",
+                source=source_name,
+                recovery_point=found.manifest.recovery_point,
+                target=PRIMARY,
+                tiers=list(work.tiers[:1]),
+                what="an archive that was made for the same day carries this tier",
+            )
+            return found, False
+        work = work.after(newest_id(earlier))
+        begun = repository.outside.clock()
+        write_event = partial(journal.write, source=source_name, recovery_point=str(work.recovery_point))
+        programs = client_programs(
+            source.binaries, at_least=session.info.server_version // 10000, why="read the server"
+        )
+        databases, left_out = chosen(databases_of(session), source.logical)
+        facts = server_facts(session, lambda name: connect_sql(_to(repository, source, name), tick=tick))
+        passwords = may_read_passwords(session)
+        write_event("backup_begun", target=PRIMARY, attempt=work.attempt, tiers=list(work.tiers))
+        destination = repository.destination(target, source_name, work, retain_until=retain_until)
+        with access_for(parameters) as access:
+            dumping = Dumping(
+                programs=programs,
+                access=access,
+                policy=source.logical,
+                destination=destination,
+                settings=repository.streams,
+                expected=sum(
+                    found.size_bytes or 0 for found in facts.databases if found.name in {d.name for d in databases}
+                ),
+                progress=progress,
+                tick=tick,
+            )
+            made = []
+            for database in databases:
+                known = next(one for one in facts.databases if one.name == database.name)
+                made.append(dump_database(dumping, _to(repository, source, database.name), database, known))
+            dump_globals(dumping, parameters.keywords["dbname"], passwords=passwords)
+    details = LogicalDetails(
+        server=facts,
+        due=work.due,
+        databases=tuple(made),
+        left_out=left_out,
+        role_passwords=passwords,
+        dumped_by=programs.version,
+    )
+    place = next_place(catalogue.recovery_points(source_name).of_kind(LOGICAL))
+    findings = [*_findings(details, earlier), *dumping.said]
+    manifest = Manifest(
+        system=repository.system,
+        source=source_name,
+        recovery_point=str(work.recovery_point),
+        attempt=work.attempt,
+        kind=LOGICAL,
+        tiers=work.tiers,
+        sequence=place.sequence,
+        previous=place.previous,
+        chain=str(work.recovery_point),
+        begun=begun,
+        committed=repository.outside.clock(),
+        moment=max(database.moment for database in made),
+        findings=tuple(findings),
+        degraded=destination.keyring.left_out,
+        details=as_details(details),
+        streams=tuple(dumping.stored),
+        wrapped_keys=wrapped_keys(destination.keyring.wrapping_keys),
+        tool_versions=tool_versions() | {"postgresql": facts.version, "pg_dump": programs.version},
+        policy_digest=repository.loaded.digest,
+        run=work.run,
+        note=work.note,
+    )
+    repository.keep_policy(target)
+    copy = commit(target, manifest, repository.signer)
+    write_event(
+        "backup_committed",
+        target=PRIMARY,
+        manifest=copy.sha256,
+        sequence=manifest.sequence,
+        tiers=list(work.tiers),
+        plain_size=manifest.plain_size,
+        stored_size=manifest.stored_size,
+        findings=findings,
+    )
+    if manifest.degraded:
+        write_event("backup_degraded", target=PRIMARY, left_out=list(manifest.degraded))
+    return copy, True
+
+
+def already_made(earlier: list[Copy], work: Work) -> Copy | None:
+    """The archive that was made for the same day and carries this run's tier already; ``None`` when there is none."""
+    if work.due is None:
+        return None
+    for copy in reversed(earlier):
+        carries = copy.manifest.state == "good" and set(work.tiers[:1]) <= set(copy.manifest.tiers)
+        if carries and logical_details(copy.manifest).due == work.due:
+            return copy
+    return None
+
+
+@contextmanager
+def _alone(session: Session, system: str, source: str, tick: Callable[[], None]) -> Iterator[None]:
+    """Keep logical archives of one source apart: the second one waits for the first, and may find its work done.
+
+    An advisory lock of the connection's own database: it goes with the session, so a dead worker leaves none.
+    """
+    digest = hashlib.sha256(f"lifeboat logical {system} {source}".encode()).digest()
+    key = int.from_bytes(digest[:8], "big", signed=True)
+    while True:
+        row = session.execute("SELECT pg_try_advisory_lock(%s)", (key,)).fetchone()
+        if row is not None and row[0]:
+            break
+        wait_a_moment(tick, LOOK_SECONDS)
+    yield
+
+
+def _to(repository: SystemRepository, source: PostgresSource, database: str) -> ConnectionParameters:
+    return connection_parameters(
+        repository.outside.connection(source.connection),
+        Tls(source.tls, source.tls_minimum),
+        application_name=f"lifeboat logical {repository.system}",
+        database=database,
+    )
+
+
+def _findings(details: LogicalDetails, earlier: list[Copy]) -> list[str]:
+    found = [
+        f"The database {name} is not in it: {reason}."
+        for name, reason in details.left_out.items()
+        if reason != "it is a template"
+    ]
+    if not details.role_passwords:
+        found.append(
+            "The roles' passwords are not in it: the role that reads may not see them (GRANT pg_read_all_data)."
+        )
+    if earlier:
+        before = logical_details(earlier[-1].manifest).server.system_identifier
+        if before != details.server.system_identifier:
+            found.append(
+                f"The archive before it, {earlier[-1].manifest.recovery_point}, is of another cluster ({before}): "
+                f"this one is {details.server.system_identifier}. An upgrade does that; a wrong connection, too."
+            )
+    return found

@@ -1,0 +1,193 @@
+"""From what is asked for to a plan: which archive, which databases and tables, which names, and what is in the way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from lifeboat.errors import LifeboatError, MomentUnreachable, RestoreError
+from lifeboat.postgres.client_programs import Programs
+from lifeboat.postgres.logical_details import (
+    FINGERPRINT,
+    LOGICAL,
+    Contents,
+    DatabaseArchive,
+    LogicalDetails,
+    TableContent,
+)
+from lifeboat.postgres.logical_selection import Selection
+from lifeboat.repository.catalogue import Copy
+
+
+@dataclass(frozen=True)
+class Home:
+    """The server that databases come back to, as it was found.
+
+    Attributes:
+        major: its major version.
+        databases, roles, extensions: the names of those that are there; extensions that could be installed.
+        may_create: whether the role may make databases.
+        superuser: whether it may do everything.
+        unproven: databases that a restore left behind which was cut short.
+    """
+
+    major: int
+    databases: frozenset[str]
+    roles: frozenset[str]
+    extensions: frozenset[str]
+    may_create: bool
+    superuser: bool
+    unproven: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True)
+class DatabasePlan:
+    """One database that comes back.
+
+    Attributes:
+        archive: what the recovery point holds of it.
+        contents: what was in it.
+        tables: those that come back; ``None``: everything.
+        selection: of the archive with the definitions; ``None``: everything.
+        numbers: for each archive's stream, the entries that come back, in the archive's order; empty: everything.
+        name: what it will be called.
+    """
+
+    archive: DatabaseArchive
+    contents: Contents
+    tables: tuple[TableContent, ...] | None
+    selection: Selection | None
+    numbers: Mapping[str, Sequence[int]]
+    name: str
+
+    @property
+    def only(self) -> set[tuple[str, str]] | None:
+        """The tables by schema and name; ``None``: everything."""
+        return None if self.tables is None else {(table.schema_name, table.name) for table in self.tables}
+
+
+@dataclass(frozen=True)
+class LogicalPlan:
+    """What a restore will do.
+
+    Attributes:
+        copy: the archive, on the target that is read.
+        databases: what comes back of it.
+        globals_wanted: whether missing roles and tablespaces are made first.
+        owners: whether objects get their owners and privileges back.
+        programs: those that do it.
+        home: the server that they come back to.
+        remarks: what a person should know.
+        obstacles: what will stop the restore as it is asked for.
+    """
+
+    copy: Copy
+    details: LogicalDetails
+    databases: tuple[DatabasePlan, ...]
+    globals_wanted: bool
+    owners: bool
+    programs: Programs
+    home: Home
+    remarks: tuple[str, ...] = ()
+    obstacles: tuple[LifeboatError, ...] = ()
+
+
+def newest_not_later(copies: Sequence[Copy], moment: datetime | None, recovery_point: str | None) -> Copy:
+    """The archive to restore: the one named, or the newest whose data are not of a later time.
+
+    Raises:
+        MomentUnreachable: there is none; the text says what there is.
+        RestoreError: the recovery point named is no logical archive.
+    """
+    archives = [copy for copy in copies if copy.manifest.kind == LOGICAL and copy.manifest.state == "good"]
+    if recovery_point is not None:
+        for copy in copies:
+            if copy.manifest.recovery_point == recovery_point and copy not in archives:
+                raise RestoreError(
+                    f"{recovery_point} is a {copy.manifest.kind}, not a logical archive.",
+                    "A physical backup comes back into a directory: --into instead of --connection.",
+                )
+        archives = [copy for copy in archives if copy.manifest.recovery_point == recovery_point]
+    elif moment is not None:
+        archives = [copy for copy in archives if copy.manifest.moment <= moment]
+    if archives:
+        return max(archives, key=lambda copy: copy.manifest.moment)
+    known = sorted(copy.manifest.moment for copy in copies if copy.manifest.kind == LOGICAL)
+    raise MomentUnreachable(
+        f"There is no logical archive {recovery_point or 'of that time or before it'}.",
+        f"They stand for times from {known[0]:%Y-%m-%d %H:%M:%S} to {known[-1]:%Y-%m-%d %H:%M:%S} UTC."
+        if known
+        else "None was made yet: weekly, monthly and yearly make them. Physical backups come back with --into.",
+    )
+
+
+def choose_databases(details: LogicalDetails, names: Sequence[str]) -> tuple[DatabaseArchive, ...]:
+    """The databases to bring back: those named, or all that hold anything.
+
+    Raises:
+        RestoreError: one that is named is not in the archive.
+    """
+    if not names:
+        holding = tuple(database for database in details.databases if database.holds_something)
+        return holding or details.databases
+    known = {database.name: database for database in details.databases}
+    for name in names:
+        if name not in known:
+            why = f" ({details.left_out[name]})" if name in details.left_out else ""
+            raise RestoreError(
+                f"The archive holds no database {name!r}{why}.", f"It holds: {', '.join(sorted(known))}."
+            )
+    return tuple(known[name] for name in dict.fromkeys(names))
+
+
+def obstacles(
+    details: LogicalDetails, databases: Sequence[DatabasePlan], home: Home, *, globals_wanted: bool, owners: bool
+) -> list[LifeboatError]:
+    """What will stop a restore, each with what to do."""
+    found: list[LifeboatError] = []
+    if details.fingerprint != FINGERPRINT:
+        found.append(
+            RestoreError(f"Its rows were fingerprinted in another way ({details.fingerprint}).", "Update Lifeboat.")
+        )
+    if home.major < details.server.major:
+        found.append(
+            RestoreError(
+                f"The server to restore to is of version {home.major}, the archive of {details.server.major}.",
+                f"Restore to a server of version {details.server.major} or later.",
+            )
+        )
+    if not (home.may_create or home.superuser):
+        found.append(
+            RestoreError(
+                "The connection's role may not make databases.",
+                "Use a connection of a superuser, or of a role with CREATEDB.",
+            )
+        )
+    for plan in databases:
+        if plan.name in home.databases:
+            found.append(
+                RestoreError(f"There is a database {plan.name!r} already.", "Name another one with --as, or drop it.")
+            )
+        wanted = (
+            plan.selection.extensions
+            if plan.selection is not None
+            else [extension.name for extension in plan.archive.facts.extensions or ()]
+        )
+        missing = sorted(set(wanted) - home.extensions)
+        if missing:
+            found.append(
+                RestoreError(
+                    f"The server lacks extensions of database {plan.archive.name}: {', '.join(missing)}.",
+                    "Install their packages on the server.",
+                )
+            )
+        strangers = sorted({*plan.archive.roles, plan.archive.owner} - home.roles - {""})
+        if strangers and owners and not globals_wanted:
+            found.append(
+                RestoreError(
+                    f"Roles of database {plan.archive.name} are not on the server: {', '.join(strangers)}.",
+                    "Make them with --with-globals, or restore without owners and privileges: --no-owner.",
+                )
+            )
+    return found
