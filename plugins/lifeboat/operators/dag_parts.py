@@ -21,7 +21,7 @@ RETRY_DELAY = timedelta(minutes=1)
 LONGEST_RETRY_DELAY = timedelta(minutes=30)
 RUNS_THAT_FOLLOW = 3
 """Where runs follow their source: the one that does, the one before, which still copies, and one more whose copies
-wait for a slow target, or whose worker is lost and not missed yet. They queue for the replication slot by themselves."""
+wait for a slow target, or whose worker is lost and not missed yet. They queue for the replication slot themselves."""
 
 
 @dataclass(frozen=True)
