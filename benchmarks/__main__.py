@@ -15,13 +15,13 @@ from importlib.metadata import version
 import psutil  # type: ignore[import-untyped]
 from rich.console import Console
 
-from benchmarks import report, rounds
+from benchmarks import lag, report, rounds
 from benchmarks.measuring import BenchmarkFailed
 from benchmarks.scene import scene
 from lifeboat.errors import LifeboatError
 from lifeboat.streams.settings import StreamSettings
 
-SECTIONS = ("full", "restore", "wal", "memory", "levels")
+SECTIONS = ("full", "restore", "wal", "follow", "memory", "levels")
 PROGRAMS = {"zstd": "zstd", "openssl": "openssl", "gzip": "gzip", "tar": "tar", "xargs": "findutils"}
 """What the other side needs, by the Debian package that has it."""
 LEVELS = (1, 2, 3, 5)
@@ -83,6 +83,9 @@ def _measure(console: Console, chosen: argparse.Namespace) -> None:
                 report.show_restore(console, section, here.plain_size())
             if "wal" in wanted:
                 report.show_wal(console, rounds.wal(here, level, 256 if chosen.quick else 1024, times, say), level)
+            if "follow" in wanted:
+                flush, lasting = (5.0, 12.0) if chosen.quick else (60.0, 150.0)
+                report.show_follow(console, lag.follow(here, level, flush, lasting, say))
             if "levels" in wanted:
                 report.show_levels(console, rounds.levels(here, LEVELS, times, say))
     if "memory" in wanted:

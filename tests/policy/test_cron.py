@@ -149,6 +149,7 @@ def test_airflow_itself_makes_the_same_gaps_over_both_changes_of_the_clock(tmp_p
     for line, runs in json.loads(answer.stdout.split("ANSWER")[1]):
         for early, late in pairwise(datetime.fromisoformat(run) for run in runs):
             longest[line] = max(longest[line], late - early)
+            assert next_run(line, PARIS, early) == late
     assert longest == {line: longest_gap(line, PARIS, YEAR).length for line in lines}
 
 

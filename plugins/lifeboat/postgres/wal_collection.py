@@ -14,15 +14,16 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any
 
-from lifeboat.errors import LifeboatError, SlotLost, TimelineConflict
+from lifeboat.errors import LifeboatError, PostgresError, SlotLost, TimelineConflict
 from lifeboat.policy.postgres_source import PostgresSource
 from lifeboat.postgres.connecting import connect_sql, no_tick
 from lifeboat.postgres.details import wal_details
 from lifeboat.postgres.full import ensure_slot, source_parameters
 from lifeboat.postgres.lsn import Lsn
 from lifeboat.postgres.replication import ReplicationConnection
-from lifeboat.postgres.slot import Session, advance_slot, find_slot, wait_until_free
+from lifeboat.postgres.slot import BUSY_SECONDS, Session, advance_slot, find_slot, held_by, wait_until_free
 from lifeboat.postgres.timelines import TimelineHistory
+from lifeboat.postgres.wal_gaps import Gaps
 from lifeboat.postgres.wal_planning import Leg, branch_in_words, plan_legs
 from lifeboat.postgres.wal_points import Begun, Stretch, WalPoints
 from lifeboat.postgres.wal_receiving import SESSION_SETTINGS, WalReceiver
@@ -112,7 +113,7 @@ class WalCollection:
         *,
         progress: Callable[[int, int], None],
         tick: Callable[[], None],
-        patience: float | None = None,
+        patience: float = BUSY_SECONDS,
     ) -> None:
         self._repository = repository
         self._work = work
@@ -121,16 +122,20 @@ class WalCollection:
         self._tick = tick
         self._patience = patience
         self.slot = source.slot_name(repository.system, source_name)
-        self._parameters = source_parameters(repository, source, what=f"wal {repository.system} {source_name}")
-        self._gaps: list[str] = []
+        what = f"wal {repository.system} {source_name}"
+        self._application = f"lifeboat {what}"
+        self._parameters = source_parameters(repository, source, what=what)
+        self._objective = repository.policy.objectives.rpo_of(source_name)
+        self._covered_before: datetime | None = None
+        self._gaps = Gaps(self._note)
         self.branch = ""
         self._stack = ExitStack()
 
     def __enter__(self) -> WalCollection:
         with ExitStack() as stack:
             self.session = stack.enter_context(connect_sql(self._parameters, tick=self._tick))
-            wait_until_free(self.session, self.slot, tick=self._tick, seconds=self._patience)
-            ensure_slot(self.session, self.slot, self._note_event)
+            self._wait_for_slot()
+            ensure_slot(self.session, self.slot, self._gaps.event)
             self.connection = stack.enter_context(
                 ReplicationConnection(self._parameters, settings=SESSION_SETTINGS, tick=self._tick)
             )
@@ -142,6 +147,16 @@ class WalCollection:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.__exit__(kind, error, trace)
+
+    def _wait_for_slot(self) -> None:
+        """The run before may still be at its last flush; and where it is behind, it does our work meanwhile."""
+        try:
+            wait_until_free(self.session, self.slot, tick=self._tick)
+        except PostgresError:
+            more = self._patience - BUSY_SECONDS
+            if more <= 0 or not held_by(self.session, self.slot, self._application):
+                raise
+            wait_until_free(self.session, self.slot, tick=self._tick, seconds=more)
 
     def collect(self) -> Collected:
         """Bring what there is, commit it, and move the slot."""
@@ -157,13 +172,12 @@ class WalCollection:
                 if leg.end is None:
                     raise
                 # The rest of an old timeline is gone for ever: waiting for it would stop all that follows.
-                self._name_gap(leg.timeline, leg.start, leg.end)
+                self._gaps.is_lost(leg.timeline, leg.start, leg.end)
         advance_slot(self.session, self.slot, wal_details(copies[-1].manifest).end_lsn)
-        return Collected(tuple(copies), covered_until, " ".join(self._gaps), self.branch)
+        self._gaps.is_collected(self._covered_before, covered_until, self._objective)
+        return Collected(tuple(copies), covered_until, " ".join(self._gaps.lost), self.branch)
 
-    def _note_event(self, kind: EventKind, **details: Any) -> None:
-        if kind == "wal_gap":
-            self._gaps.append(str(details.get("what", "")))
+    def _note(self, kind: EventKind, **details: Any) -> None:
         self._points.note(kind, self._work, **details)
 
     def _plan(self, history: TimelineHistory, position: Lsn) -> list[Leg]:
@@ -176,6 +190,9 @@ class WalCollection:
         self._work = self._work.after(newest_id(newest))
         committed = {details.timeline: details for details in (wal_details(copy.manifest) for copy in newest)}
         self.branch = branch_in_words(committed, history)
+        lineage = {history.timeline, *(switch.parent for switch in history.switches)}
+        known = [details.covered_until for details in committed.values() if details.timeline in lineage]
+        self._covered_before = max(known, default=None)
         return plan_legs(
             committed,
             system_identifier=self.server.system_identifier,
@@ -208,7 +225,7 @@ class WalCollection:
             writer.abort(failure)
             raise
         self._points.insist_on_place(begun)
-        findings = tuple(filter(None, [*self._gaps, self.branch]))
+        findings = tuple(filter(None, [*self._gaps.lost, self.branch]))
         stretch = Stretch(start, end, covered_until, streams, file, ended=leg.end is not None, findings=findings)
         return self._points.commit(begun, self.server, stretch)
 
@@ -245,18 +262,8 @@ class WalCollection:
         if kept is None or kept <= leg.start or leg.end is not None:
             raise lost
         first = Lsn(kept - kept % self.server.segment_size)
-        self._name_gap(leg.timeline, leg.start, first)
+        self._gaps.is_lost(leg.timeline, leg.start, first)
         return first
-
-    def _name_gap(self, timeline: int, start: Lsn, end: Lsn) -> None:
-        what = (
-            f"WAL of timeline {timeline} from {start} to {end} is lost: the server removed it before it was "
-            "collected. A new full is needed: moments after the gap can be reached only from a full taken after it."
-        )
-        self._gaps.append(what)
-        self._points.note(
-            "wal_gap", self._work, state="lost", timeline=timeline, start=str(start), end=str(end), what=what
-        )
 
 
 def _store(name: str, content: bytes, destination: Destination, repository: SystemRepository) -> StoredStream:

@@ -66,7 +66,6 @@ def follow_wal(
         LifeboatError: what is committed stays; what is not, is still kept by the server's slot.
     """
     points = WalPoints(repository, source_name, journal, retain_until)
-    # The run before may still be at its last flush, or behind: it does our work meanwhile.
     patience = max(BUSY_SECONDS, stay.lasting.total_seconds() if stay.lasting is not None else 0.0)
     collection = WalCollection(
         repository, source_name, source, work, points, progress=progress, tick=tick, patience=patience
