@@ -53,8 +53,8 @@ class Gaps:
         span = f"between {before:%Y-%m-%d %H:%M:%S} and {until:%Y-%m-%d %H:%M:%S} UTC"
         if self._slot_is_new:
             what = (
-                f"The replication slot was gone: after a failover, or dropped. What was written {span} was still on the "
-                "server and is collected: nothing is missing."
+                f"The replication slot was gone: after a failover, or dropped. What was written {span} was still on "
+                "the server and is collected: nothing is missing."
             )
             self._write("wal_gap", state="present", what=what)
         if until - before > objective:
