@@ -80,7 +80,8 @@ class WalPoints:
         self._repository = repository
         self._source = source
         self._journal = journal
-        self._retain_until = retain_until
+        # A run that follows may last for hours: each recovery point is locked for as long as the first.
+        self._locked_for = None if retain_until is None else retain_until - repository.outside.clock()
         self._catalogue: Catalogue = repository.catalogue(PRIMARY)
 
     def newest(self) -> list[Copy]:
@@ -108,11 +109,16 @@ class WalPoints:
 
     def begin(self, work: Work, timeline: int, branches_at: Lsn | None, after: Copy | None) -> Begun:
         """Begin the recovery point that follows ``after`` on a timeline."""
+        now = self._repository.outside.clock()
         destination = self._repository.destination(
-            self._repository.target(PRIMARY), self._source, work, timeline=timeline, retain_until=self._retain_until
+            self._repository.target(PRIMARY),
+            self._source,
+            work,
+            timeline=timeline,
+            retain_until=None if self._locked_for is None else now + self._locked_for,
         )
         place = next_place([after] if after is not None else [])
-        return Begun(work, timeline, branches_at, place, destination, self._repository.outside.clock())
+        return Begun(work, timeline, branches_at, place, destination, now)
 
     def insist_on_place(self, begun: Begun) -> None:
         """See that nobody has committed WAL of the timeline since it was begun.
