@@ -16,13 +16,13 @@ from importlib.metadata import version
 import psutil  # type: ignore[import-untyped]
 from rich.console import Console
 
-from benchmarks import logical, parsing, report, rounds
+from benchmarks import lag, logical, parsing, report, rounds
 from benchmarks.measuring import BenchmarkFailed
 from benchmarks.scene import Scene, scene
 from lifeboat.errors import LifeboatError
 from lifeboat.streams.settings import StreamSettings
 
-SECTIONS = ("full", "restore", "incremental", "wal", "logical", "memory", "levels", "parsing")
+SECTIONS = ("full", "restore", "incremental", "wal", "follow", "logical", "memory", "levels", "parsing")
 PROGRAMS = {"zstd": "zstd", "openssl": "openssl", "gzip": "gzip", "tar": "tar", "xargs": "findutils"}
 """What the other side needs, by the Debian package that has it."""
 LEVELS = (1, 2, 3, 5)
@@ -70,6 +70,7 @@ def _on_one_scene(
 ) -> dict[str, Callable[[Scene], None]]:
     """The sections that share one database, in the order in which they run."""
     wal = 256 if quick else 1024
+    flush, lasting = (5.0, 12.0) if quick else (60.0, 150.0)
     return {
         "full": lambda here: report.show_full(console, rounds.full(here, level, times, say), level),
         "restore": lambda here: report.show_restore(
@@ -77,6 +78,7 @@ def _on_one_scene(
         ),
         "incremental": lambda here: report.show_incremental(console, rounds.incremental(here, level, times, say)),
         "wal": lambda here: report.show_wal(console, rounds.wal(here, level, wal, times, say), level),
+        "follow": lambda here: report.show_follow(console, lag.follow(here, level, flush, lasting, say)),
         "logical": lambda here: logical.show(console, logical.archives(here, level, times, say)),
         "levels": lambda here: report.show_levels(console, rounds.levels(here, LEVELS, times, say)),
     }

@@ -1,6 +1,6 @@
 """Our side of a measurement, a process of its own: one verb, its job on standard input, its figures on standard output.
 
-python -m benchmarks.ours full|verify|incremental|bare|restore|wal|logical|logical_restore < job.json
+python -m benchmarks.ours full|verify|incremental|bare|restore|wal|follow|logical|logical_restore < job.json
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ BEGUN = time.monotonic()
 import json  # noqa: E402  the clock runs before anything is imported
 import sys  # noqa: E402
 from collections.abc import Callable  # noqa: E402
+from datetime import timedelta  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
@@ -23,6 +24,7 @@ from lifeboat.postgres.full import back_up_full, source_parameters  # noqa: E402
 from lifeboat.postgres.moments import AtRecoveryPoint  # noqa: E402
 from lifeboat.postgres.replication import ReplicationConnection  # noqa: E402
 from lifeboat.postgres.wal_collection import collect_wal  # noqa: E402
+from lifeboat.repository.catalogue import Copy  # noqa: E402
 from lifeboat.repository.manifest import Run  # noqa: E402
 from lifeboat.repository.system import SystemRepository, Work  # noqa: E402
 
@@ -88,6 +90,23 @@ def wal(repository: SystemRepository, _job: Job) -> Figures:
     journal = repository.journal(TARGET, run="bench", actor="bench")
     collected = collect_wal(repository, SOURCE, _source(repository), _work("wal"), journal)
     return {"plain": collected.received, "stored": sum(copy.manifest.stored_size for copy in collected.copies)}
+
+
+def follow(repository: SystemRepository, job: Job) -> Figures:
+    """A run that follows; each recovery point with what it covers and the moment from which it could be restored."""
+    from lifeboat.postgres.wal_following import follow_wal
+    from lifeboat.source import Stay
+
+    points: list[tuple[str, str]] = []
+
+    def committed(copy: Copy) -> None:
+        points.append((copy.manifest.moment.isoformat(), utc_now().isoformat()))
+
+    journal = repository.journal(TARGET, run="bench", actor="bench")
+    stay, flush = Stay(timedelta(seconds=job["lasting"]), committed=committed), timedelta(seconds=job["flush"])
+    collected = follow_wal(repository, SOURCE, _source(repository), _work("wal"), journal, stay=stay, flush_every=flush)
+    stored = sum(copy.manifest.stored_size for copy in collected.copies)
+    return {"plain": collected.received, "stored": stored, "points": points}
 
 
 def restore(repository: SystemRepository, job: Job) -> Figures:
@@ -156,6 +175,7 @@ VERBS: dict[str, Callable[[SystemRepository, Job], Figures]] = {
     "verify": verify,
     "incremental": incremental,
     "wal": wal,
+    "follow": follow,
     "restore": restore,
     "bare": bare,
     "logical": logical,

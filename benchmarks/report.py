@@ -7,6 +7,7 @@ from statistics import median
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.lag import Lag
 from benchmarks.measuring import MIB, middle_ratio
 from benchmarks.parsing import DAGS, Parsed
 from benchmarks.rounds import Section
@@ -20,6 +21,7 @@ NAMES = {
 }
 MOST_MEMORY = 256 * MIB
 LEAST_WAL_RATE = 200.0
+MOST_BESIDE_FLUSH = 30.0
 MOST_OF_SHELL = 1.0
 MOST_OF_SEED = 0.3
 SAME_MEMORY = 1.05
@@ -154,6 +156,35 @@ def show_wal(console: Console, section: Section, level: int) -> None:
     table.add_row("pg_receivewal, then zstd | openssl", *row[1:])
     console.print(table)
     _start_up(console, [run.seconds for run in ours], ours, section.runs["shell"])
+
+
+def show_follow(console: Console, lag: Lag) -> None:
+    """How long commits waited until they could be restored."""
+    commits, points = len(lag.waits), lag.points
+    table = _table(
+        f"From a commit to its being restorable: {commits:,} commits, {points} recovery points in two runs",
+        *("", "median", "worst", "mark"),
+    )
+    most = lag.flush + MOST_BESIDE_FLUSH
+    table.add_row(
+        f"runs that follow, a flush every {lag.flush:.0f} s, hand-over included",
+        f"{lag.middle:.1f} s",
+        f"{max(lag.waits):.1f} s",
+        _mark(round(max(lag.waits), 1), most) + " s",
+    )
+    for minutes in (5, 15):
+        middle, worst = lag.of_batch_runs(minutes)
+        table.add_row(
+            f"runs every {minutes} minutes that collect once, reckoned", f"{middle:.0f} s", f"{worst:.0f} s", ""
+        )
+    console.print(table)
+    memory = max(run.peak_memory for run in lag.followed) / MIB
+    stored = sum(run.stored for run in lag.followed)
+    processor = sum(run.processor_seconds for run in lag.followed)
+    console.print(
+        f"Peak memory {memory:,.0f} MiB; {stored / 1e6 / points:.2f} MB stored for each point; {processor:.1f} s "
+        "of processor time, start-up included. A scheduler adds its own time between two runs.\n"
+    )
 
 
 def show_levels(console: Console, sections: dict[int, Section]) -> None:

@@ -31,6 +31,7 @@ class Taken:
         stored: bytes at rest.
         point: the recovery point that was made.
         phases: seconds by phase.
+        points: of a run that follows, for each recovery point: until when it covers, and when it was committed.
     """
 
     seconds: float
@@ -41,9 +42,10 @@ class Taken:
     stored: int = 0
     point: str = ""
     phases: dict[str, float] | None = None
+    points: tuple[tuple[str, str], ...] = ()
 
 
-def ours(scene: Scene, verb: str, level: int, **job: str) -> Taken:
+def ours(scene: Scene, verb: str, level: int, **job: str | float) -> Taken:
     """One verb of ``benchmarks.ours`` in a process of its own."""
     words = {
         "policy": str(scene.policy(level)),
@@ -69,6 +71,7 @@ def ours(scene: Scene, verb: str, level: int, **job: str) -> Taken:
         stored=figures.get("stored", 0),
         point=figures.get("point", ""),
         phases=figures.get("phases"),
+        points=tuple((covers, committed) for covers, committed in figures.get("points", ())),
     )
 
 

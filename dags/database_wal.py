@@ -1,4 +1,5 @@
-"""The WAL DAGs of databases: every few minutes, everything that was written since the last run.
+"""The WAL DAGs of databases: every few minutes, everything that was written since the last run; or, where the policy
+says so, all the time: a run then follows the server until the next one is due.
 
     collect ▸ ( copy ▸ verify ) for each other target ▸ publish
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from lifeboat.policy.naming import Tier
@@ -34,6 +34,21 @@ class BackedUp:
     alarm: str = ""
 
 
+@dataclass(frozen=True)
+class Stay:
+    """For how long a backup stays with a source that can be followed, committing again and again.
+
+    Attributes:
+        lasting: so long; ``None``: until there is enough.
+        enough: asked about four times a second; ``True`` ends the stay in good order.
+        committed: told of each recovery point when it is committed.
+    """
+
+    lasting: timedelta | None
+    enough: Callable[[], bool] = lambda: False
+    committed: Callable[[Copy], None] = lambda _copy: None
+
+
 class Kind(Protocol):
     """The verbs of a kind of source."""
 
@@ -60,8 +75,10 @@ class Kind(Protocol):
         progress: Progress,
         tick: Tick,
         retain_until: datetime | None,
+        stay: Stay | None = None,
     ) -> BackedUp:
-        """Make and commit recovery points on the primary target."""
+        """Make and commit recovery points on the primary target; with ``stay``, where a source can be followed, until
+        that ends."""
         ...
 
     def verify_deep(

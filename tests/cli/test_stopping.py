@@ -6,6 +6,7 @@ import json
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import datetime
 from functools import cache
 from typing import Any
 
@@ -17,7 +18,7 @@ from sandbox.postgres import PostgresServer
 from sandbox.postgres_template import Template
 from sandbox.processes import wait_until
 from sandbox.s3_servers import S3Server
-from tests.cli.conftest import Protected, protect
+from tests.cli.conftest import Protected, Said, protect
 from tests.cli.stalling_proxy import StallingProxy
 
 CODES = [pytest.param(signal.SIGINT, 130, id="SIGINT"), pytest.param(signal.SIGTERM, 143, id="SIGTERM")]
@@ -134,3 +135,35 @@ def ledger_offsite(
         }
         protected.connections.write_text(json.dumps(found))
         yield protected, proxy
+
+
+def test_following_ends_at_ctrl_c_after_what_was_written_is_committed_copied_and_published(
+    protected: Protected, lifeboat: Callable[..., Said]
+) -> None:
+    protected.server.run_sql("CREATE TABLE ledger (n int PRIMARY KEY)")
+    assert lifeboat(protected, "backup", "demo", "database", "--tier", "daily", "--no-copy").code == 0
+    process = protected.start("backup", "demo", "database", "--tier", "wal", "--follow", "--json")
+    following = (
+        "SELECT true FROM pg_stat_replication WHERE flush_lsn IS NOT NULL AND application_name LIKE 'lifeboat wal%'"
+    )
+    wait_until(lambda: bool(protected.server.run_sql(following)), within=60, what="it follows")
+    protected.server.run_sql("INSERT INTO ledger VALUES (1)")
+    [(moment,)] = protected.server.run_sql("SELECT clock_timestamp()")
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert "Ending after" in err
+    *_, last = json.loads(out)["recovery_points"]
+    assert datetime.fromisoformat(last["moment"]) >= moment
+    assert sorted(last["copies"]) == ["local", "offsite", "primary"]
+
+
+def test_following_needs_a_tier_that_can_and_a_length_that_is_one(
+    slow: Protected, lifeboat: Callable[..., Said]
+) -> None:
+    for words in (
+        ("--tier", "daily", "--follow"),
+        ("--tier", "wal", "--for", "15m"),
+        ("--tier", "wal", "--follow", "--for", "a while"),
+    ):
+        assert lifeboat(slow, "backup", "demo", "database", *words).code == 2

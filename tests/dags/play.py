@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import time
@@ -18,7 +19,7 @@ import psutil
 from sandbox.postgres import PostgresServer
 from sandbox.postgres_template import Template
 from sandbox.processes import is_alive, wait_until
-from tests.dags.stage import BUCKET, Client, Stage, System
+from tests.dags.stage import BUCKET, NEVER, Client, Stage, System
 
 DUMP = "dump_compress_upload"
 PAST = datetime(2026, 3, 1, tzinfo=UTC)
@@ -95,6 +96,7 @@ def played(directory: Path, template: Template) -> Iterator[Play]:
             play = Play(stage, client)
             for name in BEFALLEN:
                 play.begin(name, play.system(name).daily)
+            play.begin("followed", play.system("followed").wal)
             _meddle(play)
             _begin_the_others(play)
             yield play
@@ -127,6 +129,10 @@ def _make_systems(stage: Stage) -> None:
     stage.system("killed", source=SLOW, tier="retries: 1")
     stage.system("cleared", source=SLOW, routed=True)
     stage.system("silent", source=SLOW, tier="retries: 0, timeout: 120s", routed=True)
+    followed = stage.system("followed")
+    followed.change(
+        "wal: {retention: 30d", f'wal: {{mode: follow, flush_every: 10s, schedule: "{NEVER}", retention: 30d'
+    )
     stage.system("steady", source="    max_rate: 2 MiB/s")
     _damage(stage.system("damaged", tier="retries: 2").server)
     nowhere = _s3_target("primary", "q", "not_there") + _s3_target("offsite", "q", "not_there_either")
@@ -173,9 +179,12 @@ def _meddle(play: Play) -> None:
         "cleared": (lambda: _streaming(play.system("cleared")), _clear),
         "silent": (lambda: _streaming(play.system("silent")), _fall_silent),
         "marked": (lambda: bool(play.uploads()), _mark_failed),
+        "followed": (lambda: len(play.system("followed").wal_runs()) >= 2, _mark_following_failed),
     }
     end = time.monotonic() + 200
+    numbers = itertools.count()
     while acts:
+        play.system("followed").server.run_sql("INSERT INTO ledger VALUES (%s)", [next(numbers)])
         for name, (ready, act) in list(acts.items()):
             if ready():
                 play.seen[name] = Seen(play.stage.holder(play.system(name)))
@@ -213,6 +222,10 @@ def _fall_silent(play: Play, _: Seen) -> None:
     route = play.system("silent").route
     assert route is not None
     route.fall_silent()
+
+
+def _mark_following_failed(play: Play, _: Seen) -> None:
+    play.client.mark_task(*play.runs["followed"], "collect", "failed")
 
 
 def _mark_failed(play: Play, _: Seen) -> None:

@@ -46,6 +46,19 @@ def test_a_run_marked_failed_in_mid_backup_leaves_no_session_no_slot_no_upload_a
     assert "The task was stopped" in play.log("marked", DUMP)
 
 
+def test_a_run_marked_failed_while_it_follows_keeps_what_it_committed_and_leaves_no_session(play: Play) -> None:
+    system, seen = play.system("followed"), play.seen["followed"]
+    until("nothing is left", lambda: not is_alive(seen.process) and not system.sessions(), within=20)
+    assert play.end("followed") == "failed"
+    assert play.states("followed")["collect"] == "failed"
+    points = [copy.manifest.recovery_point for copy in system.wal_runs()]
+    assert len(points) >= 2
+    said = play.log("followed", "collect")
+    assert "Following until" in said
+    assert all(point in said for point in points[:2])
+    assert "The task was stopped" in said
+
+
 def test_two_runs_at_once_go_one_after_the_other_and_both_are_good(play: Play) -> None:
     assert play.end("first") == "success"
     assert play.end("second") == "success"

@@ -14,7 +14,7 @@ from lifeboat.policy.duration import Duration
 from lifeboat.policy.loading import load_policy
 from lifeboat.policy.naming import Tier
 from lifeboat.policy.problems import PolicyRefused
-from lifeboat.policy.schedule import worst_case_of
+from lifeboat.policy.schedule import stay_of, worst_case_of
 from lifeboat.policy.tiers import TierPolicy
 
 Write = Callable[..., Path]
@@ -145,3 +145,74 @@ def test_the_worst_case_is_the_period_the_queue_and_the_run(minutes: int, queue:
     case = worst_case_of(Tier.WAL, tier, ZoneInfo("Europe/Paris"), date(2026, 1, 1))
     assert case is not None
     assert case.total == max(timedelta(minutes=minutes), timedelta(seconds=run)) + timedelta(seconds=queue + run)
+
+
+FOLLOW = 'schedule: "*/15 * * * *", mode: follow, retention: 30d, expected_run: 30s'
+
+
+def test_following_makes_the_worst_case_a_flush_or_a_hand_over_and_its_commit(write: Write) -> None:
+    verdict = _check(write("shop.yaml", _wal(FOLLOW)))
+    assert verdict.problems == ()
+    # 10 s before the next is due, 60 s for a worker, 20 s for its start: longer than the flush of 60 s.
+    assert verdict.worst_cases["database"].total == timedelta(minutes=2)
+    assert verdict.worst_cases["database"].period == timedelta(minutes=15)
+    quick = _check(write("shop.yaml", _wal(f"{FOLLOW}, expected_queue: 0s, flush_every: 5m")))
+    assert quick.worst_cases["database"].total == timedelta(minutes=5, seconds=30)
+
+
+@pytest.mark.parametrize(
+    ("keys", "remedy"),
+    [
+        ("flush_every: 15m", "Flush at least every 14m 30s, or change the objective."),
+        ("expected_queue: 14m 1s", "Between two runs alone it takes that long"),
+    ],
+)
+def test_a_policy_that_follows_and_breaks_its_objective_is_refused(write: Write, keys: str, remedy: str) -> None:
+    (problem,) = _check(write("shop.yaml", _wal(f"{FOLLOW}, {keys}"))).problems
+    assert problem.key == "sources.database.tiers.wal.flush_every"
+    assert "waits up to" in problem.what
+    assert remedy in problem.remedy
+
+
+def test_a_timeout_that_ends_a_run_while_it_follows_is_refused(write: Write) -> None:
+    (problem,) = _check(write("shop.yaml", _wal(f"{FOLLOW}, timeout: 15m"))).problems
+    assert problem.key == "sources.database.tiers.wal.timeout"
+    assert "follows for up to 15m 30s" in problem.what
+    assert _check(write("shop.yaml", _wal(f"{FOLLOW}, timeout: 15m 30s"))).problems == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (_wal("mode: follow, retention: 30d"), "without a `schedule` none ever is"),
+        (_wal(f"{FOLLOW}, flush_every: 9s"), "thousands a day"),
+        (('daily: {schedule: "0 2 * * *"', 'daily: {mode: follow, schedule: "0 2 * * *"'), "Only the tier `wal`"),
+    ],
+)
+def test_what_can_not_be_followed_is_refused(write: Write, change: tuple[str, str], words: str) -> None:
+    with pytest.raises(PolicyRefused) as refused:
+        load_policy(write("shop.yaml", change))
+    assert any(words in problem.what for problem in refused.value.problems)
+
+
+QUARTERS = "*/15 * * * *"
+
+
+@pytest.mark.parametrize(
+    ("now", "due", "stay"),
+    [
+        # It began a little after it was due: until shortly before the next is.
+        ("02:00:07", "02:00:00", timedelta(minutes=14, seconds=43)),
+        # This worker's clock is a little behind the scheduler's.
+        ("01:59:58", "02:00:00", timedelta(minutes=14, seconds=52)),
+        # A retry, long after.
+        ("02:21:00", "02:00:00", timedelta(minutes=8, seconds=50)),
+        # The next one is due at any moment.
+        ("02:14:55", "02:00:00", timedelta()),
+    ],
+)
+def test_a_run_follows_until_shortly_before_the_next_is_due(now: str, due: str, stay: timedelta) -> None:
+    def at(clock: str) -> datetime:
+        return datetime.fromisoformat(f"2026-11-22T{clock}Z")
+
+    assert stay_of(QUARTERS, ZoneInfo("UTC"), at(now), at(due)) == stay

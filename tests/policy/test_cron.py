@@ -14,7 +14,7 @@ from croniter import croniter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lifeboat.policy.cron import checked_cron, longest_gap, moment_of
+from lifeboat.policy.cron import checked_cron, longest_gap, moment_of, next_run
 from lifeboat.policy.problems import Refused
 
 YEAR = date(2026, 1, 1)
@@ -149,4 +149,32 @@ def test_airflow_itself_makes_the_same_gaps_over_both_changes_of_the_clock(tmp_p
     for line, runs in json.loads(answer.stdout.split("ANSWER")[1]):
         for early, late in pairwise(datetime.fromisoformat(run) for run in runs):
             longest[line] = max(longest[line], late - early)
+            assert next_run(line, PARIS, early) == late
     assert longest == {line: longest_gap(line, PARIS, YEAR).length for line in lines}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(LINES),
+    _ZONES.map(ZoneInfo),
+    st.datetimes(datetime(2026, 1, 1), datetime(2027, 12, 1), timezones=st.just(UTC)),  # noqa: DTZ001
+)
+def test_the_next_run_is_the_first_one_after_the_moment(line: str, zone: ZoneInfo, moment: datetime) -> None:
+    due = next_run(line, zone, moment)
+    assert due > moment
+    naive = (moment - timedelta(days=2)).astimezone(zone).replace(tzinfo=None)
+    fixed = croniter(line, naive).expanded[1] == ["*"]
+    cron = croniter(line, naive, max_years_between_matches=9)
+    while (following := moment_of(cron.get_next(datetime), zone)) <= moment:
+        pass
+    # A line that runs in every hour goes on by real time: on the days of a change of the clock nobody's list has that.
+    changes = zone.utcoffset(naive) != zone.utcoffset(due.astimezone(zone).replace(tzinfo=None))
+    assert due == following or (fixed and changes)
+
+
+def test_the_next_run_comes_twice_as_late_in_the_hour_that_comes_twice_only_for_lines_on_the_clock() -> None:
+    # Paris sets its clock back at 01:00 UTC: 02:30 comes at 00:30 and at 01:30 UTC, and means the second.
+    half_past = datetime(2026, 10, 25, 0, 30, tzinfo=UTC)
+    assert next_run("*/15 * * * *", PARIS, half_past) == half_past + timedelta(minutes=15)
+    assert next_run("30 2 * * *", PARIS, half_past) == half_past + timedelta(hours=1)
+    assert next_run("0 4 * * *", PARIS, half_past) == datetime(2026, 10, 25, 3, tzinfo=UTC)

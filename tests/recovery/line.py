@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,13 @@ from lifeboat.postgres.restore import Request, Restored, restore
 from lifeboat.postgres.restore_planning import RestorePlan
 from lifeboat.postgres.restore_sources import Offer, read_offer
 from lifeboat.postgres.wal_collection import Collected, collect_wal
+from lifeboat.postgres.wal_following import follow_wal
 from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.copying import copy as copy_point
 from lifeboat.repository.journal import Event, Journal, read_journal
 from lifeboat.repository.manifest import Run
 from lifeboat.repository.system import SystemRepository, Work
+from lifeboat.source import Stay
 from sandbox.accounts import remove_server_directory
 from sandbox.demo_system import DemoSystem, make_demo_system
 from sandbox.postgres import PostgresServer
@@ -116,6 +119,19 @@ class Line:
 
     def wal(self, *, tick: Tick = no_tick) -> Collected:
         return collect_wal(self.repository, SOURCE, self.source, self.work("wal"), self.journal, tick=tick)
+
+    def follow(
+        self,
+        lasting: timedelta | None,
+        *,
+        flush_every: timedelta = timedelta(seconds=1),
+        tick: Tick = no_tick,
+        **more: Any,
+    ) -> Collected:
+        work, stay = self.work("wal"), Stay(lasting, **more)
+        return follow_wal(
+            self.repository, SOURCE, self.source, work, self.journal, stay=stay, flush_every=flush_every, tick=tick
+        )
 
     def carry(self, copy: Copy, target: str = "offsite") -> Copy:
         return copy_point(self.repository.target("primary"), self.repository.catalogue(target), copy)

@@ -83,6 +83,9 @@ def test_a_promotion_between_two_runs_is_followed_and_moments_on_both_sides_come
         assert verify_chain(line.repository, "primary", SOURCE) == []
         [event] = line.events("timeline_ended")
         assert event.details["timeline"] == 1
+        # The new primary had no slot of ours; what was written before it had one was still there.
+        assert len(line.events("slot_created")) == 2
+        assert [gap.details["state"] for gap in line.events("wal_gap")] == ["present"]
 
         commit(new, 4)
         again = line.wal()

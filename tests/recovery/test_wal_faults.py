@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from lifeboat.errors import LifeboatError, MomentUnreachable, PostgresError, TimelineConflict
+from lifeboat.policy.objectives import Objectives
 from lifeboat.postgres import slot as slots
 from lifeboat.postgres.deep_verification import verify_chain, verify_deep
 from lifeboat.postgres.moments import AtTime, Latest
@@ -62,7 +63,7 @@ def test_the_slot_moves_only_once_the_wal_is_committed(line: Line, monkeypatch: 
         raise PostgresError("The target went away.")
 
     with monkeypatch.context() as patch:
-        patch.setattr("lifeboat.postgres.wal_collection.commit", refuse)
+        patch.setattr("lifeboat.postgres.wal_points.commit", refuse)
         with pytest.raises(PostgresError, match="went away"):
             line.wal()
     assert restart_lsn(line) == before
@@ -129,7 +130,7 @@ def test_a_lost_slot_is_named_as_a_gap_and_a_new_full_covers_again(make_line: Ca
         commit(line.server, 3)
         assert "lost" in line.wal().alarm
     gaps = line.events("wal_gap")
-    assert any(event.details.get("state") == "lost" and event.details["start"] for event in gaps)
+    assert any(event.details.get("state") == "lost" and event.details.get("start") for event in gaps)
     [after] = commit(line.server, 4)
     assert not line.wal().alarm
     line.server.stop()
@@ -148,7 +149,24 @@ def test_a_slot_that_somebody_dropped_is_made_again_and_nothing_is_lost_while_th
     line.server.run_sql("SELECT pg_drop_replication_slot(%s)", [line.slot])
     assert not line.wal().alarm
     assert len(line.events("slot_created")) == 2
+    [gap] = line.events("wal_gap")
+    assert gap.details["state"] == "present"
     assert ledger(line.ask(line.restore(Latest()), ROWS)) == [1]
+
+
+def test_wal_that_came_later_than_the_objective_allows_is_written_down_as_late(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line.full()
+    line.wal()
+    commit(line.server, 1)
+    line.wal()
+    assert line.events("wal_gap") == []
+    monkeypatch.setattr(Objectives, "rpo_of", lambda *_: timedelta())
+    assert not line.wal().alarm
+    [gap] = line.events("wal_gap")
+    assert gap.details["state"] == "late"
+    assert "nothing is missing" in gap.details["what"]
 
 
 def test_a_slot_that_another_session_holds_is_waited_for_and_then_named(
@@ -167,6 +185,9 @@ def test_a_slot_that_another_session_holds_is_waited_for_and_then_named(
         monkeypatch.setattr(slots, "BUSY_SECONDS", 0.5)
         with pytest.raises(PostgresError, match="still used by the server's process"):
             line.wal()
+        # A run that follows waits for its own kind only as long as that.
+        with pytest.raises(PostgresError, match="still used by the server's process"):
+            line.follow(timedelta(hours=1))
     finally:
         holder.kill()
         holder.wait()

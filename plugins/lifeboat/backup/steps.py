@@ -23,7 +23,7 @@ from lifeboat.repository.journal_carrying import carry_events
 from lifeboat.repository.layout import RecoveryPointFolder, RecoveryPointId
 from lifeboat.repository.system import PRIMARY, SystemRepository, Work
 from lifeboat.repository.verification import Verified, verify_stored
-from lifeboat.source import BackedUp, Progress, Tick
+from lifeboat.source import BackedUp, Progress, Stay, Tick
 
 _log = logging.getLogger(__name__)
 Passed = Callable[[int], None]
@@ -55,8 +55,12 @@ def back_up(
     *,
     progress: Progress,
     tick: Tick,
+    stay: Stay | None = None,
 ) -> BackedUp:
     """Make and commit recovery points on the primary target; a failure is journaled and raised.
+
+    Args:
+        stay: follow the source for so long, committing again and again; what is committed stays, however it ends.
 
     Raises:
         LifeboatError: nothing was committed.
@@ -75,6 +79,7 @@ def back_up(
             progress=progress,
             tick=tick,
             retain_until=lock_until(repository, source_name, longest, PRIMARY),
+            stay=stay,
         )
     except BaseException as failure:
         _journal_failure(journal, source_name, work, failure)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,9 +20,10 @@ from lifeboat.errors import BackupFailed, Cancelled, LifeboatError
 if TYPE_CHECKING:
     from lifeboat.backup.steps import Point, Published
     from lifeboat.policy.naming import Tier
+    from lifeboat.repository.catalogue import Copy
     from lifeboat.repository.journal import Journal
     from lifeboat.repository.system import SystemRepository, Work
-    from lifeboat.source import BackedUp
+    from lifeboat.source import BackedUp, Stay
 
 
 def backup_verb(
@@ -37,6 +40,10 @@ def backup_verb(
     ] = None,
     copy: Annotated[bool, typer.Option(help="Copy to the other targets as well.")] = True,
     deep: Annotated[bool, typer.Option("--deep", help="Verify deep: decrypt and check every file.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Tier wal: stay with the server and commit what it writes; Ctrl-C ends it.")
+    ] = False,
+    lasting: Annotated[str, typer.Option("--for", help="With --follow: for how long, such as 15m.")] = "",
     note_text: Annotated[str, typer.Option("--note", help="A note for the manifest.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -51,15 +58,44 @@ def backup_verb(
     chosen = tier_of(loaded, source, tier)
     for notice in loaded.notices:
         note(f"notice: {notice}", "dim")
-    chosen_tables = [word for pattern in only or () for word in ("--only", pattern)]
-    words = command("backup", system, source, "--tier", tier, *chosen_tables, *([] if copy else ["--no-copy"]))
-    run = _Run(here.repository(loaded), source, chosen, deep=deep, copy=copy, only=tuple(only or ()))
+    stay = _stay_of(chosen, follow=follow, lasting=lasting)
+    more = [*(word for pattern in only or () for word in ("--only", pattern)), *(["--follow"] if follow else [])]
+    words = command("backup", system, source, "--tier", tier, *more, *([] if copy else ["--no-copy"]))
+    run = _Run(here.repository(loaded), source, chosen, deep=deep, copy=copy, only=tuple(only or ()), stay=stay)
     run.carry_out(words, actor(), note_text)
     if as_json:
         show_json(run.document())
     else:
         run.show()
     run.raise_failures()
+
+
+def _stay_of(tier: Tier, *, follow: bool, lasting: str) -> Stay | None:
+    from lifeboat.policy.duration import Duration
+    from lifeboat.policy.naming import Tier
+    from lifeboat.policy.problems import Refused
+    from lifeboat.source import Stay
+
+    if not follow:
+        if lasting:
+            raise typer.BadParameter("It needs --follow.", param_hint="--for")
+        return None
+    if tier is not Tier.WAL:
+        raise typer.BadParameter("Only the tier wal can be followed.", param_hint="--follow")
+    try:
+        length = Duration.parse(lasting).fixed if lasting else None
+    except Refused as error:
+        raise typer.BadParameter(error.what, param_hint="--for") from None
+    return Stay(length, STOP.leaving, _tell)
+
+
+def _nothing(_done: int, _total: int) -> None:
+    """Nobody looks."""
+
+
+def _tell(copy: Copy) -> None:
+    manifest = copy.manifest
+    note(f"{manifest.recovery_point}: {size(manifest.plain_size)} of WAL, covered until {words_of(manifest.moment)}")
 
 
 @dataclass
@@ -72,13 +108,14 @@ class _Run:
     deep: bool
     copy: bool
     only: tuple[str, ...] = ()
+    stay: Stay | None = None
     failures: list[LifeboatError] = field(default_factory=list)
     done: BackedUp | None = None
     published: Published | None = None
 
     def carry_out(self, words: str, actor: str, note_text: str) -> None:
         from lifeboat.backup.kinds import kind_of
-        from lifeboat.backup.steps import Point, back_up, publish
+        from lifeboat.backup.steps import Point, publish
         from lifeboat.policy.targets import PRIMARY
         from lifeboat.repository.manifest import Run
         from lifeboat.repository.system import Work
@@ -96,10 +133,7 @@ class _Run:
         )
         self._actor = actor
         journal = self._journal("backup", PRIMARY)
-        with bar("Read") as progress:
-            self.done = back_up(
-                repository, self.source, self.tier, work, journal, progress=progress.at, tick=STOP.check
-            )
+        self.done = self._read(work, journal)
         note(self.done.message)
         points = [Point.of(copy) for copy in self.done.copies]
         others = [name for name in targets_of(repository.loaded) if name != PRIMARY]
@@ -114,6 +148,21 @@ class _Run:
             self._journal("publish", PRIMARY, *others),
             left_out=[] if self.copy else others,
         )
+
+    def _read(self, work: Work, journal: Journal) -> BackedUp:
+        from lifeboat.backup.steps import back_up
+
+        told: Callable[[int, int], None] = _nothing
+        with ExitStack() as stack:
+            if self.stay is None:
+                told = stack.enter_context(bar("Read")).at
+            else:
+                # No bar: each recovery point is told of, and the first Ctrl-C ends it in good order.
+                stack.enter_context(STOP.gently())
+                note("Following; Ctrl-C ends it after what is finished is committed.", "dim")
+            return back_up(
+                self.repository, self.source, self.tier, work, journal, progress=told, tick=STOP.check, stay=self.stay
+            )
 
     def _preflight(self) -> None:
         from lifeboat.backup.preflight import insist, preflight

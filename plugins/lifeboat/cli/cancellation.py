@@ -23,6 +23,8 @@ class Cancellation:
     def __init__(self) -> None:
         self.signal: int | None = None
         self._told = 0
+        self._gentle = False
+        self._leave = False
 
     @property
     def exit_code(self) -> int:
@@ -41,7 +43,7 @@ class Cancellation:
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Within it, the signals are heard; outside the main thread nothing changes."""
-        self.signal, self._told = None, 0
+        self.signal, self._told, self._leave = None, 0, False
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -52,15 +54,36 @@ class Cancellation:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    @contextmanager
+    def gently(self) -> Iterator[None]:
+        """Within it, the first signal ends the work in good order (see :meth:`leaving`), the second stops it."""
+        self._gentle = True
+        try:
+            yield
+        finally:
+            self._gentle = False
+
+    def leaving(self) -> bool:
+        """Whether we were asked to come to an end."""
+        return self._leave
+
     def _tell(self, number: int, _frame: FrameType | None) -> None:
+        if self._gentle and not self._leave:
+            self._leave = True
+            os.write(_error_stream(), b"Ending after what is finished is committed; once more stops at once.\n")
+            return
         self._told += 1
         if self._told == 1:
             self.signal = number
             self.check()
         # A second one must not break into the clearing away that the first has begun.
-        os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, b"Still clearing away; once more ends at once.\n")
+        os.write(_error_stream(), b"Still clearing away; once more ends at once.\n")
         if self._told >= PATIENCE:
             os._exit(self.exit_code)
+
+
+def _error_stream() -> int:
+    return sys.__stderr__.fileno() if sys.__stderr__ else 2
 
 
 STOP = Cancellation()

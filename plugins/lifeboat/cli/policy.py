@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lifeboat.policy.checking import Verdict
     from lifeboat.policy.model import LoadedPolicy
     from lifeboat.policy.problems import PolicyProblem
+    from lifeboat.policy.schedule import WorstCase
 
 app = typer.Typer(help="Check and show policies.", no_args_is_help=True)
 
@@ -84,7 +85,7 @@ def _show(
             policy.policy.system,
             source,
             case.tier.value,
-            f"{_words(case.period)} + {_words(case.queue)} + {_words(case.run)}",
+            _reckoned(case),
             _words(case.total),
             _words(policy.policy.objectives.rpo_of(source)),
         )
@@ -92,7 +93,7 @@ def _show(
         for source, case in verdict.worst_cases.items()
     ]
     if rows:
-        show_table("Lost at worst", ("system", "source", "tier", "period + queue + run", "at worst", "objective"), rows)
+        show_table("Lost at worst", ("system", "source", "tier", "reckoned from", "at worst", "objective"), rows)
     for problem in problems:
         place = f"{problem.file}:{problem.line}" if problem.line else str(problem.file)
         note(f"{place}: {problem.key + ': ' if problem.key else ''}{problem.what}", "bold red")
@@ -129,6 +130,7 @@ def _show_json(
                     "period_seconds": int(case.period.total_seconds()),
                     "queue_seconds": int(case.queue.total_seconds()),
                     "run_seconds": int(case.run.total_seconds()),
+                    "flush_seconds": None if case.flush is None else int(case.flush.total_seconds()),
                     "total_seconds": int(case.total.total_seconds()),
                     "objective_seconds": int(policy.policy.objectives.rpo_of(source).total_seconds()),
                 }
@@ -137,6 +139,12 @@ def _show_json(
             ],
         }
     )
+
+
+def _reckoned(case: WorstCase) -> str:
+    if case.flush is None:
+        return f"period {_words(case.period)} + queue {_words(case.queue)} + run {_words(case.run)}"
+    return f"flush {_words(case.flush)} or hand-over {_words(case.between_runs)}, + commit {_words(case.run)}"
 
 
 def _words(length: timedelta) -> str:

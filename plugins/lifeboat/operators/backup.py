@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lifeboat.repository.catalogue import Copy
     from lifeboat.repository.journal import Journal
     from lifeboat.repository.system import SystemRepository
+    from lifeboat.source import Stay
 
 
 class _Step(BaseOperator):
@@ -132,7 +133,7 @@ class BackUp(_Step):
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Run the backup; a task that finds its recovery point committed already has nothing left to do."""
         from lifeboat.backup.steps import Point, back_up
-        from lifeboat.operators.run import committed_before, work_of
+        from lifeboat.operators.run import committed_before, committed_earlier, work_of
 
         repository = self._repository()
         tier = Tier(self.tier)
@@ -150,6 +151,7 @@ class BackUp(_Step):
                 self._journal(context, repository, PRIMARY),
                 progress=progress.at,
                 tick=self._cancellation.check,
+                stay=self._stay(context, repository),
             )
         except AlreadyCommitted:
             # By an earlier try whose worker was thought dead: its recovery point is as good as this one.
@@ -162,7 +164,12 @@ class BackUp(_Step):
             if tier is not Tier.WAL:
                 _fail_for_good(done.alarm)
             self.log.error("%s", done.alarm)
-        return [_name(Point.of(copy), done.alarm) for copy in done.copies]
+        earlier = committed_earlier(repository, self.source, work)
+        return [_name(point) for point in earlier] + [_name(Point.of(copy), done.alarm) for copy in done.copies]
+
+    def _stay(self, _context: Context, _repository: SystemRepository) -> Stay | None:
+        """For how long the source is followed; ``None`` where it is not."""
+        return None
 
     def _done_before(self, copy: Copy) -> list[dict[str, Any]]:
         from lifeboat.backup.steps import Point
@@ -184,13 +191,39 @@ def _fail_for_good(alarm: str) -> NoReturn:
 
 class CollectWal(BackUp):
     """Preflight and collection of WAL in one task: every few minutes a task of its own for the look would cost more
-    than the work, and what is missing is said by the collection itself."""
+    than the work, and what is missing is said by the collection itself.
+
+    Where the policy says so it follows the server until shortly before the next run is due, and commits again and again
+    meanwhile.
+    """
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Skip what a backfill or a system without connections asks for; else collect."""
         _refuse_backfill(context)
         self._stay_quiet_until_connected(context, policy_for_task(self.system))
         return super().execute(context)
+
+    def _stay(self, context: Context, repository: SystemRepository) -> Stay | None:
+        from lifeboat.policy.schedule import stay_of
+        from lifeboat.source import Stay
+
+        tier = repository.policy.sources[self.source].tiers[Tier(self.tier)]
+        if not tier.follows or tier.schedule is None:
+            return None
+        run: Any = context["dag_run"]
+        now = repository.outside.clock()
+        lasting = stay_of(tier.schedule, repository.policy.zone, now, run.run_after or now)
+        self.log.info("Following until %s UTC", f"{now + lasting:%Y-%m-%d %H:%M:%S}")
+        return Stay(lasting, committed=self._tell)
+
+    def _tell(self, copy: Copy) -> None:
+        manifest = copy.manifest
+        self.log.info(
+            "%s: %s MB of WAL, covered until %s UTC",
+            manifest.recovery_point,
+            f"{manifest.plain_size / 1e6:,.1f}",
+            f"{manifest.moment:%Y-%m-%d %H:%M:%S}",
+        )
 
 
 class _OnTarget(_Step):

@@ -21,6 +21,9 @@ from lifeboat.policy.tiers import TierPolicy
 
 RETRY_DELAY = timedelta(minutes=1)
 LONGEST_RETRY_DELAY = timedelta(minutes=30)
+RUNS_THAT_FOLLOW = 3
+"""Where runs follow their source: the one that does, the one before, which still copies, and one more whose copies
+wait for a slow target, or whose worker is lost and not missed yet. They queue for the replication slot themselves."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ class TierDag:
         """The other arguments of the DAG itself.
 
         No start date: a past one would run at once what was due before the DAG existed. One run at a time: the next
-        one waits.
+        one waits. Only where runs follow their source the next one begins while the one before still copies.
         """
         policy, settings = self.loaded.policy, self.settings
         return {
@@ -90,7 +93,7 @@ class TierDag:
             "start_date": None,
             "catchup": False,
             "is_paused_upon_creation": False,
-            "max_active_runs": 1,
+            "max_active_runs": RUNS_THAT_FOLLOW if settings.follows else 1,
             "access_control": dag_access(),
             "doc_md": page(self),
             "tags": {"lifeboat", policy.system, self.tier, *(["stale policy"] if self.loaded.stale else [])},

@@ -7,6 +7,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from lifeboat.backup.kinds import kind_of
+from lifeboat.backup.steps import Point
 from lifeboat.policy.naming import Tier
 from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.layout import WAL, RecoveryPointId
@@ -75,6 +76,24 @@ def committed_before(repository: SystemRepository, source: str, tier: Tier, work
         if (found.dag_id, found.run_id) == (work.run.dag_id, work.run.run_id):
             return copy
     return None
+
+
+def committed_earlier(repository: SystemRepository, source: str, work: Work) -> list[Point]:
+    """The WAL that earlier tries of the same task committed before they ended: it belongs to the run as much as what
+    this try brings."""
+    if work.recovery_point.kind != WAL or work.run.try_number == 1:
+        return []
+    catalogue = repository.catalogue(PRIMARY)
+    since = work.recovery_point.begun.replace(microsecond=0)
+    found = []
+    for folder in catalogue.committed(source, WAL):
+        point = RecoveryPointId.parse(folder.recovery_point)
+        if point.mark != work.recovery_point.mark or point.begun < since:
+            continue
+        run = catalogue.read(folder).manifest.run
+        if (run.dag_id, run.run_id) == (work.run.dag_id, work.run.run_id) and run.try_number != work.run.try_number:
+            found.append(Point(folder.recovery_point, folder.timeline))
+    return found
 
 
 def actor_of(context: Context) -> str:

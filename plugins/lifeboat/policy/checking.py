@@ -47,7 +47,7 @@ def check(loaded: LoadedPolicy, *, clock: Callable[[], datetime] = utc_now) -> V
     }
     found = [
         *_objectives(policy, cases),
-        *_runs(policy),
+        *_runs(policy, today),
         *_retentions(policy, today),
         *_signing(policy, now),
     ]
@@ -72,6 +72,15 @@ def _objectives(policy: Policy, cases: dict[str, WorstCase]) -> Iterator[_Found]
                 f"Nothing of it runs by a schedule, so its recovery point objective of {_words(objective)} can't hold.",
                 "Give one of its tiers a `schedule`.",
             )
+        elif case.total > objective and case.flush is not None:
+            yield (
+                ("sources", name, "tiers", case.tier.value, "flush_every"),
+                f"Up to {_words(case.total)} of work can be lost, above the recovery point objective of "
+                f"{_words(objective)}: what is written just after a flush waits up to {_words(case.flush)} for the "
+                f"next, or, after a run's last one, {_words(case.between_runs)} until the next run has begun; then "
+                f"{_words(case.run)} until it is committed.",
+                _sooner(case, objective),
+            )
         elif case.total > objective:
             yield (
                 ("sources", name, "tiers", case.tier.value, "schedule"),
@@ -83,6 +92,12 @@ def _objectives(policy: Policy, cases: dict[str, WorstCase]) -> Iterator[_Found]
             )
 
 
+def _sooner(case: WorstCase, objective: timedelta) -> str:
+    if case.between_runs + case.run > objective:
+        return "Between two runs alone it takes that long: make `expected_queue` and `expected_run` shorter, and true."
+    return f"Flush at least every {_words(objective - case.run)}, or change the objective."
+
+
 def _shorter(case: WorstCase, objective: timedelta) -> str:
     room = objective - case.queue - case.run
     if room <= timedelta():
@@ -90,7 +105,7 @@ def _shorter(case: WorstCase, objective: timedelta) -> str:
     return f"Run it at least every {_words(room)}, or change the objective."
 
 
-def _runs(policy: Policy) -> Iterator[_Found]:
+def _runs(policy: Policy, today: date) -> Iterator[_Found]:
     for name, source in policy.sources.items():
         for tier, tier_policy in source.tiers.items():
             if tier_policy.timeout is not None and tier_policy.timeout.fixed < tier_policy.expected_run.fixed:
@@ -99,6 +114,14 @@ def _runs(policy: Policy) -> Iterator[_Found]:
                     f"A run is ended after {tier_policy.timeout}, and is expected to take {tier_policy.expected_run}.",
                     "Make the timeout longer.",
                 )
+            elif tier_policy.follows and tier_policy.timeout is not None and tier_policy.schedule is not None:
+                stay = longest_gap(tier_policy.schedule, policy.zone, today).length + tier_policy.expected_run.fixed
+                if tier_policy.timeout.fixed < stay:
+                    yield (
+                        ("sources", name, "tiers", tier.value, "timeout"),
+                        f"A run is ended after {tier_policy.timeout}, and follows for up to {_words(stay)}.",
+                        "Make the timeout longer, or run it more often.",
+                    )
 
 
 def _retentions(policy: Policy, today: date) -> Iterator[_Found]:

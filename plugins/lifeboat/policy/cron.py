@@ -25,6 +25,7 @@ _FIELDS = "minute, hour, day of the month, month, day of the week"
 # Any start would do; a fixed one gives one answer for ever. 29 February is found from it within the nine years.
 _LONG_AGO = datetime(2024, 1, 1)  # noqa: DTZ001 - croniter reckons on a clock without zone, as Airflow lets it
 _DAY = timedelta(days=1)
+_JUMP = timedelta(hours=3)
 
 
 def checked_cron(line: str) -> str:
@@ -101,6 +102,20 @@ def longest_gap(line: str, zone: tzinfo, year_from: date) -> Gap:
     if expanded[1] == ["*"]:
         return _longest_by_clock(days, times, zone)
     return _longest_by_moments(days, times, zone)
+
+
+def next_run(line: str, zone: tzinfo, after: datetime) -> datetime:
+    """The first moment, in UTC, after ``after`` at which a schedule is due."""
+    moment = after.astimezone(UTC)
+    clock = moment.astimezone(zone).replace(tzinfo=None)
+    if croniter.expand(line)[0][1] == ["*"]:
+        ahead: datetime = croniter(line, clock, max_years_between_matches=9).get_next(datetime)
+        return moment + (ahead - clock)
+    # From a little earlier: on the day of a change of the clock, a time that it shows may lie on either side of it.
+    times = croniter(line, clock - _JUMP, max_years_between_matches=9)
+    while (due := moment_of(times.get_next(datetime), zone)) <= moment:
+        pass
+    return due
 
 
 def _numbers(values: list[int | str], count: int) -> list[int]:

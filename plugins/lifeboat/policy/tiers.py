@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Literal
+from datetime import timedelta
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 
 from lifeboat.policy.cron import Cron
 from lifeboat.policy.duration import Duration, ExactDuration, ExactSpan, Span
 from lifeboat.policy.naming import Tier
 from lifeboat.policy.part import Part, Queue
 from lifeboat.policy.problems import Refused
+
+LEAST_FLUSH = timedelta(seconds=10)
+
+
+def _checked_flush(flush: Duration) -> Duration:
+    if flush.fixed < LEAST_FLUSH:
+        raise Refused(
+            f"A flush every {flush} would make a recovery point each time, thousands a day.",
+            f"Write {Duration.of(LEAST_FLUSH)} or more.",
+        )
+    return flush
+
 
 FULL_TIERS = (Tier.DAILY, Tier.WEEKLY, Tier.MONTHLY, Tier.YEARLY)
 """The tiers whose recovery points stand alone."""
@@ -33,6 +46,13 @@ class TierPolicy(Part):
     """How a database is read; by default logical for what is kept long (`weekly`, `monthly`, `yearly`) and for
     `export`, physical for the others."""
 
+    mode: Literal["batch", "follow"] = "batch"
+    """How the tier `wal` is collected: in one go at each run, or by runs that stay with the server until the next is
+    due and store what was written again and again."""
+
+    flush_every: Annotated[ExactSpan, AfterValidator(_checked_flush)] = Duration(seconds=60)
+    """With `mode: follow`: how often what was written since is stored, where anything was."""
+
     queue: Queue | None = None
     """The workers that run it. WAL has a queue of its own, so that it waits behind nothing."""
 
@@ -46,7 +66,8 @@ class TierPolicy(Part):
     """How long a run may wait for a worker: what `policy check` reckons with."""
 
     expected_run: ExactSpan = Duration(seconds=3600)
-    """How long a run may take until its copy on the primary target is committed: what `policy check` reckons with."""
+    """How long a run may take until its copy on the primary target is committed: what `policy check` reckons with.
+    With `mode: follow`: how long each flush may take until it is committed."""
 
     retries: Annotated[int, Field(ge=0, le=10)] = 2
     """How often a failed task is tried again."""
@@ -58,6 +79,21 @@ class TierPolicy(Part):
     instead: Literal["full"] | None = None
     """Only of the tier `incremental`: `full` takes a full where the server can't make incrementals (before
     PostgreSQL 17), instead of refusing."""
+
+    @property
+    def follows(self) -> bool:
+        """Whether its runs stay with the source until the next one is due."""
+        return self.mode == "follow"
+
+    @model_validator(mode="after")
+    def _ends(self) -> Self:
+        if self.follows and self.schedule is None:
+            raise Refused(
+                "A run that follows ends when the next is due, and without a `schedule` none ever is.",
+                'Give it one, such as "*/15 * * * *", or remove `mode`.',
+                key=("mode",),
+            )
+        return self
 
 
 Tiers = Annotated[dict[Tier, TierPolicy], Field(min_length=1)]
@@ -73,6 +109,8 @@ def check_tiers(tiers: Mapping[Tier, TierPolicy], kind: str, allowed: Iterable[T
                 f"It can have {', '.join(f'`{name}`' for name in known)}.",
                 key=("tiers", tier.value),
             )
+        if tier_policy.follows and tier is not Tier.WAL:
+            raise Refused("Only the tier `wal` can follow.", "Remove `mode`.", key=("tiers", tier.value, "mode"))
         if kind != "postgres" and tier_policy.method is not None:
             raise Refused("Only a PostgreSQL source has a `method`.", "Remove it.", key=("tiers", tier.value, "method"))
         for only in ("longest_chain", "instead"):

@@ -237,7 +237,7 @@ def ensure_slot(session: Session, name: str, write_event: Callable[..., object])
     try:
         slot = find_slot(session, name)
     except SlotLost as lost:
-        write_event("wal_gap", slot=name, what=str(lost))
+        write_event("wal_gap", state="lost", slot=name, what=str(lost))
         drop_slot(session, name)
         slot = None
     if slot is not None and slot.restart_lsn is None:

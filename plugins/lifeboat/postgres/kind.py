@@ -28,11 +28,12 @@ from lifeboat.postgres.logical_verification import verify_deep_logical
 from lifeboat.postgres.preflight import preflight
 from lifeboat.postgres.replication import ReplicationConnection
 from lifeboat.postgres.wal_collection import collect_wal
+from lifeboat.postgres.wal_following import follow_wal
 from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.journal import Journal
 from lifeboat.repository.system import SystemRepository, Work
 from lifeboat.repository.verification import Verified
-from lifeboat.source import BackedUp, Progress, Tick
+from lifeboat.source import BackedUp, Progress, Stay, Tick
 from lifeboat.targets.target import Finding
 
 
@@ -80,8 +81,10 @@ class PostgresKind:
         progress: Progress,
         tick: Tick,
         retain_until: datetime | None,
+        stay: Stay | None = None,
     ) -> BackedUp:
-        """A full, what has changed since the newest verified link, the WAL since the last run, or an export."""
+        """A full, what has changed since the newest verified link, the WAL since the last run and with ``stay`` what is
+        written meanwhile, a logical archive, or an export."""
         source = _source(repository, source_name)
         if tier is Tier.EXPORT:
             copy = back_up_export(
@@ -94,7 +97,10 @@ class PostgresKind:
                 "Tables alone are taken by the tier `export`.",
             )
         if tier is Tier.WAL:
-            collected = collect_wal(
+            collect = collect_wal
+            if stay is not None:
+                collect = partial(follow_wal, stay=stay, flush_every=source.tiers[tier].flush_every.fixed)
+            collected = collect(
                 repository, source_name, source, work, journal, progress=progress, tick=tick, retain_until=retain_until
             )
             end = collected.copies[-1].manifest.details["end_lsn"]

@@ -111,6 +111,18 @@ def wait_until_free(session: Session, name: str, *, tick: Callable[[], None], se
         time.sleep(TICK_SECONDS)
 
 
+def held_by(session: Session, name: str, application: str) -> bool:
+    """Whether the slot is used by a session that calls itself so; raises ``PostgresError``."""
+    # NAMEDATALEN - 1 bytes of an application's name are kept.
+    row = _one(
+        session,
+        "SELECT application_name FROM pg_catalog.pg_replication_slots JOIN pg_catalog.pg_stat_activity"
+        " ON pid = active_pid WHERE slot_name = %s",
+        (name,),
+    )
+    return row is not None and row[0] == application.encode()[:63].decode(errors="ignore")
+
+
 def advance_slot(session: Session, name: str, to: Lsn) -> None:
     """Let the server forget the WAL before ``to``. Only when that WAL is committed; raises ``PostgresError``."""
     _one(session, "SELECT pg_catalog.pg_replication_slot_advance(%s, %s::pg_lsn)", (name, str(to)))

@@ -1,4 +1,4 @@
-"""``START_REPLICATION``: the server's WAL of one timeline, byte by byte, up to a given position.
+"""``START_REPLICATION``: the server's WAL of one timeline, byte by byte, to a given position or for as long as wanted.
 
 Source: https://www.postgresql.org/docs/current/protocol-replication.html#PROTOCOL-REPLICATION-START-REPLICATION
 """
@@ -17,6 +17,7 @@ from psycopg import Error as PsycopgError
 from psycopg import pq
 
 from lifeboat.errors import BackupFailed, PostgresError, SlotLost
+from lifeboat.postgres.connecting import TICK_SECONDS
 from lifeboat.postgres.copy_stream import LOST_REMEDY, CopyStream, failure_of, is_error
 from lifeboat.postgres.lsn import Lsn
 from lifeboat.postgres.replication import ReplicationConnection
@@ -28,6 +29,8 @@ SESSION_SETTINGS = {"wal_sender_timeout": "60s"}
 not left to the server's own configuration, where some have a second or two, and others 0: a slot would then stay with a
 dead worker for ever."""
 SILENCE_SECONDS = 600.0
+FOLLOW_SILENCE_SECONDS = 60.0
+"""How long a server that is followed, and asked for an answer every few seconds, may give none."""
 RESULT_SECONDS = 120.0
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _HEADER = struct.Struct("!cqqq")
@@ -77,6 +80,12 @@ class WalReceiver:
         self._tick = tick
         self._spoken = monotonic()
         self._streaming = False
+        self._asking = False
+
+    @property
+    def server_process(self) -> int:
+        """The process on the server that sends to us."""
+        return self._pgconn.backend_pid
 
     def receive(self, timeline: int, start: Lsn, stop: Lsn, sink: WalSink) -> StreamEnd:
         """Receive from ``start`` up to ``stop``, or to the end of the timeline if that comes first.
@@ -92,6 +101,64 @@ class WalReceiver:
                 f"The connection to the server broke: {failure_of(str(error).encode())}.",
                 "Look at the server's log; the next run goes on from what was committed.",
             ) from error
+
+    def follow(self, timeline: int, start: Lsn, sink: WalSink, attend: Callable[[Lsn], bool]) -> StreamEnd:
+        """Receive from ``start`` on for as long as wanted, or to the end of the timeline if that comes first.
+
+        Args:
+            attend: called with the position about four times a second, also while nothing comes; may take its time,
+                if it calls :meth:`keep_alive` meanwhile. ``False`` ends the stream.
+
+        Raises:
+            SlotLost: the server no longer has the WAL from ``start`` on.
+            BackupFailed: the stream broke, or the server was silent for too long.
+        """
+        try:
+            return self._followed(timeline, start, sink, attend)
+        except PsycopgError as error:
+            raise BackupFailed(
+                f"The connection to the server broke: {failure_of(str(error).encode())}.",
+                "Look at the server's log; the next run goes on from what was committed.",
+            ) from error
+
+    def _followed(self, timeline: int, start: Lsn, sink: WalSink, attend: Callable[[Lsn], bool]) -> StreamEnd:
+        self._begin(timeline, start)
+        stream = CopyStream(self._pgconn, tick=self.keep_alive, silence_seconds=FOLLOW_SILENCE_SECONDS)
+        position = start
+        attended = heard = monotonic()
+        self._streaming = self._asking = True
+        self._speak()  # so that the server says at once what it takes us for
+        try:
+            while True:
+                message = stream.message_at_hand()
+                if message is not None and not len(message):
+                    return self._timeline_ended(position)
+                if message is not None:
+                    position = self._take(message, position, None, sink)
+                    heard = monotonic()
+                if (now := monotonic()) - attended >= TICK_SECONDS:
+                    self.keep_alive()
+                    if not attend(position):
+                        break
+                    attended = monotonic()
+                    heard += attended - now  # we did not listen meanwhile
+                elif message is None:
+                    stream.wait(TICK_SECONDS)
+                if message is None and monotonic() - heard > FOLLOW_SILENCE_SECONDS:
+                    raise BackupFailed(
+                        f"The server answered nothing for {FOLLOW_SILENCE_SECONDS:.0f} s while it was followed.",
+                        "Look whether it is alive, and the network between; the next run goes on from what was "
+                        "committed.",
+                    )
+        finally:
+            self._streaming = self._asking = False
+        self._end(stream)
+        return StreamEnd(position)
+
+    def confirm(self, position: Lsn) -> None:
+        """Tell the server that everything before ``position`` is committed: its slot may move there."""
+        self._confirmed = position
+        self._speak()
 
     def _received(self, timeline: int, start: Lsn, stop: Lsn, sink: WalSink) -> StreamEnd:
         self._begin(timeline, start)
@@ -136,7 +203,7 @@ class WalReceiver:
             f"The server did not stream its WAL from {start} on timeline {timeline}: {reason}.", "Look at its log."
         )
 
-    def _take(self, message: memoryview, position: Lsn, stop: Lsn, sink: WalSink) -> Lsn:
+    def _take(self, message: memoryview, position: Lsn, stop: Lsn | None, sink: WalSink) -> Lsn:
         kind = message[0]
         if kind == ord("k"):
             # Keepalive: where the server's WAL ends, its clock, and whether it wants an answer now.
@@ -151,13 +218,14 @@ class WalReceiver:
             raise BackupFailed(
                 f"The server sent WAL from {Lsn(begins)} where {position} comes next.", "Look at the server's log."
             )
-        data = data[: stop - position]
+        if stop is not None:
+            data = data[: stop - position]
         sink.write(position, data)
         return position + len(data)
 
     def _speak(self) -> None:
         now = int((datetime.now(UTC) - _EPOCH).total_seconds() * 1_000_000)
-        status = _STATUS.pack(b"r", self._confirmed, self._confirmed, 0, now, 0)
+        status = _STATUS.pack(b"r", self._confirmed, self._confirmed, 0, now, self._asking)
         try:
             self._pgconn.put_copy_data(status)
             self._flush()
