@@ -161,7 +161,7 @@ def show_wal(console: Console, section: Section, level: int) -> None:
 def show_follow(console: Console, lag: Lag) -> None:
     """How long commits waited until they could be restored."""
     commits, points = len(lag.waits), lag.points
-    table = _table(
+    table = table_of(
         f"From a commit to its being restorable: {commits:,} commits, {points} recovery points in two runs",
         *("", "median", "worst", "mark"),
     )
