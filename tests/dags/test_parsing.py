@@ -116,7 +116,11 @@ def test_the_erp_policy_makes_a_dag_for_each_tier_that_is_built(erp):
     assert {name: dag["file"] for name, dag in erp["dags"].items()} == {
         "erp_database_daily": "database_tiers.py",
         "erp_database_incremental": "database_tiers.py",
+        "erp_database_monthly": "database_tiers.py",
         "erp_database_wal": "database_wal.py",
+        "erp_database_weekly": "database_tiers.py",
+        "erp_database_yearly": "database_tiers.py",
+        "sales_scorecard_database_daily": "database_tiers.py",
         "sales_scorecard_database_export": "database_tiers.py",
     }
 

@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lifeboat.policy.built import BUILT, Built
 from lifeboat.policy.checking import Verdict, check
 from lifeboat.policy.duration import Duration
 from lifeboat.policy.loading import load_policy
 from lifeboat.policy.naming import Tier
 from lifeboat.policy.problems import PolicyRefused
-from lifeboat.policy.schedule import stay_of, worst_case_of
+from lifeboat.policy.schedule import stay_of, worst_case, worst_case_of
 from lifeboat.policy.tiers import TierPolicy
 
 Write = Callable[..., Path]
@@ -76,10 +77,11 @@ def test_a_source_without_a_schedule_keeps_no_objective(write: Write) -> None:
 
 
 def test_tiers_that_are_not_built_keep_no_objective(write: Write) -> None:
-    often = '      weekly: {schedule: "*/5 * * * *", retention: 30d, expected_run: 1m, method: logical}\n'
-    text = write("shop.yaml", _wal("retention: 30d")).read_text() + often
-    (problem,) = _check(write("shop.yaml", text=text)).problems
-    assert problem.key == "sources.database.tiers.daily.schedule"
+    policy = load_policy(write()).policy
+    source = policy.sources["database"]
+    without_wal = Built(tiers={"postgres": frozenset({Tier.DAILY})})
+    kept_by = [worst_case(source, policy.zone, NOW.date(), built) for built in (BUILT, without_wal)]
+    assert [case.tier for case in kept_by if case is not None] == [Tier.WAL, Tier.DAILY]
 
 
 def test_wal_needs_a_physical_full_and_a_logical_archive_is_none(write: Write) -> None:
