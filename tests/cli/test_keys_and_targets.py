@@ -84,3 +84,16 @@ def test_a_directory_is_marked_once_and_another_marker_is_respected(tmp_path: Pa
     said = lifeboat(None, *options, "target", "mark", "demo", "local")
     assert said.code == 1
     assert not demo.local.exists()
+
+
+def test_a_directory_on_a_server_is_marked_there(tmp_path: Path, lifeboat: Command) -> None:
+    demo = make_demo_system(
+        tmp_path,
+        binaries=tmp_path,
+        offsite="sftp://vault.example.com/srv/lifeboat",
+        replacing={"    connection: demo_offsite\n": "    connection: demo_offsite\n    marker: vault-1\n"},
+    )
+    said = lifeboat(None, "--policies", str(demo.policies), "target", "mark", "demo", "offsite")
+    assert said.code == 1
+    for piece in (".lifeboat-target", "vault-1", "/srv/lifeboat", "vault.example.com"):
+        assert piece in " ".join(said.err.split())

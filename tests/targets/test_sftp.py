@@ -188,7 +188,7 @@ def test_a_connection_that_cannot_serve_is_refused_with_a_remedy(
 
 def test_a_locked_key_without_its_passphrase_is_refused(store: Place) -> None:
     assert isinstance(store.server, SftpServer)
-    locked = store.server.private_key.export_private_key(passphrase="open-sesame", rounds=1).decode()
+    locked = store.server.private_key.export_private_key(passphrase="open-sesame", rounds=50).decode()
     for passphrase in (None, "wrong"):
         with pytest.raises(TargetUnavailable, match="private_key that can't be opened") as caught:
             opened(store, extra={"private_key": locked, "private_key_passphrase": passphrase})

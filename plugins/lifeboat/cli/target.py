@@ -32,6 +32,11 @@ def mark_verb(
     loaded = surroundings(ctx).loaded(system)
     (name,) = targets_of(loaded, target)
     policy = loaded.policy.targets[name]
+    if policy.scheme == "sftp" and policy.marker is not None:
+        raise PolicyError(
+            f"The target {name} lies on a server, and is marked there.",
+            f"Put a file {MARKER} with the line {policy.marker} into {policy.directory} on {policy.host}.",
+        )
     if policy.scheme != "file" or policy.marker is None:
         raise PolicyError(
             f"The target {name} has no marker in the policy.", "Only file:// targets with `marker` are marked."
