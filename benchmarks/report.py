@@ -180,6 +180,4 @@ def show_parsing(console: Console, looks: list[Parsed]) -> None:
         cells = [f"{look.parsing[file]:.2f} + {look.serialising[file]:.2f}" for look in looks]
         table.add_row(file, *cells, f"{growth:.2f}x", _mark(round(seconds, 1), MOST_PARSING) + " s")
     console.print(table)
-    console.print(
-        f"{largest.dags:,} DAGs; each had the same version when another process parsed it.\n"
-    )
+    console.print(f"{largest.dags:,} DAGs; each had the same version when another process parsed it.\n")
