@@ -127,6 +127,8 @@ def _processor(room: Path, seed: str) -> Iterator[tuple[IO[str], IO[str]]]:
     environment = inherited | {
         "AIRFLOW_HOME": str(room / f"airflow-{seed}"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        # Airflow gives a file up after 30 seconds by the clock; here it is measured, however busy the machine is.
+        "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "600",
         "AIRFLOW__CORE__DAGS_FOLDER": str(CLONE / "dags"),
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(CLONE / "plugins"),
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{room}/airflow-{seed}.db",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 import shutil
 import stat
 import subprocess
@@ -13,11 +15,14 @@ import boto3
 import psycopg
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from deploy import prepare
 from deploy.example import make_bucket
-from lifeboat.policy.loading import load_policies
-from lifeboat.streams.key_making import new_signing_pair
+from lifeboat.connections import outside_from
+from lifeboat.errors import KeyUnavailable
+from lifeboat.policy.loading import load_policies, load_policy
+from lifeboat.repository.system import SystemRepository
 from sandbox.accounts import CLONE, hand_over, server_account
 from sandbox.debian_packages import program
 from sandbox.postgres import PostgresServer
@@ -69,11 +74,18 @@ def test_the_example_policy_is_valid_with_the_keys_where_they_are_mounted() -> N
     assert keys | {str(loaded.policy.signing.key.file)} == mounted
 
 
-def test_the_policy_trusts_the_key_of_nobody_who_prepared_it(prepared: Path) -> None:
-    """Who forgets to put the own key in is told by preflight: the placeholder signs nothing here."""
-    policy = (CLONE / "deploy" / "policies" / "erp.yaml").read_text()
-    assert new_signing_pair().public not in policy
-    assert "deploy/prepare.py prints the public half" in policy
+def test_until_the_policy_trusts_the_prepared_key_nothing_is_signed(prepared: Path, tmp_path: Path) -> None:
+    own = prepared / "secrets" / "lifeboat"
+    text = (CLONE / "deploy" / "policies" / "erp.yaml").read_text().replace("/etc/lifeboat", str(own))
+    policy = tmp_path / "erp.yaml"
+    policy.write_text(text)
+    with pytest.raises(KeyUnavailable):
+        _ = SystemRepository(load_policy(policy), outside_from({})).signer
+    # The edit that the preparation asks for.
+    key = load_pem_private_key((own / "signing.pem").read_bytes(), None)
+    public = base64.b64encode(key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)).decode()
+    policy.write_text(re.sub(r"public_key: \S+", f"public_key: {public}", text))
+    assert SystemRepository(load_policy(policy), outside_from({})).signer.key_id == "erp-example"
 
 
 def test_certificates_name_the_servers_as_the_compose_file_does(prepared: Path) -> None:
