@@ -94,7 +94,7 @@ def test_a_system_or_source_that_is_not_there_is_answered_with_those_that_are(
     assert "It has: database." in said.err
     said = lifeboat(ledger.protected, "backup", "demo", "database", "--tier", "yearly")
     assert said.code == 1
-    assert "Tiers that run: wal, daily, weekly." in said.err
+    assert "Tiers that run: wal, incremental, daily, weekly." in said.err
 
 
 def test_a_connection_that_is_missing_is_named_and_the_others_serve(

@@ -289,7 +289,8 @@ def test_a_copied_link_brings_what_the_target_lacks_of_its_chain(chain: Chain) -
         with pytest.raises(RecoveryPointMissing, match=chain.links[1].manifest.recovery_point):
             bring()
         assert not any(base.below for base in line.offer("offsite").bases)
-    assert [copy.sha256 for copy in bring()][:3] == [link.sha256 for link in chain.links[:3]]
+    # The full is there already: the row that this tier makes holds fulls, too, and catches up.
+    assert [copy.sha256 for copy in bring()][:2] == [link.sha256 for link in chain.links[1:3]]
     restored = line.restore(AtRecoveryPoint(point.id), target="offsite")
     ends = chain.links[2].manifest
     found = ledger(line.ask(restored, "SELECT n FROM ledger"))
