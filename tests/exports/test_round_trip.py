@@ -102,6 +102,9 @@ ODD: dict[str, list[str]] = {
 
 def make_types(run_sql: RunSql) -> None:
     run_sql("CREATE TYPE public.mood AS ENUM ('', 'sad', 'happy, really')")
+    # A cast to text is anybody's to define, and no way to read values.
+    run_sql("CREATE FUNCTION public.lie(public.mood) RETURNS text LANGUAGE sql IMMUTABLE AS $$SELECT 'a lie'$$")
+    run_sql("CREATE CAST (public.mood AS text) WITH FUNCTION public.lie(public.mood)")
     run_sql("CREATE DOMAIN public.positive AS int CHECK (value > 0)")
     run_sql("CREATE DOMAIN public.words AS text[]")
     run_sql("CREATE TYPE public.pair AS (a int, b text)")
