@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,6 +25,8 @@ from lifeboat.errors import (
     RestoreError,
     VerificationFailed,
 )
+from lifeboat.operators.run import work_of
+from lifeboat.outside import utc_now
 from lifeboat.policy.naming import Tier
 from lifeboat.postgres.connecting import no_tick
 from lifeboat.postgres.exports import packing, snapshot
@@ -242,6 +245,22 @@ def test_large_files_have_streams_of_their_own_and_single_tables_are_partial_exp
             exporter.repository.journal("primary", run="test", actor="a test"),
             progress=lambda *_: None, tick=no_tick, retain_until=None,
         )  # fmt: skip
+
+
+def test_the_tables_of_the_trigger_form_are_the_ones_that_are_exported(exporter: Exporter, run_sql: RunSql) -> None:
+    run_sql("CREATE TABLE users (n int); CREATE TABLE other (n int)")
+    run = SimpleNamespace(
+        start_date=utc_now(), dag_id="demo_database_export", run_id="manual", triggering_user_name="ann"
+    )
+    context: Any = {
+        "dag_run": run,
+        "ti": SimpleNamespace(try_number=1, xcom_pull=lambda **_: None),
+        "params": {"tables": ["public.users"], "note": "one table"},
+    }
+    work = work_of(context, exporter.repository, SOURCE, Tier.EXPORT, None)
+    copy = exporter.export(work=work)
+    assert [record.path for record in exporter.records(copy).values()] == ["public.users"]
+    assert (copy.manifest.tiers, copy.manifest.details["only"]) == ((), ["public.users"])
 
 
 def test_another_export_at_the_same_time_is_refused(

@@ -13,8 +13,8 @@ from lifeboat.postgres.exports.reading import chosen_tables
 from lifeboat.postgres.parameters import Tls, connection_parameters
 from lifeboat.postgres.restore_sources import origin_of
 from lifeboat.repository.catalogue import Copy
+from sandbox import postgres_builds
 from sandbox.postgres import PostgresServer
-from sandbox.postgres_builds import tested_majors
 from sandbox.postgres_role import create_backup_role
 from tests.exports.conftest import Exporter
 
@@ -102,6 +102,9 @@ ODD: dict[str, list[str]] = {
 
 def make_types(run_sql: RunSql) -> None:
     run_sql("CREATE TYPE public.mood AS ENUM ('', 'sad', 'happy, really')")
+    # A cast to text is anybody's to define, and no way to read values.
+    run_sql("CREATE FUNCTION public.lie(public.mood) RETURNS text LANGUAGE sql IMMUTABLE AS $$SELECT 'a lie'$$")
+    run_sql("CREATE CAST (public.mood AS text) WITH FUNCTION public.lie(public.mood)")
     run_sql("CREATE DOMAIN public.positive AS int CHECK (value > 0)")
     run_sql("CREATE DOMAIN public.words AS text[]")
     run_sql("CREATE TYPE public.pair AS (a int, b text)")
@@ -169,7 +172,7 @@ def test_an_export_of_an_older_server_comes_back_equal_in_a_newer_one(
     database: str,
     export_server: PostgresServer,
 ) -> None:
-    older = make_postgres(major=min(tested_majors()))
+    older = make_postgres(major=min(postgres_builds.tested_majors()))
     assert older.major < export_server.major
     create_backup_role(older)
     older.run_sql("GRANT pg_read_all_data TO lifeboat")
