@@ -114,7 +114,7 @@ def test_without_policies_there_are_no_dags_and_no_import_errors(parse, policies
 def test_the_erp_policy_makes_a_dag_for_each_tier_that_is_built(erp):
     assert erp["errors"] == {}
     assert {name: dag["file"] for name, dag in erp["dags"].items()} == {
-        "erp_database_daily": "database_tiers.py",
+        **{f"erp_database_{tier}": "database_tiers.py" for tier in ("daily", "weekly", "monthly", "yearly")},
         "erp_database_wal": "database_wal.py",
     }
 

@@ -23,7 +23,9 @@ from lifeboat.policy.loading import load_policy
 from lifeboat.policy.naming import Tier
 from lifeboat.postgres import logical_dump, logical_restore
 from lifeboat.postgres.client_programs import ProgramFailed, client_programs, run_program
+from lifeboat.postgres.full import source_parameters
 from lifeboat.postgres.logical_naming import UNPROVEN
+from lifeboat.postgres.logical_preflight import preflight_logical
 from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.system import SystemRepository
 from lifeboat.source import BackedUp, Tick
@@ -184,6 +186,25 @@ def test_row_security_never_hides_rows_from_an_archive(big: Archives) -> None:
     finally:
         big.server.run_sql("ALTER TABLE small DISABLE ROW LEVEL SECURITY; ALTER ROLE lifeboat BYPASSRLS")
     assert "BYPASSRLS" in caught.value.remedy
+
+
+def test_preflight_names_all_of_that_beforehand(big: Archives) -> None:
+    def errors() -> list[str]:
+        found = preflight_logical(big.repository, big.source, parameters, tick=lambda: None)
+        return [f"{finding.what} {finding.remedy}" for finding in found if finding.severity == "error"]
+
+    parameters = source_parameters(big.repository, big.source, what="preflight")
+    assert errors() == []
+    big.server.run_sql("ALTER TABLE small ENABLE ROW LEVEL SECURITY; ALTER ROLE lifeboat NOBYPASSRLS")
+    big.server.run_sql("SELECT lo_create(78); ALTER ROLE lifeboat RESET lo_compat_privileges")
+    try:
+        rows, objects = errors()
+    finally:
+        big.server.run_sql("ALTER TABLE small DISABLE ROW LEVEL SECURITY; ALTER ROLE lifeboat BYPASSRLS")
+        big.server.run_sql("SELECT lo_unlink(78); ALTER ROLE lifeboat SET lo_compat_privileges = on")
+    assert "public.small" in rows
+    assert "ALTER ROLE lifeboat BYPASSRLS;" in rows
+    assert "1 of 1 large objects" in objects
 
 
 def test_two_archives_of_one_day_are_one(big: Archives) -> None:
