@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -410,3 +411,31 @@ def test_the_page_and_the_reader_bring_an_archive_back_without_lifeboat(
     )
     assert ended.returncode == 0, ended.stderr[-3000:] + ended.stdout[-2000:]
     assert big.home.run_sql("SELECT count(*) FROM big", database="brought_back") == [(MEGABYTES * 1000,)]
+
+
+def test_a_worker_killed_with_9_commits_nothing_and_leaves_no_process(big: Archives, tmp_path: Path) -> None:
+    before = [copy.manifest.recovery_point for copy in big.committed()]
+    connections = tmp_path / "connections.json"
+    connections.touch(mode=0o600)
+    connections.write_text(json.dumps({"demo_database": json.loads(big.server.airflow_connection("lifeboat"))}))
+    options = ["--policies", str(big.system.policies), "--connections", str(connections)]
+    worker = psutil.Popen(
+        [sys.executable, "-m", "lifeboat.cli", *options, "backup", "demo", "database", "--tier", "weekly", "--no-copy"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(PROJECT / "plugins")},
+    )
+    dumps: list[psutil.Process] = []
+
+    def dumping() -> bool:
+        dumps.extend(child for child in worker.children() if child.name().startswith("pg_dump"))
+        return bool(dumps)
+
+    wait_until(dumping, within=90, what="the worker has started pg_dump")
+    worker.kill()
+    worker.wait()
+    wait_until(lambda: not any(one.is_running() for one in dumps), within=30, what="pg_dump has ended")
+    assert [copy.manifest.recovery_point for copy in big.committed()] == before
+    # And it can be run again.
+    assert big.back_up().manifest.state == "good"
