@@ -32,7 +32,7 @@ def archive(services: Services, steps: Steps) -> None:
 
 
 def bring_one_table_back(services: Services, steps: Steps) -> None:
-    """Somebody empties a table; it comes back from the off-site copy, into a new database, with all that is its own."""
+    """A table comes back from the off-site copy, into a new database, with all that is its own."""
     with steps.step(f"Restore the table {TABLE} alone from the off-site archive, into a new database") as step:
         system = repository(services)
         copy = newest_not_later(system.catalogue("offsite").recovery_points(SOURCE).copies, None, None)

@@ -68,7 +68,7 @@ def test_one_table_of_a_weekly_archive_comes_back_beside_the_lost_one(protected:
     assert "CREATE ROLE lifeboat;" in shown.out
     near = lifeboat(protected, *words[:-4], "--only", "public.invoice", "--plan")
     assert near.code == 1
-    assert "Near it: public.invoices." in near.err
+    assert "Near it: public.customers, public.invoices." in near.err
     early = lifeboat(protected, *words, "--at", "2020-01-01 00:00Z", "--plan")
     assert "no logical archive of that time or before it" in early.err
     nowhere = lifeboat(protected, "restore", "demo", "database", "--latest", "--yes")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -23,7 +24,9 @@ from lifeboat.policy.loading import load_policy
 from lifeboat.policy.naming import Tier
 from lifeboat.postgres import logical_dump, logical_restore
 from lifeboat.postgres.client_programs import ProgramFailed, client_programs, run_program
+from lifeboat.postgres.full import source_parameters
 from lifeboat.postgres.logical_naming import UNPROVEN
+from lifeboat.postgres.logical_preflight import preflight_logical
 from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.system import SystemRepository
 from lifeboat.source import BackedUp, Tick
@@ -184,6 +187,25 @@ def test_row_security_never_hides_rows_from_an_archive(big: Archives) -> None:
     finally:
         big.server.run_sql("ALTER TABLE small DISABLE ROW LEVEL SECURITY; ALTER ROLE lifeboat BYPASSRLS")
     assert "BYPASSRLS" in caught.value.remedy
+
+
+def test_preflight_names_all_of_that_beforehand(big: Archives) -> None:
+    def errors() -> list[str]:
+        found = preflight_logical(big.repository, big.source, parameters, tick=lambda: None)
+        return [f"{finding.what} {finding.remedy}" for finding in found if finding.severity == "error"]
+
+    parameters = source_parameters(big.repository, big.source, what="preflight")
+    assert errors() == []
+    big.server.run_sql("ALTER TABLE small ENABLE ROW LEVEL SECURITY; ALTER ROLE lifeboat NOBYPASSRLS")
+    big.server.run_sql("SELECT lo_create(78); ALTER ROLE lifeboat RESET lo_compat_privileges")
+    try:
+        rows, objects = errors()
+    finally:
+        big.server.run_sql("ALTER TABLE small DISABLE ROW LEVEL SECURITY; ALTER ROLE lifeboat BYPASSRLS")
+        big.server.run_sql("SELECT lo_unlink(78); ALTER ROLE lifeboat SET lo_compat_privileges = on")
+    assert "public.small" in rows
+    assert "ALTER ROLE lifeboat BYPASSRLS;" in rows
+    assert "1 of 1 large objects" in objects
 
 
 def test_two_archives_of_one_day_are_one(big: Archives) -> None:
@@ -389,3 +411,31 @@ def test_the_page_and_the_reader_bring_an_archive_back_without_lifeboat(
     )
     assert ended.returncode == 0, ended.stderr[-3000:] + ended.stdout[-2000:]
     assert big.home.run_sql("SELECT count(*) FROM big", database="brought_back") == [(MEGABYTES * 1000,)]
+
+
+def test_a_worker_killed_with_9_commits_nothing_and_leaves_no_process(big: Archives, tmp_path: Path) -> None:
+    before = [copy.manifest.recovery_point for copy in big.committed()]
+    connections = tmp_path / "connections.json"
+    connections.touch(mode=0o600)
+    connections.write_text(json.dumps({"demo_database": json.loads(big.server.airflow_connection("lifeboat"))}))
+    options = ["--policies", str(big.system.policies), "--connections", str(connections)]
+    worker = psutil.Popen(
+        [sys.executable, "-m", "lifeboat.cli", *options, "backup", "demo", "database", "--tier", "weekly", "--no-copy"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(PROJECT / "plugins")},
+    )
+    dumps: list[psutil.Process] = []
+
+    def dumping() -> bool:
+        dumps.extend(child for child in worker.children() if child.name().startswith("pg_dump"))
+        return bool(dumps)
+
+    wait_until(dumping, within=90, what="the worker has started pg_dump")
+    worker.kill()
+    worker.wait()
+    wait_until(lambda: not any(one.is_running() for one in dumps), within=30, what="pg_dump has ended")
+    assert [copy.manifest.recovery_point for copy in big.committed()] == before
+    # And it can be run again.
+    assert big.back_up().manifest.state == "good"

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from types import SimpleNamespace
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lifeboat.errors import ManifestInvalid, RestoreError
+from lifeboat.operators.run import due_day
 from lifeboat.postgres.logical_contents import differences
 from lifeboat.postgres.logical_details import Contents, LargeObjects, SequenceContent, TableContent
 from lifeboat.postgres.logical_globals import missing_statements
@@ -18,6 +21,7 @@ from lifeboat.postgres.logical_restore import only_asked_too_much
 from lifeboat.postgres.logical_selection import parse_listing, select, tables_like
 from lifeboat.postgres.logical_splitting import MOST_NAMED, groups, pattern
 from lifeboat.postgres.logical_verification import RowCounter, miscounted
+from tests.conftest import Clock
 
 
 def table(name: str, *, oid: int = 1, schema: str = "public", rows: int | None = 1, **more: object) -> TableContent:
@@ -242,3 +246,13 @@ def test_an_error_besides_the_one_setting_is_never_forgiven() -> None:
     assert not only_asked_too_much(setting)
     assert not only_asked_too_much(f"{setting}\npg_restore: error: ERROR:  no\n{ignored.format(2)}")
     assert not only_asked_too_much("")
+
+
+def test_only_a_run_that_a_schedule_wanted_is_due(clock: Clock) -> None:
+    repository = SimpleNamespace(policy=SimpleNamespace(zone=ZoneInfo("Pacific/Auckland")))
+    run = SimpleNamespace(run_type="scheduled", logical_date=clock(), run_after=clock())
+    assert due_day(run, repository) == date(2026, 11, 22)
+    run.logical_date = clock.advance(hours=12)
+    assert due_day(run, repository) == date(2026, 11, 23)
+    run.run_type = "manual"
+    assert due_day(run, repository) is None

@@ -5,10 +5,13 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from lifeboat.errors import RestoreError
+from lifeboat.postgres.details import as_details
+from lifeboat.postgres.server_facts import TablespaceFacts
 from lifeboat.repository.catalogue import Copy
 from sandbox import postgres_builds
 from sandbox.postgres import PostgresServer
@@ -182,6 +185,24 @@ def test_an_archive_of_an_older_major_comes_back_in_every_newer_one(
         query = "SELECT count(*), sum(hashtextextended(i::text, 0)) FROM sales.invoices i"
         assert older.home.run_sql(query, database=name) == older.server.run_sql(query, database=DATABASE)
         assert script_of(older.home, name, "--section=data") == script_of(older.server, DATABASE, "--section=data")
+
+
+def test_a_tablespace_that_the_server_lacks_is_said_and_done_without(
+    archives: Archives, copy: Copy, module_server: Callable[..., PostgresServer]
+) -> None:
+    details = archives.details(copy)
+    spaces = (TablespaceFacts(oid=99999, name="fast", location="/fast"),)
+    server = details.server.model_copy(update={"tablespaces": spaces})
+    changed = as_details(details.model_copy(update={"server": server}))
+    plan = archives.plan(
+        replace(copy, manifest=copy.manifest.model_copy(update={"details": changed})),
+        name=(name := next(_NAMES)),
+        databases=[DATABASE],
+        only=["quick"],
+    )
+    assert ["tablespaces fast" in remark for remark in plan.remarks] == [True]
+    archives.restore(plan)
+    assert archives.home.run_sql("SELECT count(*) FROM quick", database=name) == [(10,)]
 
 
 def test_missing_roles_are_an_obstacle_and_can_be_made(

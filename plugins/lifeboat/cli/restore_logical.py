@@ -72,7 +72,7 @@ def restore_into_connection(
     """Choose, plan, show, ask, do, say what came back."""
     from lifeboat.postgres.logical_preparing import prepare
 
-    copy, passed_over = _choose(repository, source_name, wish)
+    copy, reached, passed_over = _choose(repository, source_name, wish)
     if show_globals:
         from lifeboat.postgres.logical_restore import globals_script
 
@@ -101,15 +101,16 @@ def restore_into_connection(
     for obstacle in plan.obstacles:
         raise obstacle
     _agree(plan, yes)
-    restored = _carry_out(repository, source, source_name, wish, plan)
+    restored = _carry_out(repository, source, source_name, wish, plan, reached)
     if as_json:
         show_json({"plan": document(plan, parameters, remarks), "restored": _document(restored)})
     else:
         _show(restored, plan)
 
 
-def _choose(repository: SystemRepository, source: str, wish: Wish) -> tuple[Copy, list[str]]:
-    """The archive on the nearest target that has it; for the newest, all targets are looked at."""
+def _choose(repository: SystemRepository, source: str, wish: Wish) -> tuple[Copy, list[str], list[str]]:
+    """The archive on the nearest target that has it, the targets that can take events, that one first, and what was
+    passed over. All targets are looked at: a near one may be behind."""
     from lifeboat.postgres.logical_planning import newest_not_later
 
     names = targets_of(repository.loaded, wish.target)
@@ -126,14 +127,13 @@ def _choose(repository: SystemRepository, source: str, wish: Wish) -> tuple[Copy
             raise
         except LifeboatError as error:
             refused.append((name, error))
-        if found and wish.recovery_point is not None:
-            break
     if not found:
         if len(refused) == 1:
             raise refused[0][1]
         raise RestoreError("No target has such an archive.", f"What each of them says:\n{in_words(refused)}")
     best = max(found, key=lambda copy: copy.manifest.moment)
-    return best, [f"{name} was passed over: {error}" for name, error in refused]
+    reached = [best.target, *(copy.target for copy in found if copy is not best)]
+    return best, reached, [f"{name} was passed over: {error}" for name, error in refused]
 
 
 def _parameters(
@@ -242,12 +242,17 @@ def _agree(plan: LogicalPlan, yes: bool) -> None:
 
 
 def _carry_out(
-    repository: SystemRepository, source: PostgresSource, source_name: str, wish: Wish, plan: LogicalPlan
+    repository: SystemRepository,
+    source: PostgresSource,
+    source_name: str,
+    wish: Wish,
+    plan: LogicalPlan,
+    reached: Sequence[str],
 ) -> RestoredArchive:
     from lifeboat.cli.recording import BestEffortJournal
     from lifeboat.postgres.logical_restore import restore_logical
 
-    journal = BestEffortJournal(repository, [plan.copy.target], run="command-restore", tell=warn)
+    journal = BestEffortJournal(repository, reached, run="command-restore", tell=warn)
     about: dict[str, Any] = {
         "source": source_name,
         "recovery_point": plan.copy.manifest.recovery_point,

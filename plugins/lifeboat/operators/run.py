@@ -45,11 +45,11 @@ def work_of(context: Context, repository: SystemRepository, source: str, tier: T
         attempt=number,
         note=str((context.get("params") or {}).get("note") or ""),
         only=tuple(str(table) for table in (context.get("params") or {}).get("tables") or ()),
-        due=_due(run, repository),
+        due=due_day(run, repository),
     )
 
 
-def _due(run: Any, repository: SystemRepository) -> date | None:
+def due_day(run: Any, repository: SystemRepository) -> date | None:
     """The day on which a schedule wanted this run, on the clock of the policy's zone; ``None`` for any other run."""
     kind = str(getattr(run.run_type, "value", run.run_type))
     moment = run.logical_date or run.run_after

@@ -31,11 +31,14 @@ from lifeboat.targets.target import Readable
 PIECE_BYTES = 512 * 1024
 KEPT_WORDS = 32 * 1024
 """How much of what a program says on standard error is kept: its beginning and its end."""
+NEWER_MAJORS = 5
+"""How many major versions ahead programs are looked for."""
 PATIENCE_SECONDS = 1.5
 """How long a child may take to end after it was told; then it is killed. It tells the server to cancel meanwhile."""
 
 Rest = Literal["read", "leave", "refuse"]
 
+_PLACES = ("/usr/lib/postgresql/{major}/bin", "/usr/pgsql-{major}/bin", "/opt/homebrew/opt/postgresql@{major}/bin")
 _SERVICE = "lifeboat"
 _INHERITED = ("PATH", "HOME", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "KRB5_CONFIG", "KRB5CCNAME")
 _PIPE_BYTES = 1024 * 1024
@@ -62,7 +65,7 @@ def client_programs(directory: Path | None, *, at_least: int, why: str) -> Progr
     """The client programs, of a major version that will do.
 
     Args:
-        directory: where they are; by default where ``PATH`` finds them.
+        directory: where they are; by default where distributions put them, the oldest that will do, or in ``PATH``.
         at_least: the oldest major version that can do the work.
         why: what asks for that version.
 
@@ -73,7 +76,7 @@ def client_programs(directory: Path | None, *, at_least: int, why: str) -> Progr
         f"Install PostgreSQL's client programs of version {at_least} or later on this machine, and name their "
         "directory with `binaries` in the policy or with --binaries."
     )
-    place = directory if directory is not None else _on_path()
+    place = directory if directory is not None else _usual(at_least) or _on_path()
     if place is None:
         raise PostgresError(f"pg_dump and pg_restore, which {why}, were not found.", remedy)
     versions = {name: _version(place / name, remedy) for name in ("pg_dump", "pg_dumpall", "pg_restore")}
@@ -81,6 +84,15 @@ def client_programs(directory: Path | None, *, at_least: int, why: str) -> Progr
     if programs.major < at_least:
         raise PostgresError(f"{place / 'pg_dump'} is of version {programs.version}, too old: {why}.", remedy)
     return programs
+
+
+def _usual(at_least: int) -> Path | None:
+    """The nearest version that will do: what it writes can be read by the server's own programs."""
+    for major in range(at_least, at_least + NEWER_MAJORS + 1):
+        for place in _PLACES:
+            if os.access(found := Path(place.format(major=major)) / "pg_restore", os.X_OK):
+                return found.parent
+    return None
 
 
 def _on_path() -> Path | None:

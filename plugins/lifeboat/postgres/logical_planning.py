@@ -26,7 +26,8 @@ class Home:
 
     Attributes:
         major: its major version.
-        databases, roles, extensions: the names of those that are there; extensions that could be installed.
+        databases, roles, extensions, tablespaces: the names of those that are there; extensions that could be
+            installed.
         may_create: whether the role may make databases.
         superuser: whether it may do everything.
         unproven: databases that a restore left behind which was cut short.
@@ -36,6 +37,7 @@ class Home:
     databases: frozenset[str]
     roles: frozenset[str]
     extensions: frozenset[str]
+    tablespaces: frozenset[str]
     may_create: bool
     superuser: bool
     unproven: tuple[str, ...] = field(default=())
@@ -77,6 +79,7 @@ class LogicalPlan:
         globals_wanted: whether missing roles and tablespaces are made first.
         owners: whether objects get their owners and privileges back.
         programs: those that do it.
+        tablespaces: whether tables go into the tablespaces that they lay in.
         home: the server that they come back to.
         remarks: what a person should know.
         obstacles: what will stop the restore as it is asked for.
@@ -89,6 +92,7 @@ class LogicalPlan:
     owners: bool
     programs: Programs
     home: Home
+    tablespaces: bool = True
     remarks: tuple[str, ...] = ()
     obstacles: tuple[LifeboatError, ...] = ()
 

@@ -60,6 +60,14 @@ def prepare(
     plans = tuple(_database(repository, copy, database, programs, only, name, tick) for database in chosen)
     with connect_sql(parameters, tick=tick) as session:
         home = home_of(session)
+    remarks = [
+        f"A restore that was cut short left the database {left}: DROP DATABASE {left};" for left in home.unproven
+    ]
+    lacking = sorted({space.name for space in details.server.tablespaces} - home.tablespaces)
+    if globals_wanted:
+        lacking = []
+    elif lacking:
+        remarks.append(f"The server lacks the tablespaces {', '.join(lacking)}: all tables go into the default one.")
     return LogicalPlan(
         copy=copy,
         details=details,
@@ -68,9 +76,8 @@ def prepare(
         owners=owners,
         programs=programs,
         home=home,
-        remarks=tuple(
-            f"A restore that was cut short left the database {left}: DROP DATABASE {left};" for left in home.unproven
-        ),
+        tablespaces=not lacking,
+        remarks=tuple(remarks),
         obstacles=tuple(obstacles(details, plans, home, globals_wanted=globals_wanted, owners=owners)),
     )
 

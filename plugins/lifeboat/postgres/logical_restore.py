@@ -94,6 +94,7 @@ def home_of(session: Session) -> Home:
         databases=databases,
         roles=names("SELECT rolname FROM pg_roles"),
         extensions=names("SELECT name FROM pg_available_extensions"),
+        tablespaces=names("SELECT spcname FROM pg_tablespace"),
         may_create=create,
         superuser=superuser,
         unproven=tuple(sorted(name for name in databases if name.startswith(UNPROVEN))),
@@ -329,6 +330,7 @@ class _Filler:
                 *("--format=custom", "--no-password", "--no-subscriptions"),
                 *(() if self._asks_too_much else ("--exit-on-error",)),
                 *(() if plan.owners else ("--no-owner", "--no-privileges")),
+                *(() if plan.tablespaces else ("--no-tablespaces",)),
                 *more,
                 f"--dbname={access.database(name)}",
             ]
