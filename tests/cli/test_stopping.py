@@ -146,11 +146,11 @@ def test_following_ends_at_ctrl_c_after_what_was_written_is_committed_copied_and
     following = (
         "SELECT true FROM pg_stat_replication WHERE flush_lsn IS NOT NULL AND application_name LIKE 'lifeboat wal%'"
     )
-    wait_until(lambda: bool(protected.server.run_sql(following)), within=60, what="it follows")
+    wait_until(lambda: bool(protected.server.run_sql(following)), within=180, what="it follows")
     protected.server.run_sql("INSERT INTO ledger VALUES (1)")
     [(moment,)] = protected.server.run_sql("SELECT clock_timestamp()")
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=180)
     assert process.returncode == 0, err
     assert "Ending after" in err
     *_, last = json.loads(out)["recovery_points"]
