@@ -102,5 +102,7 @@ class Cluster(Stage):
 
     def stop(self) -> None:
         """End everything."""
-        super().stop()
-        self.redis.stop()
+        try:
+            super().stop()
+        finally:
+            self.redis.stop()

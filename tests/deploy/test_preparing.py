@@ -192,6 +192,7 @@ def test_redis_asks_for_the_password_which_is_on_no_command_line(redis: tuple[Ch
         assert known.ping()
         assert known.config_get("appendonly")["appendonly"] == "yes"
         assert known.config_get("maxmemory-policy")["maxmemory-policy"] == "noeviction"
+    assert Path(f"/proc/{child.pid}/comm").read_text() == "redis-server\n", "it would not hear that it is to end"
     assert b"a-long-word" not in Path(f"/proc/{child.pid}/cmdline").read_bytes()
 
 
