@@ -173,7 +173,8 @@ def papers(tmp_path_factory: pytest.TempPathFactory) -> Papers:
     room = tmp_path_factory.mktemp("papers")
     project, wheels = room / "project", room / "wheels"
     wheels.mkdir()
-    for name in ("docs/restore-by-hand.md", "include/reader/lifeboat_reader.py", "requirements.txt"):
+    pages = ("docs/restore-by-hand.md", "docs/restore-archive-by-hand.md")
+    for name in (*pages, "include/reader/lifeboat_reader.py", "requirements.txt"):
         (project / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(PROJECT / name, project / name)
     (project / "include/runbooks").mkdir()

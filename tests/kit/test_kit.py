@@ -77,6 +77,7 @@ def test_a_kit_holds_everything_and_says_so(lost: LostSystem, papers: Papers, tm
     assert {
         "READ-ME-FIRST.txt",
         "restore-by-hand.md",
+        "restore-archive-by-hand.md",
         "reader/lifeboat_reader.py",
         "reader/requirements.txt",
         "requirements.txt",

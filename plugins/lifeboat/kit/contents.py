@@ -6,7 +6,7 @@
     policies/<system>.yaml               the policies, as they were written
     systems/<system>.json                target addresses, trusted keys, wrapping keys, variables: nothing secret
     credentials/<system>/recovery_kit/…  connections and local keys, sealed by the break-glass keys alone
-    restore-by-hand.md, runbooks/…       what to do
+    restore-by-hand.md, restore-archive-by-hand.md, runbooks/…  what to do
     reader/…                             the reader, and what it needs, pinned with hashes
     wheels/…                             these, where a directory of wheels was given
     requirements.txt                     what the whole of Lifeboat needs
