@@ -23,9 +23,10 @@ from lifeboat.errors import Cancelled, LifeboatError, RestoreError
 from lifeboat.postgres.client_programs import Access, ProgramFailed, Programs, access_for, in_memory, run_program
 from lifeboat.postgres.connecting import TICK_SECONDS, connect_sql, no_tick
 from lifeboat.postgres.logical_contents import UNBOUNDED_SECONDS, contents_of, differences, reading_session
-from lifeboat.postgres.logical_details import GLOBALS, Archive, DatabaseArchive
+from lifeboat.postgres.logical_details import GLOBALS, Archive
 from lifeboat.postgres.logical_globals import missing_statements
 from lifeboat.postgres.logical_naming import UNPROVEN, unproven_name
+from lifeboat.postgres.logical_new_database import create, finish
 from lifeboat.postgres.logical_planning import DatabasePlan, Home, LogicalPlan
 from lifeboat.postgres.logical_selection import Entry, parse_listing
 from lifeboat.postgres.parameters import ConnectionParameters
@@ -40,14 +41,6 @@ Progress = Callable[[str, int, int], None]
 Open = Callable[[str], ConnectionParameters]
 LOCK_SECONDS = 60.0
 _UNKNOWN_SETTING = 'ERROR:  unrecognized configuration parameter "transaction_timeout"'
-
-_LISTS = frozenset(
-    {
-        *("local_preload_libraries", "search_path", "session_preload_libraries", "shared_preload_libraries"),
-        *("temp_tablespaces", "unix_socket_directories"),
-    }
-)
-"""Settings whose value is a list of names, each of them quoted by itself (GUC_LIST_QUOTE in the server's sources)."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +146,7 @@ def restore_logical(
                 name = unproven_name(database.archive.name)
                 built.append((database, name, RestoredDatabase(database.archive.name, database.name, 0, 0)))
                 begun = clock()
-                _create(admin, name, database.archive)
+                create(admin, name, database.archive)
                 filler = _Filler(repository, plan, open_database(name), side_by_side, progress, tick)
                 filler.fill(database, name)
                 begun = _passed(phases, "restore", begun, clock())
@@ -163,7 +156,7 @@ def restore_logical(
                 progress("check", 1, 1)
                 _passed(phases, "check", begun, clock())
             for database, name, _ in built:
-                _finish(admin, database, name, owners=plan.owners)
+                finish(admin, database, name, owners=plan.owners)
         except BaseException:
             _drop_all(open_database, [name for _, name, _ in built])
             raise
@@ -209,44 +202,6 @@ def globals_script(repository: SystemRepository, copy: Copy) -> str:
     """Roles and tablespaces as ``pg_dumpall`` wrote them; with the roles' passwords as hashes."""
     with opened(copy.manifest.stream(GLOBALS), origin_of(repository, copy.target, copy)) as plain:
         return plain.read().decode("utf-8", "replace")
-
-
-def _create(admin: Session, name: str, archive: DatabaseArchive) -> None:
-    facts = archive.facts
-    options = [
-        sql.SQL("ENCODING {}").format(sql.Literal(facts.encoding)),
-        sql.SQL("LC_COLLATE {}").format(sql.Literal(facts.collate)),
-        sql.SQL("LC_CTYPE {}").format(sql.Literal(facts.ctype)),
-        sql.SQL("LOCALE_PROVIDER {}").format(sql.Identifier(facts.locale_provider)),
-    ]
-    if facts.locale is not None and facts.locale_provider in ("icu", "builtin"):
-        word = "ICU_LOCALE" if facts.locale_provider == "icu" else "BUILTIN_LOCALE"
-        options.append(sql.SQL(word + " {}").format(sql.Literal(facts.locale)))
-    if facts.icu_rules is not None:
-        options.append(sql.SQL("ICU_RULES {}").format(sql.Literal(facts.icu_rules)))
-    admin.execute(
-        sql.SQL("CREATE DATABASE {} TEMPLATE template0 {}").format(sql.Identifier(name), sql.SQL(" ").join(options))
-    )
-    admin.execute(
-        sql.SQL("COMMENT ON DATABASE {} IS {}").format(
-            sql.Identifier(name), sql.Literal("A restore of Lifeboat's that was not proven: nobody should use it.")
-        )
-    )
-
-
-def _finish(admin: Session, plan: DatabasePlan, name: str, *, owners: bool) -> None:
-    """Settings, comment and owner of the old one; the name last: it says that everything is there."""
-    place, archive = sql.Identifier(name), plan.archive
-    for setting in archive.settings:
-        key, _, value = setting.partition("=")
-        words = [part.strip().strip('"') for part in value.split(",")] if key in _LISTS else [value]
-        values = sql.SQL(", ").join(sql.Literal(word) for word in words)
-        parts = sql.SQL(".").join(sql.Identifier(part) for part in key.split("."))
-        admin.execute(sql.SQL("ALTER DATABASE {} SET {} TO {}").format(place, parts, values))
-    admin.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(place, sql.Literal(archive.comment)))
-    if owners and archive.owner:
-        admin.execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(place, sql.Identifier(archive.owner)))
-    admin.execute(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(place, sql.Identifier(plan.name)))
 
 
 def _drop_all(open_database: Open, names: Sequence[str]) -> None:
