@@ -107,10 +107,15 @@ def test_a_table_that_was_emptied_by_mistake_comes_back(
     ]:
         code, out, err = lifeboat(*restore, *more, "--yes")
         assert (code, piece in " ".join(err.split())) == (1, True), (more, err)
-    code, out, err = lifeboat("restore", "demo", "database", "--only", "public.users", "--connection", "staging")
-    assert (code, "Single tables come from an export" in err) == (1, True)
-    code, out, err = lifeboat("restore", "demo", "database")
-    assert (code, "--into DIR" in err) == (1, True)
+    for more, piece in [
+        (("--only", "public.users", "--connection", "staging"), "no logical archive"),
+        (("--format", "csv", "--connection", "staging"), "are for an export"),
+        (("--only", "public.users", "--into", str(into / "more")), "come from a logical archive or an export"),
+        (("--with-globals", *restore[3:], "--connection", "staging"), "are for a logical archive"),
+        ((), "It is not said where to"),
+    ]:
+        code, out, err = lifeboat("restore", "demo", "database", *more, "--yes")
+        assert (code, piece in " ".join(err.split())) == (1, True), (more, err)
     everything = stored(exporter)
     assert not any(password.encode() in everything for password in export_server.passwords.values())
     events = [json.loads(path.read_bytes()) for path in (exporter.directory / "local").rglob("*command-restore*.json")]

@@ -250,7 +250,13 @@ def test_large_files_have_streams_of_their_own_and_single_tables_are_partial_exp
 def test_the_tables_of_the_trigger_form_are_the_ones_that_are_exported(exporter: Exporter, run_sql: RunSql) -> None:
     run_sql("CREATE TABLE users (n int); CREATE TABLE other (n int)")
     run = SimpleNamespace(
-        start_date=utc_now(), dag_id="demo_database_export", run_id="manual", triggering_user_name="ann"
+        start_date=utc_now(),
+        dag_id="demo_database_export",
+        run_id="manual",
+        run_type="manual",
+        logical_date=None,
+        run_after=utc_now(),
+        triggering_user_name="ann",
     )
     context: Any = {
         "dag_run": run,
