@@ -7,12 +7,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from sandbox import processes
 from sandbox.accounts import remove_server_directory, server_directory, sweep_outer_room
 from sandbox.postgres import PostgresServer
 from sandbox.postgres_builds import WHEEL_MAJOR, tested_majors
 from sandbox.postgres_template import Template
+
+# How long an example takes says how busy the machine is, and nothing of the code.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 class Clock:
