@@ -1,4 +1,4 @@
-"""Keys, and places that streams are written to: a directory, moto's S3, rclone's S3."""
+"""Keys, and places that streams are written to: a directory, S3 by moto and rclone, SFTP by OpenSSH and rclone."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from lifeboat.streams.writing import Destination
 from lifeboat.targets.local import LocalTarget
 from lifeboat.targets.target import Target
 from tests.streams.keys_made import nothing_outside
-from tests.targets.conftest import moto, own_rclone, place, rclone
+from tests.targets.conftest import moto, openssh, own_rclone, place, rclone, rclone_sftp
 
-__all__ = ["moto", "own_rclone", "place", "rclone"]
+__all__ = ["moto", "openssh", "own_rclone", "place", "rclone", "rclone_sftp"]
 
 FOLDER = "erp/database/20261122T020000Z-full-7f3a/attempt-01-00000000/"
 
