@@ -285,7 +285,7 @@ def test_a_backup_survives_the_end_and_the_return_of_the_api_server(play: Play) 
         play.end(name)
     system, airflow = play.system("steady"), play.stage.airflow
     play.begin("steady", system.daily)
-    until("the backup is under way", lambda: system.streamed() > 0, within=120)
+    until("the backup is under way", lambda: system.streamed() > 0 and bool(system.attempts()), within=120)
     [attempt] = system.attempts()
     airflow.stop_component("api-server")
     # It commits, and has to say so to a server that is not there.

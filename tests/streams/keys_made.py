@@ -48,7 +48,9 @@ def threads_of_streams() -> list[str]:
     return [
         thread.name
         for thread in threading.enumerate()
-        if thread.name.startswith(("compress ", "store ", "open ", "unseal ", "copy to", "read back", "read manifests"))
+        if thread.name.startswith(
+            ("compress ", "seal ", "store ", "open ", "unseal ", "copy to", "read back", "read manifests")
+        )
     ]
 
 

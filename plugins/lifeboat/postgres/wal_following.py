@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from time import monotonic
 
-from lifeboat.errors import BackupFailed, PostgresError, TimelineConflict
+from lifeboat.errors import BackupFailed, Cancelled, PostgresError, TimelineConflict
 from lifeboat.policy.postgres_source import PostgresSource
 from lifeboat.postgres.connecting import TICK_SECONDS, no_tick
 from lifeboat.postgres.details import wal_details
@@ -129,12 +129,18 @@ class _Follower:
         try:
             self._receive()
         except BaseException as failure:
-            # What had arrived since the last flush stays with the server. Whole segments of it, committed without their
-            # switch, could end in the middle of a record: no restore could tell that from damage.
-            if self._batch is not None:
-                self._batch.writer.abort(failure)
+            self._leave_behind(failure)
             raise
         self._prove_idle(timedelta(seconds=self._flush_every))
+        # A server that is in use wrote on while the last flush was stored.
+        self._leave_behind(Cancelled("What came after the last flush is the next run's."))
+
+    def _leave_behind(self, reason: BaseException) -> None:
+        """What had arrived since the last flush stays with the server. Whole segments of it, committed without their
+        switch, could end in the middle of a record: no restore could tell that from damage."""
+        if self._batch is not None:
+            self._batch.writer.abort(reason)
+            self._batch = None
 
     def _receive(self) -> None:
         ended = self._receiver.follow(self._timeline, self._committed, self, self._attend)
