@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -10,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lifeboat.cli.agreement import agree
 from lifeboat.cli.cancellation import STOP
 from lifeboat.cli.output import exact_moment, length, note, say, show_fields, show_json, warn
 from lifeboat.cli.outside import check_source, surroundings
 from lifeboat.cli.progress import Bar, bar
 from lifeboat.cli.restore_export import Wanted, is_export, restore_export
-from lifeboat.errors import Cancelled, LifeboatError, PolicyError, RestoreError
+from lifeboat.errors import LifeboatError, PolicyError, RestoreError
 
 if TYPE_CHECKING:
     from lifeboat.cli.moment import Asked
@@ -178,7 +178,7 @@ def restore_verb(
         _show_plan(proposal, as_json=False)
     for obstacle in proposal.obstacles:
         raise obstacle
-    _agree(proposal, yes)
+    agree(f"Restore into {proposal.request.into}?", yes)
     restored = _carry_out(repository, proposal)
     if as_json:
         from lifeboat.cli.restore_plan import document
@@ -279,18 +279,6 @@ def _show_plan(proposal: Proposal, as_json: bool) -> None:
         show_json(document(proposal))
     else:
         show(proposal)
-
-
-def _agree(proposal: Proposal, yes: bool) -> None:
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise RestoreError(
-            "Nobody is there to be asked whether to go on; nothing was done.",
-            "Look at the plan (--plan), then say --yes.",
-        )
-    if not typer.confirm(f"Restore into {proposal.request.into}?", err=True):
-        raise Cancelled("Nothing was done.")
 
 
 def _carry_out(repository: SystemRepository, proposal: Proposal) -> Restored:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from lifeboat.cli.agreement import agree
 from lifeboat.cli.cancellation import STOP
 from lifeboat.cli.output import exact_moment, note, say, show_fields, show_json, size, warn
 from lifeboat.cli.outside import in_words, targets_of
@@ -76,7 +76,7 @@ def restore_export(repository: SystemRepository, source: str, policy: PostgresSo
         if wanted.as_json:
             show_json(restore.plan_document())
         raise typer.Exit(0)
-    _agree(wanted)
+    agree("Restore?", wanted.yes)
     done = restore.carry_out()
     if wanted.as_json:
         show_json({"plan": restore.plan_document(), "restored": done})
@@ -117,18 +117,6 @@ def _find(repository: SystemRepository, source: str, wanted: Wanted) -> tuple[Co
     raise RecoveryPointMissing(
         f"No target can give {wanted.recovery_point}.", f"What each of them says:\n{in_words(refused)}"
     )
-
-
-def _agree(wanted: Wanted) -> None:
-    if wanted.yes:
-        return
-    if not sys.stdin.isatty():
-        raise RestoreError(
-            "Nobody is there to be asked whether to go on; nothing was done.",
-            "Look at the plan (--plan), then say --yes.",
-        )
-    if not typer.confirm("Restore?", err=True):
-        raise Cancelled("Nothing was done.")
 
 
 class _Restore:

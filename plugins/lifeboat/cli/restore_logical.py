@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from lifeboat.cli.agreement import agree
 from lifeboat.cli.cancellation import STOP
 from lifeboat.cli.output import exact_moment, length, note, say, show_fields, show_json, size, warn
 from lifeboat.cli.outside import in_words, targets_of
@@ -100,7 +100,7 @@ def restore_into_connection(
         raise typer.Exit(1 if plan.obstacles else 0)
     for obstacle in plan.obstacles:
         raise obstacle
-    _agree(plan, yes)
+    agree(f"Make {', '.join(one.name for one in plan.databases)}?", yes)
     restored = _carry_out(repository, source, source_name, wish, plan, reached)
     if as_json:
         show_json({"plan": document(plan, parameters, remarks), "restored": _document(restored)})
@@ -227,18 +227,6 @@ def _of_database(one: DatabasePlan) -> Iterator[tuple[str, str]]:
 def _named(names: Sequence[str]) -> str:
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
     return ", ".join(names[:MOST_NAMED]) + more
-
-
-def _agree(plan: LogicalPlan, yes: bool) -> None:
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise RestoreError(
-            "Nobody is there to be asked whether to go on; nothing was done.",
-            "Look at the plan (--plan), then say --yes.",
-        )
-    if not typer.confirm(f"Make {', '.join(one.name for one in plan.databases)}?", err=True):
-        raise Cancelled("Nothing was done.")
 
 
 def _carry_out(
