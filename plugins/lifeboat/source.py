@@ -33,6 +33,11 @@ class BackedUp:
     message: str
     alarm: str = ""
 
+    @property
+    def damaged(self) -> bool:
+        """Whether the source itself was damaged: nothing that was made of it counts as good."""
+        return any(copy.manifest.state == "damaged" for copy in self.copies)
+
 
 @dataclass(frozen=True)
 class Stay:

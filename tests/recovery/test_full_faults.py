@@ -15,8 +15,10 @@ from typing import Any
 
 import pytest
 
+from lifeboat.backup.steps import back_up
 from lifeboat.errors import BackupFailed, Cancelled, LifeboatError, TimelineConflict, VerificationFailed
 from lifeboat.policy.naming import Tier
+from lifeboat.postgres.connecting import no_tick
 from lifeboat.postgres.deep_verification import verify_deep
 from lifeboat.postgres.full import BASE_BACKUP_SLOT, _Archives
 from lifeboat.postgres.kind import PostgresKind
@@ -354,3 +356,29 @@ def test_what_is_committed_while_the_last_bytes_are_stored_is_after_the_fulls_mo
     assert copy.manifest.moment - during[0] < timedelta(seconds=1)
     restored = line.restore(AtRecoveryPoint(copy.manifest.recovery_point))
     assert ledger(line.ask(restored, ROWS)) == []
+
+
+@pytest.mark.parametrize("tier", [Tier.DAILY, Tier.WAL])
+def test_a_key_that_is_optional_and_out_of_reach_is_an_alarm_and_the_backup_opens_without_it(
+    line: Line, tier: Tier
+) -> None:
+    policy = line.system.policy
+    far = "    - {name: far-away, kind: local, file: /nowhere/far.key, optional: true}\n"
+    policy.write_text(policy.read_text().replace("encryption:\n  keys:\n", f"encryption:\n  keys:\n{far}", 1))
+    line.repository = line.new_repository()
+    done = back_up(
+        line.repository,
+        SOURCE,
+        tier,
+        line.work("wal" if tier is Tier.WAL else "full"),
+        line.journal,
+        progress=lambda _done, _total: None,
+        tick=no_tick,
+    )
+    assert not done.damaged
+    assert "out of reach" in done.alarm
+    assert "far-away" in done.alarm
+    [event] = line.events("backup_degraded")
+    assert event.recovery_point == done.copies[0].manifest.recovery_point
+    if tier is Tier.DAILY:
+        line.restore(AtRecoveryPoint(done.copies[0].manifest.recovery_point))

@@ -70,7 +70,7 @@ def back_up(
     tiers = tiers_of(source, tier, work)
     longest = longest_kept(source.tiers, tiers, repository.outside.clock(), repository.policy.zone)
     try:
-        return kind.back_up(
+        done = kind.back_up(
             repository,
             source_name,
             tier,
@@ -84,6 +84,26 @@ def back_up(
     except BaseException as failure:
         _journal_failure(journal, source_name, work, failure)
         raise
+    return _tell_of_degraded(done, source_name, journal)
+
+
+def _tell_of_degraded(done: BackedUp, source_name: str, journal: Journal) -> BackedUp:
+    """What was wrapped by fewer keys than the policy names is as good as any other, until the others are lost: it is
+    journaled, and somebody is told."""
+    reasons: dict[str, None] = {}
+    for copy in done.copies:
+        manifest = copy.manifest
+        if manifest.degraded:
+            left_out = list(manifest.degraded)
+            point = manifest.recovery_point
+            journal.write(
+                "backup_degraded", source=source_name, recovery_point=point, target=PRIMARY, left_out=left_out
+            )
+            reasons |= dict.fromkeys(left_out)
+    if not reasons:
+        return done
+    degraded = f"Keys of the policy were out of reach, and can't open what was made: {'; '.join(reasons)}"
+    return replace(done, alarm=" ".join(filter(None, [done.alarm, degraded])))
 
 
 def tiers_of(source: SourcePolicy, tier: Tier, work: Work) -> tuple[Tier, ...]:

@@ -172,13 +172,10 @@ class _Run:
         insist(findings, f"The {self.tier.value} backup of {self.repository.system} {self.source}")
 
     def _take_alarm(self, done: BackedUp) -> None:
-        from lifeboat.policy.naming import Tier
-
-        if not done.alarm:
-            return
-        if self.tier is not Tier.WAL:
+        if done.damaged:
             raise BackupFailed(done.alarm, "Look into the server's data at once; the older recovery points are good.")
-        self._failed(BackupFailed(done.alarm, "What was collected is stored. Make a full now: --tier daily."))
+        if done.alarm:
+            self._failed(BackupFailed(done.alarm, "What was made is stored; see to the remedy now."))
 
     def _journal(self, step: str, *targets: str) -> Journal:
         return self.repository.journal(*targets, run=f"command-{step}", actor=self._actor)

@@ -161,7 +161,7 @@ class BackUp(_Step):
             return self._done_before(before)
         self.log.info("%s", done.message)
         if done.alarm:
-            if tier is not Tier.WAL:
+            if done.damaged:
                 _fail_for_good(done.alarm)
             self.log.error("%s", done.alarm)
         earlier = committed_earlier(repository, self.source, work)

@@ -223,8 +223,6 @@ def back_up_physical(
     )
     if backup.damage:
         write_event("backup_damaged", target=PRIMARY, report=backup.damage, notices=list(backup.notices))
-    if manifest.degraded:
-        write_event("backup_degraded", target=PRIMARY, left_out=list(manifest.degraded))
     return copy
 
 

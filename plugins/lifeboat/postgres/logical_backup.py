@@ -151,8 +151,6 @@ def back_up_logical(
         stored_size=manifest.stored_size,
         findings=findings,
     )
-    if manifest.degraded:
-        write_event("backup_degraded", target=PRIMARY, left_out=list(manifest.degraded))
     return copy, True
 
 

@@ -138,8 +138,6 @@ def back_up_export(
         plain_size=manifest.plain_size,
         stored_size=manifest.stored_size,
     )
-    if manifest.degraded:
-        write_event("backup_degraded", target=PRIMARY, left_out=list(manifest.degraded))
     return copy
 
 

@@ -10,9 +10,10 @@ from typing import IO, cast
 
 from pydantic import ValidationError
 
-from lifeboat.errors import ManifestInvalid, RestoreError, VerificationFailed
+from lifeboat.errors import RestoreError, VerificationFailed
 from lifeboat.policy.problems import Refused
 from lifeboat.policy.table_patterns import TablePattern, table_pattern
+from lifeboat.postgres.details import parse_part
 from lifeboat.postgres.exports.records import (
     LONGEST_RECORD_BYTES,
     TABLES_STREAM,
@@ -32,15 +33,7 @@ _ELSEWHERE = "Use another copy of it."
 
 def export_details(manifest: Manifest) -> ExportDetails:
     """The PostgreSQL part of an export's manifest; raises ``ManifestInvalid``."""
-    try:
-        return ExportDetails.model_validate(manifest.details)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise ManifestInvalid(
-            f"The manifest of {manifest.recovery_point} says what can't be read: {place}: {first['msg']}.",
-            "Compare the other targets' copies; a newer Lifeboat may have written it.",
-        ) from None
+    return parse_part(ExportDetails, manifest)
 
 
 def exported_in_words(manifest: Manifest) -> str:
