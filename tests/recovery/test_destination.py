@@ -161,8 +161,10 @@ def test_a_disk_that_fills_meanwhile_ends_the_restore_and_leaves_nothing(
                         pass
 
         def to_full_device(path: object, flags: int, *more: object, **words: object) -> int:
-            place = "/dev/full" if str(path).endswith("/pg_control") else path
-            return opened(place, flags, *more, **words)  # type: ignore[arg-type]
+            if str(path).endswith("/pg_control"):
+                # The device is there already.
+                path, flags = "/dev/full", flags & ~os.O_EXCL
+            return opened(path, flags, *more, **words)  # type: ignore[arg-type]
 
         opened = os.open
         if not mounted:

@@ -36,8 +36,9 @@ CLONE = Path(__file__).parents[2]
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
     """However a run ends, none of its streams stays behind: it would keep an upload open for ever."""
+    others = threading.enumerate()
     yield
-    assert settled()
+    assert settled(others)
 
 
 def runs(line: Line) -> list[Copy]:

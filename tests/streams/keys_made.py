@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Collection
 from typing import Any, NoReturn
 
 from lifeboat.errors import ConnectionUnknown
@@ -43,20 +44,15 @@ def read_all(stream: StoredStream, origin: Origin) -> bytes:
         return plain.read()
 
 
-def threads_of_streams() -> list[str]:
-    """The threads of readers and writers that are alive."""
-    return [
-        thread.name
-        for thread in threading.enumerate()
-        if thread.name.startswith(
-            ("compress ", "seal ", "store ", "open ", "unseal ", "copy to", "read back", "read manifests")
-        )
-    ]
+def threads_of_streams(others: Collection[threading.Thread] = ()) -> list[str]:
+    """The threads of readers and writers that are alive, but for ``others``."""
+    names = ("compress ", "seal ", "store ", "open ", "unseal ", "copy to", "read back", "read manifests")
+    return [one.name for one in threading.enumerate() if one not in others and one.name.startswith(names)]
 
 
-def settled() -> bool:
-    """Whether all threads of streams have ended: those that were told to are waited for."""
+def settled(others: Collection[threading.Thread] = ()) -> bool:
+    """Whether all threads of streams but ``others`` have ended: those that were told to are waited for."""
     for thread in threading.enumerate():
-        if thread.name in threads_of_streams():
+        if thread not in others and thread.name in threads_of_streams(others):
             thread.join(30)
-    return threads_of_streams() == []
+    return threads_of_streams(others) == []
