@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -336,15 +335,6 @@ class Stage:
         assert self.airflow.child is not None
         roots = [self.airflow.child, *self.airflow._extra.values()]
         return [process for root in roots for process in psutil.Process(root.pid).children(recursive=True)]
-
-    def holder(self, system: System) -> psutil.Process:
-        """The task process that is connected with a system's server."""
-        port = system.server.port if system.route is None else system.route.port
-        for process in self.processes():
-            with suppress(psutil.Error):
-                if any(one.raddr and one.raddr.port == port for one in process.net_connections("tcp")):
-                    return process
-        raise AssertionError(f"no process of Airflow is connected with the server of {system.name}")
 
     def stop(self) -> None:
         """End everything."""
