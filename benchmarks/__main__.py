@@ -20,7 +20,7 @@ from benchmarks import lag, logical, parsing, report, rounds
 from benchmarks.measuring import BenchmarkFailed
 from benchmarks.scene import Scene, scene
 from lifeboat.errors import LifeboatError
-from lifeboat.streams.settings import StreamSettings
+from lifeboat.policy.model import StreamPolicy
 
 SECTIONS = ("full", "restore", "incremental", "wal", "follow", "logical", "memory", "levels", "parsing")
 PROGRAMS = {"zstd": "zstd", "openssl": "openssl", "gzip": "gzip", "tar": "tar", "xargs": "findutils"}
@@ -34,9 +34,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="a database of 300 MB, two rounds: a look, no figures")
     parser.add_argument("--only", choices=SECTIONS, action="append", help="this section alone; may be repeated")
     parser.add_argument("--rounds", type=int, metavar="N", help="how often each pair runs (default 3)")
-    parser.add_argument(
-        "--level", type=int, default=StreamSettings().level, help="zstd's level (default: the policy's)"
-    )
+    parser.add_argument("--level", type=int, help="zstd's level (default: the policy's, 2 and for WAL 1)")
     return parser.parse_args()
 
 
@@ -66,7 +64,7 @@ def _machine(console: Console) -> None:
 
 
 def _on_one_scene(
-    console: Console, level: int, times: int, quick: bool, say: Callable[[str], None]
+    console: Console, level: int, wal_level: int, times: int, quick: bool, say: Callable[[str], None]
 ) -> dict[str, Callable[[Scene], None]]:
     """The sections that share one database, in the order in which they run."""
     wal = 256 if quick else 1024
@@ -77,8 +75,8 @@ def _on_one_scene(
             console, rounds.restore(here, level, times, say), here.plain_size()
         ),
         "incremental": lambda here: report.show_incremental(console, rounds.incremental(here, level, times, say)),
-        "wal": lambda here: report.show_wal(console, rounds.wal(here, level, wal, times, say), level),
-        "follow": lambda here: report.show_follow(console, lag.follow(here, level, flush, lasting, say)),
+        "wal": lambda here: report.show_wal(console, rounds.wal(here, wal_level, wal, times, say), wal_level),
+        "follow": lambda here: report.show_follow(console, lag.follow(here, wal_level, flush, lasting, say)),
         "logical": lambda here: logical.show(console, logical.archives(here, level, times, say)),
         "levels": lambda here: report.show_levels(console, rounds.levels(here, LEVELS, times, say)),
     }
@@ -88,13 +86,14 @@ def _measure(console: Console, chosen: argparse.Namespace) -> None:
     wanted = chosen.only or SECTIONS
     size = chosen.size or (300 if chosen.quick else 2000)
     times = chosen.rounds or (2 if chosen.quick else 3)
-    level = chosen.level
+    usual = StreamPolicy()
+    level, wal_level = chosen.level or usual.compression_level, chosen.level or usual.wal_compression_level
     began = time.monotonic()
 
     def say(what: str) -> None:
         console.print(f"[dim]{time.monotonic() - began:6.0f} s  {what}[/dim]", highlight=False)
 
-    sections = _on_one_scene(console, level, times, chosen.quick, say)
+    sections = _on_one_scene(console, level, wal_level, times, chosen.quick, say)
     if set(wanted) & set(sections):
         with scene(size, say) as here:
             for name in (name for name in sections if name in wanted):

@@ -48,7 +48,9 @@ class Scene:
                 binaries=self.server.binaries,
                 replacing={
                     _DEMO_PRIMARY: f"url: file://{self.target(level)}\n    queue: bench",
-                    "\nsources:\n": f"\nstreams:\n  compression_level: {level}\n\nsources:\n",
+                    "\nsources:\n": (
+                        f"\nstreams:\n  compression_level: {level}\n  wal_compression_level: {level}\n\nsources:\n"
+                    ),
                 },
             )
         return folder / "policies" / "demo.yaml"

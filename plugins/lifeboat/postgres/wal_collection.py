@@ -211,7 +211,7 @@ class WalCollection:
             leg.timeline,
             self.server.segment_size,
             begun.destination,
-            self._repository.streams,
+            self._repository.wal_streams,
             ends_at=leg.end,
             tick=receiver.keep_alive,
         )

@@ -180,7 +180,7 @@ class _Follower:
             self._timeline,
             self._size,
             begun.destination,
-            self._repository.streams,
+            self._repository.wal_streams,
             tick=self._receiver.keep_alive,
         )
         return _Batch(begun, writer)

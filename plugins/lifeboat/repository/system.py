@@ -167,6 +167,11 @@ class SystemRepository:
         streams = self.policy.streams
         return StreamSettings(streams.compression_level, streams.compression_threads, streams.volume_size)
 
+    @property
+    def wal_streams(self) -> StreamSettings:
+        """The pipeline's figures for WAL."""
+        return replace(self.streams, level=self.policy.streams.wal_compression_level)
+
     def journal(self, *targets: str, run: str, actor: str) -> Journal:
         """A journal for one run, on these targets; the first must take every event."""
         return Journal(
