@@ -16,13 +16,13 @@ from importlib.metadata import version
 import psutil  # type: ignore[import-untyped]
 from rich.console import Console
 
-from benchmarks import lag, logical, parsing, report, rounds
+from benchmarks import lag, logical, parsing, report, rounds, sftp
 from benchmarks.measuring import BenchmarkFailed
 from benchmarks.scene import Scene, scene
 from lifeboat.errors import LifeboatError
 from lifeboat.policy.model import StreamPolicy
 
-SECTIONS = ("full", "restore", "incremental", "wal", "follow", "logical", "memory", "levels", "parsing")
+SECTIONS = ("full", "restore", "incremental", "wal", "follow", "logical", "memory", "levels", "sftp", "parsing")
 PROGRAMS = {"zstd": "zstd", "openssl": "openssl", "gzip": "gzip", "tar": "tar", "xargs": "findutils"}
 """What the other side needs, by the Debian package that has it."""
 LEVELS = (1, 2, 3, 5)
@@ -101,6 +101,9 @@ def _measure(console: Console, chosen: argparse.Namespace) -> None:
     if "memory" in wanted:
         small, factor = (100, 5) if chosen.quick else (500, 8)
         report.show_memory(console, rounds.memory(level, small, factor, say))
+    if "sftp" in wanted:
+        megabytes = 100 if chosen.quick else 500
+        sftp.show(console, megabytes, sftp.measure(megabytes, times, say))
     if "parsing" in wanted:
         say("the DAG files of 25, 50 and 100 systems")
         report.show_parsing(console, parsing.measure())

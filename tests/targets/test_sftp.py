@@ -15,18 +15,16 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import asyncssh
 import pytest
 
-from lifeboat.connections import outside_from
 from lifeboat.errors import Cancelled, ObjectExists, TargetError, TargetFull, TargetUnavailable
-from lifeboat.targets.sftp import SftpTarget
 from sandbox.sftp_servers import OpenSsh, SftpServer
 from tests.targets.bodies import MIB, Body, digest
 from tests.targets.conftest import Place, sftp_place
 from tests.targets.cutting_proxy import CuttingProxy
+from tests.targets.sftp_opened import opened, port_of, root_of
 
 
 @pytest.fixture
@@ -37,28 +35,6 @@ def store(openssh: OpenSsh) -> Place:
 @pytest.fixture
 def own_store(own_openssh: OpenSsh) -> Place:
     return sftp_place("openssh", own_openssh)
-
-
-def document(server: SftpServer, **fields: Any) -> dict[str, Any]:
-    """The server's connection in Airflow's JSON form; fields that are ``None`` are left out."""
-    known = server.document("store")
-    extra = {**known["extra"], **fields.pop("extra", {})}
-    return {**known, **fields, "extra": {name: value for name, value in extra.items() if value is not None}}
-
-
-def opened(place: Place, *, port: int | None = None, silence: float = 60, **fields: Any) -> SftpTarget:
-    assert isinstance(place.server, SftpServer)
-    if port is not None:
-        fields["port"] = port
-    outside = outside_from({"AIRFLOW_CONN_STORE": json.dumps(document(place.server, **fields))})
-    root = urlsplit(place.policy["url"]).path
-    return SftpTarget("store", host="127.0.0.1", root=root, outside=outside, connection="store", silence=silence)
-
-
-def root_of(place: Place) -> Path:
-    root = place.extra["root"]
-    assert isinstance(root, Path)
-    return root
 
 
 # What lies there
@@ -96,6 +72,35 @@ def test_links_and_pipes_are_no_objects(store: Place) -> None:
     for use in (lambda: target.read("a/link"), lambda: target.put("a/link", Body(1)), lambda: target.stat("a/link")):
         with pytest.raises(TargetError, match="symbolic link"):
             use()
+
+
+def test_a_folder_that_is_a_link_is_never_followed_but_the_root_may_be_one(store: Place) -> None:
+    outside = root_of(store).with_name(f"{root_of(store).name}-outside")
+    (root_of(store) / "erp").mkdir(mode=0o777)
+    (root_of(store) / "erp").chmod(0o777)
+    _made(store, outside)
+    (root_of(store) / "erp" / "linked").symlink_to(outside)
+    store.plant("erp/real/object", b"1")
+    target = store.open()
+    for use in (
+        lambda: target.put("erp/linked/below/object", Body(1)),
+        lambda: target.put_new("erp/linked/object", b"1"),
+        lambda: target.read("erp/linked/object"),
+        lambda: target.stat("erp/linked/below/object"),
+        lambda: target.delete("erp/linked/object"),
+        lambda: list(target.list("erp/linked/")),
+        lambda: target.list_folders("erp/linked/"),
+        lambda: target.abandon_uploads("erp/linked/", older_than=datetime.now(UTC)),
+    ):
+        with pytest.raises(TargetError, match="the folder erp/linked in .* is a symbolic link") as caught:
+            use()
+        assert "mount --bind" in caught.value.remedy
+    assert list(outside.iterdir()) == []
+    assert [found.key for found in target.list("")] == ["erp/real/object"]
+    (outside / "root").symlink_to(root_of(store))
+    through = replace(store, policy={**store.policy, "url": f"{store.policy['url']}-outside/root"}).open()
+    through.put("erp/real/another", Body(1))
+    assert [found.key for found in through.list("erp/")] == ["erp/real/another", "erp/real/object"]
 
 
 def test_a_marked_target_is_insisted_on_and_a_missing_or_another_mark_ends_everything(store: Place) -> None:
@@ -215,10 +220,6 @@ def cutting(store: Place) -> Callable[..., CuttingProxy]:
     return lambda **options: CuttingProxy(port, **options)
 
 
-def port_of(proxy: CuttingProxy) -> int:
-    return urlsplit(proxy.endpoint).port or 0
-
-
 def test_a_download_that_is_cut_goes_on_where_it_was_cut(store: Place, cutting: Callable[..., CuttingProxy]) -> None:
     store.open().put("object", Body(20 * MIB))
     with cutting(after=3 * MIB, cuts=3) as proxy:
@@ -248,22 +249,10 @@ def test_a_download_never_goes_on_in_another_object(store: Place, cutting: Calla
             stream.read()
 
 
-def test_an_upload_whose_connection_is_cut_fails_leaves_nothing_and_can_be_run_again(
-    own_store: Place, own_openssh: OpenSsh
-) -> None:
-    target = own_store.open()
-    with pytest.raises(TargetUnavailable, match="does not answer as it should") as caught:
-        target.put("a/object", Body(40 * MIB, at=20 * MIB, then=own_openssh.cut))
-    assert "run it again" in caught.value.remedy
-    assert getattr(caught.value, "__notes__", []) == []
-    assert own_store.remains() == []
-    assert target.put("a/object", Body(9 * MIB)) == 9 * MIB
-
-
 def test_a_server_that_is_lost_in_mid_upload_is_a_clear_error_and_nothing_is_visible_later(
     own_store: Place, own_openssh: OpenSsh
 ) -> None:
-    target = own_store.open()
+    target = opened(own_store, patience=0.5)
     with pytest.raises(TargetUnavailable, match="does not answer as it should") as caught:
         target.put("object", Body(60 * MIB, at=20 * MIB, then=own_openssh.kill))
     assert "Remains of object may be left" in caught.value.__notes__[0]
@@ -301,7 +290,7 @@ def frozen(own_openssh: OpenSsh) -> Iterator[Callable[[], None]]:
 
 
 def test_a_server_that_falls_silent_in_mid_upload_is_given_up(own_store: Place, frozen: Callable[[], None]) -> None:
-    target = opened(own_store, silence=1.0)
+    target = opened(own_store, silence=1.0, patience=1.0)
     with pytest.raises(TargetUnavailable, match="does not answer as it should"):
         target.put("object", Body(500 * MIB, at=20 * MIB, then=frozen))
 
@@ -348,7 +337,8 @@ def test_a_disk_that_fills_up_is_said_to_be_full_and_keeps_nothing_half_done(
     small_disk: Path, own_openssh: OpenSsh
 ) -> None:
     root = own_openssh.root / "small"
-    subprocess.run(["mount", "--bind", small_disk, _made(own_openssh, root)], check=True)
+    root.mkdir()
+    subprocess.run(["mount", "--bind", small_disk, root], check=True)
     try:
         os.chown(root, own_openssh.root.stat().st_uid, own_openssh.root.stat().st_gid)
         place = replace(sftp_place("openssh", own_openssh), extra={"root": root})
@@ -365,9 +355,11 @@ def test_a_disk_that_fills_up_is_said_to_be_full_and_keeps_nothing_half_done(
         subprocess.run(["umount", "-l", root], check=True)
 
 
-def _made(server: OpenSsh, root: Path) -> Path:
-    root.mkdir()
-    return root
+def _made(store: Place, directory: Path) -> None:
+    account = store.server.account() if isinstance(store.server, OpenSsh) else None
+    directory.mkdir(mode=0o700)
+    if account is not None:
+        os.chown(directory, account.uid, account.gid)
 
 
 def test_a_directory_that_is_not_ours_to_write_is_a_clear_error(store: Place) -> None:

@@ -16,11 +16,12 @@ from lifeboat.targets.keys import check_key, check_prefix, fault_of_key
 from lifeboat.targets.local_writing import name_of_upload
 from lifeboat.targets.sftp_access import access_from
 from lifeboat.targets.sftp_check import check, links_files
+from lifeboat.targets.sftp_commits import Commits
 from lifeboat.targets.sftp_errors import MISSING, Speaker
 from lifeboat.targets.sftp_reading import ResumedReading
 from lifeboat.targets.sftp_session import Link, Session
 from lifeboat.targets.sftp_tree import Tree, info, modified
-from lifeboat.targets.sftp_upload import Commits, Upload
+from lifeboat.targets.sftp_upload import Upload
 from lifeboat.targets.target import Finding, ObjectInfo, Readable
 
 
@@ -39,6 +40,7 @@ class SftpTarget:
         connection: its id; it holds account and keys.
         marker: the id that the file ``.lifeboat-target`` in the root must hold; ``None``: no such file is asked for.
         silence: seconds without a sign of life after which a connection counts as broken.
+        patience: seconds that an upload waits for a server to come back after its connection broke.
 
     Raises:
         ConnectionUnknown: there is no such connection.
@@ -56,6 +58,7 @@ class SftpTarget:
         connection: str,
         marker: str | None = None,
         silence: float = 60.0,
+        patience: float = 120.0,
     ) -> None:
         access = access_from(outside.connection(connection), target=name, host=host, port=port)
         self._name = name
@@ -64,6 +67,7 @@ class SftpTarget:
         speaker = Speaker(name, f"{access.host}:{access.port}", access.login, root, connection)
         self._session = Session(access, speaker, silence=silence)
         self._tree = Tree(speaker, root, marker)
+        self._patience = patience
         self._links: bool | None = None
 
     @property
@@ -92,11 +96,14 @@ class SftpTarget:
         """As the protocol says. SFTP knows no object locks, and a file that has its name is never removed here:
         neither ``retain_until`` nor ``shared`` makes a difference."""
         check_key(self._name, key)
-        return Upload(self._session, self._tree, key).run(body, Commits(self._tree, key).replacing)
+        return self._upload(key).run(body, Commits(self._tree, key).replacing)
 
     def put_new(self, key: str, data: bytes) -> None:
         check_key(self._name, key)
-        Upload(self._session, self._tree, key).run(io.BytesIO(data), Commits(self._tree, key).only_if_new)
+        self._upload(key).run(io.BytesIO(data), Commits(self._tree, key).only_if_new)
+
+    def _upload(self, key: str) -> Upload:
+        return Upload(self._session, self._tree, key, patience=self._patience)
 
     @contextmanager
     def open(self, key: str) -> Iterator[Readable]:

@@ -24,6 +24,17 @@ def is_lost(error: BaseException) -> bool:
     )
 
 
+def was_lost(error: TargetError) -> bool:
+    """Whether it was a broken connection that an explained error tells of."""
+    return error.__cause__ is not None and is_lost(error.__cause__)
+
+
+def may_come_back(error: TargetError) -> bool:
+    """Whether a server that could not be reached, or broke off again, may be there a little later."""
+    cause = error.__cause__
+    return cause is not None and (is_lost(cause) or isinstance(cause, OSError | asyncssh.ChannelOpenError))
+
+
 @dataclass(frozen=True)
 class Speaker:
     """Makes the messages of one target.
@@ -112,6 +123,14 @@ class Speaker:
         return TargetError(
             f"Target {self.target}: {key} is a symbolic link, a device or a pipe, not an object.",
             "Somebody put it there by hand: move it away.",
+        )
+
+    def not_a_folder(self, folder: str) -> TargetError:
+        return TargetError(
+            f"Target {self.target}: the folder {folder} in {self.root} on {self.server} is a symbolic link, and "
+            "Lifeboat follows none there: no listing would find what is stored behind it.",
+            "Put what it leads to in its place (to use another disk, mount that disk there: mount --bind), or let the "
+            "policy's url lead to it.",
         )
 
     def wrong_host_key(self, shown: asyncssh.SSHKey | None, *, pinned: bool) -> TargetUnavailable:

@@ -11,7 +11,7 @@ from contextlib import suppress
 import asyncssh
 
 from lifeboat.errors import TargetError, TargetUnavailable
-from lifeboat.targets.sftp_errors import is_lost
+from lifeboat.targets.sftp_errors import may_come_back, was_lost
 from lifeboat.targets.sftp_session import Link, Session, read_bytes, under_way
 from lifeboat.targets.sftp_tree import Tree
 
@@ -93,8 +93,10 @@ class ResumedReading:
                     self._asked = self._position
                 return self._session.wait(self._piece(), doing)
             except TargetUnavailable as error:
-                if error.__cause__ is None or not (is_lost(error.__cause__) or isinstance(error.__cause__, OSError)):
+                if not may_come_back(error):
                     raise
+                if self._link is not None and was_lost(error):
+                    self._link.broken = True
                 self.close()
                 self._resumptions += 1
                 if self._resumptions > _MOST_RESUMPTIONS:

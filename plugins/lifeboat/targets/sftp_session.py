@@ -7,6 +7,7 @@ signal handler raises ends the waiting at once, and never gets into the library.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 import weakref
@@ -24,6 +25,8 @@ from lifeboat.targets.sftp_errors import Speaker, is_lost
 T = TypeVar("T")
 
 asyncssh.set_log_level("WARNING")  # it tells every request otherwise, into the task's log
+# For each request that was on its way when a connection broke, asyncio says so once more; the error says it already.
+logging.getLogger("asyncio").addFilter(lambda record: record.msg != "socket.send() raised exception.")
 
 _CONNECT_TIMEOUT = 10.0
 _TRIES = 3
@@ -45,8 +48,16 @@ def _loop() -> asyncio.AbstractEventLoop:
         found = _loops.get(os.getpid())
         if found is None:
             found = _loops[os.getpid()] = asyncio.new_event_loop()
+            found.set_exception_handler(_unheard)
             threading.Thread(target=found.run_forever, name="lifeboat-sftp", daemon=True).start()
         return found
+
+
+def _unheard(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    # When a connection breaks, asyncssh raises the first of its requests' errors and leaves the others to the log.
+    error = context.get("exception")
+    if error is None or not is_lost(error):
+        loop.default_exception_handler(context)
 
 
 @dataclass
@@ -58,16 +69,18 @@ class Link:
         sftp: the SFTP client on it.
         block: bytes of one request to read or write.
         openssh: whether it is OpenSSH's own server, whose ``rename`` never replaces a file.
+        broken: somebody found that nothing comes back over it, though it may still look open.
     """
 
     connection: asyncssh.SSHClientConnection
     sftp: asyncssh.SFTPClient
     block: int
     openssh: bool
+    broken: bool = False
 
     @property
     def alive(self) -> bool:
-        return not self.connection.is_closed()
+        return not self.broken and not self.connection.is_closed()
 
 
 @dataclass
@@ -155,6 +168,8 @@ class Session:
         async with self._state.lock:
             link = self._state.link
             if link is None or not link.alive:
+                if link is not None:
+                    link.connection.abort()
                 link = self._state.link = await self._connect()
             return link
 

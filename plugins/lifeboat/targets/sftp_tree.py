@@ -7,7 +7,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 import asyncssh
-from asyncssh.constants import FILEXFER_TYPE_DIRECTORY, FILEXFER_TYPE_REGULAR
+from asyncssh.constants import FILEXFER_TYPE_DIRECTORY, FILEXFER_TYPE_REGULAR, FILEXFER_TYPE_SYMLINK
 
 from lifeboat.errors import TargetUnavailable
 from lifeboat.targets.keys import RESERVED, fault_of_key
@@ -22,7 +22,10 @@ Entry = tuple[str, asyncssh.SFTPAttrs]
 
 
 class Tree:
-    """Paths of objects, and the ways to them. Links are not followed at an object's own place, nor by listings.
+    """Paths of objects, and the ways to them. Below the root no symbolic link is followed; the root may be one.
+
+    What lies behind a link no listing shows: an object stored there would never be found, counted or deleted again.
+    Links are looked for before each use; SFTP has no way to rule out one that is made in between.
 
     Args:
         speaker: makes the messages.
@@ -76,13 +79,30 @@ class Tree:
         if self._marker is not None:
             await self._insist_on_marker(link, self._marker)
 
+    async def insist_on_folders(self, link: Link, key: str) -> None:
+        """Raise where a folder on the way to an object is a symbolic link; those that do not exist are no error.
+
+        Raises:
+            TargetError: one is.
+        """
+        parts = key.split("/")[:-1]
+
+        async def insist(folder: str) -> None:
+            with suppress(*MISSING):
+                if (await link.sftp.lstat(self.path(folder))).type == FILEXFER_TYPE_SYMLINK:
+                    raise self.speaker.not_a_folder(folder)
+
+        # All at once: a distant server takes its time for each.
+        await asyncio.gather(*(insist("/".join(parts[:depth])) for depth in range(1, len(parts) + 1)))
+
     async def look(self, link: Link, key: str) -> asyncssh.SFTPAttrs | None:
         """What is stored under a key; ``None`` where nothing is, or a folder.
 
         Raises:
-            TargetError: something that is no plain file has its name.
+            TargetError: something that is no plain file has its name, or a folder above it is a link.
             TargetUnavailable: there is no root.
         """
+        await self.insist_on_folders(link, key)
         try:
             found = await link.sftp.lstat(self.path(key))
         except MISSING:
@@ -116,6 +136,7 @@ class Tree:
 
     async def folders(self, link: Link, prefix: str) -> list[str]:
         """The names of all folders directly in a folder."""
+        await self.insist_on_folders(link, prefix)
         return [name for name, found in await self.entries(link, prefix) if found.type == FILEXFER_TYPE_DIRECTORY]
 
     async def entries(self, link: Link, prefix: str) -> list[Entry]:
@@ -141,6 +162,7 @@ class Tree:
 
         Several folders are listed at once: a distant server takes its time for each.
         """
+        await self.insist_on_folders(link, prefix)
         slots = asyncio.Semaphore(_FOLDERS_AT_ONCE)
 
         async def below(folder: str) -> list[Entry]:
