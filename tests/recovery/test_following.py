@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -26,10 +26,19 @@ from tests.recovery.line import SOURCE, Line, commit, ledger
 from tests.recovery.test_timelines import follow as caught_up
 from tests.recovery.test_timelines import promote, standby_of
 from tests.recovery.test_under_load import Writer
+from tests.streams.keys_made import settled
 
 ROWS = "SELECT n FROM ledger"
 NEVER = timedelta(hours=1)
 CLONE = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    """However a run ends, none of its streams stays behind: it would keep an upload open for ever."""
+    others = threading.enumerate()
+    yield
+    assert settled(others)
 
 
 def runs(line: Line) -> list[Copy]:
