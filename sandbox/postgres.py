@@ -263,12 +263,15 @@ class PostgresServer:
             self.child.stop(number, *(() if mode == "immediate" else (signal.SIGQUIT,)), patience=30)
 
     def kill(self) -> None:
-        """End the server and all its processes with SIGKILL, as when the machine loses power."""
+        """End the server and all its processes with SIGKILL, as when the machine loses power: nobody has a last word.
+
+        The first process stands still meanwhile: it would tell of its children's deaths, and they of its own.
+        """
         if self.child is None or not self.child.alive:
             return
-        family = psutil.Process(self.child.pid).children(recursive=True)
+        self.child.signal(signal.SIGSTOP)
+        kill_all(psutil.Process(self.child.pid).children(recursive=True))
         self.child.kill()
-        kill_all(family)
 
     def restart(self, mode: str = "fast") -> None:
         """Shut down and start again, on the same port."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import boto3
 import psutil
 
 from sandbox.postgres import PostgresServer
+from sandbox.postgres_builds import binaries
 from sandbox.postgres_template import Template
 from sandbox.processes import is_alive, wait_until
 from tests.dags.stage import BUCKET, NEVER, Client, Stage, System
@@ -25,6 +27,10 @@ DUMP = "dump_compress_upload"
 PAST = datetime(2026, 3, 1, tzinfo=UTC)
 SLOW = "    max_rate: 512 KiB/s"
 A_MEGABYTE = 1_000_000
+TOGETHER = ("weekly", "monthly")
+"""The tiers of `tiered` that the clock begins at one moment."""
+TO_BE_READ = timedelta(seconds=45)
+"""How long Airflow may take to notice a new schedule; more than that, and another moment is chosen."""
 BEFALLEN = ("killed", "cleared", "silent", "marked")
 """The systems whose first run something happens to in mid-backup."""
 
@@ -46,6 +52,7 @@ class Play:
     client: Client
     runs: dict[str, tuple[str, str]] = field(default_factory=dict)
     seen: dict[str, Seen] = field(default_factory=dict)
+    _due: datetime = PAST
 
     def system(self, name: str) -> System:
         return self.stage.systems[name]
@@ -78,6 +85,30 @@ class Play:
                     return process
         raise AssertionError(f"no process of Airflow runs {task['task_id']} of {name}")
 
+    def let_the_clock_begin(self, system: System, *tiers: str) -> None:
+        """Let a schedule begin a run of each tier within two minutes, all at the same moment."""
+        self._due = (datetime.now(UTC) + TO_BE_READ).replace(second=0) + timedelta(minutes=1)
+        text, cron = system.policy.read_text(), f"{self._due:%-M %-H} * * *"
+        for tier in tiers:
+            text = re.sub(rf'(?m)^( +{tier}: \{{)(schedule: "[^"]*", )?', rf'\1schedule: "{cron}", ', text)
+        system.rewrite(text)
+
+    def begun_by_the_clock(self, system: System, *tiers: str) -> None:
+        """Wait for the runs that a schedule begins; they are called by their tiers."""
+        begun: dict[str, list[dict[str, Any]]] = {}
+
+        def all_begun() -> bool:
+            for tier in tiers:
+                runs = self.client.runs(system.dag(tier))
+                begun[tier] = [run for run in runs if run["run_type"] == "scheduled"]
+            if not any(begun.values()) and datetime.now(UTC) > self._due + TO_BE_READ:
+                self.let_the_clock_begin(system, *tiers)  # Airflow read it when the moment had passed
+            return all(begun.values())
+
+        wait_until(all_begun, within=280, what=f"the clock has begun {' and '.join(tiers)}", every=0.5)
+        for tier, runs in begun.items():
+            self.runs[tier] = (system.dag(tier), str(runs[-1]["dag_run_id"]))
+
     def uploads(self) -> list[Any]:
         """The multipart uploads under way in moto's bucket."""
         return list(s3(self.stage).list_multipart_uploads(Bucket=BUCKET).get("Uploads", []))
@@ -106,6 +137,7 @@ def played(directory: Path, template: Template) -> Iterator[Play]:
         stage.wait_until_ready()
         with stage.client() as client:
             play = Play(stage, client)
+            play.let_the_clock_begin(play.system("tiered"), *TOGETHER)
             for name in BEFALLEN:
                 play.begin(name, play.system(name).daily)
             play.begin("followed", play.system("followed").wal)
@@ -140,7 +172,7 @@ def _make_systems(stage: Stage) -> None:
     _fill_with_noise(marked.server, megabytes=64)
     stage.system("killed", source=SLOW, tier="retries: 1")
     stage.system("cleared", source=SLOW, routed=True)
-    stage.system("silent", source=SLOW, tier="retries: 0, timeout: 120s", routed=True)
+    stage.system("silent", source=SLOW, tier="retries: 0, timeout: 60s", routed=True)
     followed = stage.system("followed")
     followed.change(
         "wal: {retention: 30d", f'wal: {{mode: follow, flush_every: 10s, schedule: "{NEVER}", retention: 30d'
@@ -150,6 +182,16 @@ def _make_systems(stage: Stage) -> None:
     nowhere = _s3_target("primary", "q", "not_there") + _s3_target("offsite", "q", "not_there_either")
     stage.system("quiet", targets=nowhere, connected=False)
     stage.system("half", targets=nowhere)
+    _make_tiered(stage)
+
+
+def _make_tiered(stage: Stage) -> None:
+    tiers = ("incremental", "weekly", "monthly", "export")
+    lines = "".join(f"      {tier}: {{retention: 90d, retries: 0}}\n" for tier in tiers)
+    source = f"    checkpoint: fast\n    binaries: {binaries()}"
+    server = stage.system("tiered", source=source, tiers=lines).server
+    for table in ("invoices", "users"):
+        server.run_sql(f"CREATE TABLE {table} AS SELECT generate_series(1, 1000) AS n")
 
 
 def _fill_with_noise(server: PostgresServer, *, megabytes: int) -> None:
@@ -182,6 +224,10 @@ def _begin_the_others(play: Play) -> None:
         play.begin(f"{name} daily", play.system(name).daily)
         play.begin(f"{name} wal", play.system(name).wal)
     play.begin("damaged", play.system("damaged").daily)
+    tiered = play.system("tiered")
+    play.begin("full", tiered.daily)
+    play.begin("export", tiered.dag("export"))
+    play.begin("export of a table", tiered.dag("export"), {"tables": ["public.users"]})
 
 
 def _meddle(play: Play) -> None:

@@ -20,7 +20,7 @@ from lifeboat.streams.key_making import new_break_glass_pair, new_local_key, new
 from sandbox.airflow import USER, AirflowSandbox
 from sandbox.airflow_client import AirflowClient
 from sandbox.postgres import PostgresServer
-from sandbox.postgres_role import create_backup_role
+from sandbox.postgres_role import create_backup_role, let_read_everything
 from sandbox.postgres_template import Template
 from sandbox.s3_servers import MotoServer, RcloneS3
 from sandbox.slack import Message, SlackReceiver
@@ -56,7 +56,7 @@ sources:
     tiers:
       wal: {{retention: 30d, expected_run: 4m, {tier}}}
       daily: {{schedule: "{schedule}", retention: 30d, {tier}}}
-alerts:
+{tiers}alerts:
   channels:
     operations: {{kind: slack, connection: stage_slack}}
 """
@@ -98,11 +98,15 @@ class System:
 
     @property
     def daily(self) -> str:
-        return f"{self.name}_database_daily"
+        return self.dag("daily")
 
     @property
     def wal(self) -> str:
-        return f"{self.name}_database_wal"
+        return self.dag("wal")
+
+    def dag(self, tier: str) -> str:
+        """The DAG of a tier."""
+        return f"{self.name}_database_{tier}"
 
     @property
     def repository(self) -> SystemRepository:
@@ -130,8 +134,12 @@ class System:
         """Change its policy; the next task that begins reads it so."""
         text = self.policy.read_text()
         assert old in text
+        self.rewrite(text.replace(old, new))
+
+    def rewrite(self, text: str) -> None:
+        """Give it another policy; the next task that begins reads it so."""
         draft = self.policy.with_suffix(".draft")
-        draft.write_text(text.replace(old, new))
+        draft.write_text(text)
         draft.replace(self.policy)
 
     def sessions(self) -> list[tuple[int, str]]:
@@ -239,8 +247,8 @@ class Stage:
             environment={"AIRFLOW__CORE__PARALLELISM": "6"},
         )
 
-    def _server(self, name: str) -> PostgresServer:
-        small = {"fsync": "off", "shared_buffers": "16MB"}
+    def _server(self, name: str, **settings: str) -> PostgresServer:
+        small = {"fsync": "off", "shared_buffers": "16MB"} | settings
         return PostgresServer(self.directory / name, settings=small, template=self._template)
 
     def directory_target(self, system: str, name: str) -> str:
@@ -257,6 +265,7 @@ class Stage:
         targets: str = "",
         source: str = "",
         tier: str = "retries: 0",
+        tiers: str = "",
         schedule: str = NEVER,
         connections: Mapping[str, str] | None = None,
         routed: bool = False,
@@ -267,15 +276,18 @@ class Stage:
         Args:
             targets: lines of the policy besides the primary target, or with one of their own.
             source, tier: more of the policy's lines for the source, and for its tiers.
+            tiers: lines with tiers besides ``wal`` and ``daily``; its server is ready for all that there are.
             routed: whether the connection leads over a :class:`Route`.
             connected: whether its server and its connection exist.
         """
-        server = self._server(f"{name}-server")
+        server = self._server(f"{name}-server", **({"summarize_wal": "on"} if tiers else {}))
         route = None
         if connected:
             server.create()
             server.start()
             create_backup_role(server)
+            if tiers:
+                let_read_everything(server)
             server.run_sql("CREATE TABLE ledger (n int PRIMARY KEY)")
         if "primary:" not in targets:
             targets = self.directory_target(name, "primary") + targets
@@ -286,6 +298,7 @@ class Stage:
             public_key=self.keys.public_key,
             source=source or "    checkpoint: fast",
             tier=tier,
+            tiers=tiers,
             schedule=schedule,
         )
         policy = self.policies / f"{name}.yaml"

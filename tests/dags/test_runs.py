@@ -13,10 +13,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.layout import RecoveryPointId
 from sandbox.accounts import SandboxError
 from sandbox.processes import is_alive, wait_until
-from tests.dags.play import DUMP, PAST, Play
+from tests.dags.play import DUMP, PAST, TOGETHER, Play
 from tests.dags.stage import SOURCE, System
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("airflow")]
@@ -80,6 +81,57 @@ def test_xcom_names_the_recovery_points_and_publish_updates_the_asset(play: Play
     assert copy.manifest.note == "before the move"
     for target in ("near", "offsite"):
         assert named["id"] in ids(play.system("alpha"), target)
+
+
+def made(play: Play, name: str, task: str = DUMP) -> list[Copy]:
+    """The recovery points that a run named, as they lie on the primary target."""
+    ids = [point["id"] for point in play.client.xcom(*play.runs[name], task)]
+    system = next(system for system in play.stage.systems.values() if play.runs[name][0].startswith(f"{system.name}_"))
+    return [copy for copy in system.fulls() if copy.manifest.recovery_point in ids]
+
+
+def test_an_export_of_a_table_from_the_form_is_partial_and_leaves_the_asset_alone(play: Play) -> None:
+    assert play.end("export") == "success"
+    assert play.end("export of a table") == "success"
+    [whole], [part] = made(play, "export"), made(play, "export of a table")
+    assert (whole.manifest.kind, whole.manifest.tiers, whole.manifest.details["tables"]) == ("export", ("export",), 3)
+    assert (part.manifest.kind, part.manifest.tiers, part.manifest.details["tables"]) == ("export", (), 1)
+    assert part.manifest.details["only"] == ["public.users"]
+    assert play.client.asset_events(*play.runs["export"]) == ["tiered/database/export"]
+    assert play.client.asset_events(*play.runs["export of a table"]) == []
+    assert "the asset is not updated" in play.log("export of a table", "publish")
+    # It is published all the same.
+    assert play.client.xcom(*play.runs["export of a table"], "publish") == {part.manifest.recovery_point: ["primary"]}
+
+
+def test_an_incremental_builds_upon_the_full_that_another_dag_made(play: Play) -> None:
+    assert play.end("full") == "success"
+    play.begin("incremental", play.system("tiered").dag("incremental"), {"deep_verification": True})
+    assert play.end("incremental") == "success"
+    [full], [incremental] = made(play, "full"), made(play, "incremental")
+    assert (incremental.manifest.kind, incremental.manifest.tiers) == ("incremental", ("incremental",))
+    assert incremental.manifest.parent == full.manifest.recovery_point
+    assert f"Changes since {full.manifest.recovery_point}" in play.log("incremental", DUMP)
+    assert play.client.asset_events(*play.runs["incremental"]) == ["tiered/database/incremental"]
+
+
+def test_two_dags_that_the_clock_begins_at_once_share_one_archive_of_that_day(play: Play) -> None:
+    play.begun_by_the_clock(play.system("tiered"), *TOGETHER)
+    assert {play.end(tier) for tier in TOGETHER} == {"success"}
+    [archive], [same] = (made(play, tier) for tier in TOGETHER)
+    assert archive == same
+    assert archive.manifest.kind == "logical"
+    assert set(archive.manifest.tiers) == set(TOGETHER)
+    maker = next(tier for tier in TOGETHER if play.runs[tier][0] == archive.manifest.run.dag_id)
+    assert maker == archive.manifest.tiers[0]
+    [finder] = set(TOGETHER) - {maker}
+    said = play.log(finder, DUMP)
+    assert archive.manifest.recovery_point in said
+    assert f"carries the tier {finder} of this day, too" in said
+    assert [event.details["tiers"] for event in play.system("tiered").events("backup_skipped")] == [[finder]]
+    # Whoever waits for either of them is told.
+    for tier in TOGETHER:
+        assert play.client.asset_events(*play.runs[tier]) == [f"tiered/database/{tier}"]
 
 
 def test_deep_verification_is_a_box_in_the_form(play: Play) -> None:

@@ -52,8 +52,14 @@ def stored(exporter: Exporter) -> bytes:
 
 
 def test_a_table_that_was_emptied_by_mistake_comes_back(
-    exporter: Exporter, lifeboat: Command, run_sql: RunSql, database: str, export_server: PostgresServer
+    exporter: Exporter,
+    lifeboat: Command,
+    run_sql: RunSql,
+    database: str,
+    export_server: PostgresServer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "250")
     run_sql("CREATE TABLE users AS SELECT n, 'user ' || n AS name FROM generate_series(1, 100) AS n")
     run_sql("CREATE TABLE other AS SELECT 1 AS n")
     code, out, err = lifeboat("backup", "demo", "database", "--tier", "export", "--deep", "--json")
@@ -70,6 +76,10 @@ def test_a_table_that_was_emptied_by_mistake_comes_back(
     listed = json.loads(out)["sources"][0]["recovery_points"]
     assert [(one["kind"], one["tiers"]) for one in listed] == [("export", ["export"]), ("export", [])]
     assert listed[1]["findings"] == ["A partial export: public.users."]
+    assert [one["only"] for one in listed] == [[], ["public.users"]]
+    code, out, _ = lifeboat("list", "demo", "database")
+    told = {row.split()[0]: " ".join(row.split()) for row in out.splitlines() if "-export-" in row}
+    assert ["none (partial: public.users)" in told[one["id"]] for one in listed] == [False, True]
     code, out, err = lifeboat("verify", "demo", "--deep", "--target", "primary")
     assert code == 0, out + err
 

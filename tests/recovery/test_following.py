@@ -24,7 +24,7 @@ from lifeboat.repository.layout import RecoveryPointId
 from sandbox.processes import wait_until
 from tests.recovery.line import SOURCE, Line, commit, ledger
 from tests.recovery.test_timelines import follow as caught_up
-from tests.recovery.test_timelines import standby_of
+from tests.recovery.test_timelines import promote, standby_of
 from tests.recovery.test_under_load import Writer
 from tests.streams.keys_made import settled
 
@@ -217,7 +217,7 @@ def test_a_promotion_while_a_run_follows_ends_it_and_the_next_follows_the_new_pr
         [before] = commit(old, 1)
         caught_up(old, new)
         old.stop("immediate")
-        new.run_sql("SELECT pg_promote()")
+        promote(new)
         thread.join(180)
         assert isinstance(thread.failure, BackupFailed)
         line.server = new

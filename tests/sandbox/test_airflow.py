@@ -2,12 +2,16 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 
 import psutil
 import pytest
 
 from sandbox.accounts import CLONE, SandboxError
 from sandbox.airflow import AirflowSandbox
+from sandbox.postgres import PostgresServer
+from sandbox.postgres_builds import WHEEL_MAJOR
+from sandbox.postgres_template import Template
 from sandbox.processes import is_alive
 
 DAG = """
@@ -30,41 +34,47 @@ probe()
 """
 
 
-@pytest.fixture
-def dags(tmp_path):
-    folder = tmp_path / "dags"
-    folder.mkdir()
-    (folder / "probe.py").write_text(DAG)
-    return folder
-
-
-def test_a_dag_is_triggered_followed_and_read_through_the_rest_api_and_nothing_stays_behind(postgres, tmp_path, dags):
+@pytest.fixture(scope="module")
+def airflow(
+    tmp_path_factory: pytest.TempPathFactory, postgres_template: Callable[[int], Template]
+) -> Iterator[AirflowSandbox]:
+    """Airflow with one DAG: it takes half a minute to start. Nothing of it stays behind."""
+    room = tmp_path_factory.mktemp("airflow")
+    (room / "dags").mkdir()
+    (room / "dags" / "probe.py").write_text(DAG)
     connections = {"somewhere": json.dumps({"conn_type": "http", "host": "far.example"})}
-    with AirflowSandbox(tmp_path / "airflow", postgres, connections=connections, dags=dags) as airflow:
-        airflow.wait_until_ready(dags=["probe"])
-        assert airflow.password_file.stat().st_mode & 0o777 == 0o600
-        with airflow.client() as client:
-            assert [dag["dag_id"] for dag in client.dags()] == ["probe"]
-            client.pause("probe", False)
-            run = client.trigger("probe")
-            seen = []
-            assert client.wait("probe", run, within=120, progress=seen.append) == "failed"
-            assert seen[-1] == {"look": "success", "fail": "failed"}
-            assert "the host is far.example" in client.log("probe", run, "look")
-            assert "as it should" in client.log("probe", run, "fail")
-            assert client.xcom("probe", run, "look") == 42
-            with pytest.raises(SandboxError, match="404"):
-                client.trigger("nothing_of_this_name")
-        family = psutil.Process(airflow.child.pid).children(recursive=True)
-        assert len(family) > 4
-    assert not any(is_alive(process) for process in family)
+    metadata = PostgresServer(room / "metadata", settings={"fsync": "off"}, template=postgres_template(WHEEL_MAJOR))
+    with metadata:
+        sandbox = AirflowSandbox(room / "home", metadata, connections=connections, dags=room / "dags")
+        with sandbox:
+            sandbox.wait_until_ready(dags=["probe"])
+            yield sandbox
+            family = psutil.Process(sandbox.child.pid).children(recursive=True)
+            assert len(family) > 4
+        assert not any(is_alive(process) for process in family)
 
 
-def test_a_dag_file_that_can_not_be_imported_ends_the_waiting_with_its_error(postgres, tmp_path, dags):
-    (dags / "probe.py").write_text("from airflow.sdk import dag\nraise RuntimeError('broken on purpose')\n")
-    airflow = AirflowSandbox(tmp_path / "airflow", postgres, dags=dags)
-    with airflow, pytest.raises(SandboxError, match="broken on purpose"):
-        airflow.wait_until_ready(dags=["probe"])
+def test_a_dag_is_triggered_followed_and_read_through_the_rest_api(airflow):
+    assert airflow.password_file.stat().st_mode & 0o777 == 0o600
+    with airflow.client() as client:
+        assert [dag["dag_id"] for dag in client.dags()] == ["probe"]
+        client.pause("probe", False)
+        run = client.trigger("probe")
+        seen = []
+        assert client.wait("probe", run, within=120, progress=seen.append) == "failed"
+        assert seen[-1] == {"look": "success", "fail": "failed"}
+        assert "the host is far.example" in client.log("probe", run, "look")
+        assert "as it should" in client.log("probe", run, "fail")
+        assert client.xcom("probe", run, "look") == 42
+        with pytest.raises(SandboxError, match="404"):
+            client.trigger("nothing_of_this_name")
+
+
+def test_a_dag_file_that_can_not_be_imported_ends_the_waiting_with_its_error(airflow):
+    broken = "from airflow.sdk import dag\nraise RuntimeError('broken on purpose')\n"
+    (airflow.dags / "broken.py").write_text(broken)
+    with pytest.raises(SandboxError, match="broken on purpose"):
+        airflow.wait_until_ready(dags=["probe", "broken"])
 
 
 def test_airflow_does_not_look_through_the_package_for_plugins(tmp_path):

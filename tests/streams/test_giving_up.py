@@ -141,6 +141,15 @@ def test_a_volume_that_fails_stops_the_writing_before_the_next_one_is_full(tmp_p
     assert {info.key for info in target.list("")} <= set(kept)
 
 
+def test_a_writer_that_raised_leaves_no_thread_even_if_nobody_gives_it_up(tmp_path: Path, to: To) -> None:
+    writer = StreamWriter(
+        "base.tar", to(FullAfter("store", tmp_path)), StreamSettings(volume_size=MIB, waiting=4 * MIB)
+    )
+    with pytest.raises(TargetError, match="no room for"):
+        write_and_finish(writer, *[DATA[:MIB]] * 10)
+    assert settled()
+
+
 def test_an_upload_that_still_ends_is_looked_at_while_the_next_volume_fills(own_rclone: RcloneS3, to: To) -> None:
     settings = StreamSettings(volume_size=2 * MIB, waiting=64 * MIB)
     writer = StreamWriter("base.tar", to(impatient(own_rclone)), settings)

@@ -131,13 +131,18 @@ def _row(entry: Entry, results: dict[Place, LastVerified]) -> tuple[str, ...]:
     manifest = entry.manifest
     return (
         manifest.recovery_point + (f"\n└ on {manifest.parent}" if manifest.parent is not None else ""),
-        ", ".join(manifest.tiers),
+        ", ".join(manifest.tiers) or _instead_of_tiers(entry),
         moment(manifest.moment),
         size(manifest.plain_size),
         size(manifest.stored_size),
         manifest.state + (" (degraded)" if manifest.degraded else ""),
         "\n".join(_verified(entry, target, results) for target in entry.copies),
     )
+
+
+def _instead_of_tiers(entry: Entry) -> str:
+    """Whoever looks for something to restore must not take a partial export for a tier's: it lacks most tables."""
+    return f"none (partial: {', '.join(entry.only)})" if entry.only else "none"
 
 
 def _verified(entry: Entry, target: str, results: dict[Place, LastVerified]) -> str:

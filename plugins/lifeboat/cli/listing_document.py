@@ -54,6 +54,7 @@ def _entry(entry: Entry, results: _Results) -> dict[str, Any]:
         "kind": manifest.kind,
         "timeline": manifest.timeline,
         "tiers": list(manifest.tiers),
+        "only": list(entry.only),
         "sequence": manifest.sequence,
         "chain": manifest.chain,
         "parent": manifest.parent,

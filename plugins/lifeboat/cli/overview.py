@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from lifeboat.errors import ManifestInvalid
 from lifeboat.postgres.details import WalDetails, wal_details
+from lifeboat.postgres.exports.records import EXPORT
 from lifeboat.repository.catalogue import Copy, sequence_findings
 
 if TYPE_CHECKING:
@@ -30,6 +31,11 @@ class Entry:
     def differs(self) -> bool:
         """Whether two targets have different manifests of it."""
         return len({copy.sha256 for copy in self.copies.values()}) > 1
+
+    @property
+    def only(self) -> tuple[str, ...]:
+        """The tables that a partial export was asked for, as patterns; empty for everything else."""
+        return tuple(map(str, self.manifest.details.get("only") or ())) if self.manifest.kind == EXPORT else ()
 
 
 @dataclass(frozen=True)

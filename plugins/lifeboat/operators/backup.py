@@ -120,7 +120,7 @@ def _ever_published(context: Context) -> bool:
 class BackUp(_Step):
     """Dump, compress, encrypt and upload in one streaming pass, and commit on the primary target.
 
-    Returns the names of the committed recovery points: ``[{"id": …, "timeline": …, "alarm": …}]``.
+    Returns the names of the committed recovery points: ``[{"id": …, "timeline": …, "tiers": […], "alarm": …}]``.
 
     Args:
         preflight_task: the task whose returned moment names the backup; ``None`` where there is none before.
@@ -165,7 +165,9 @@ class BackUp(_Step):
                 _fail_for_good(done.alarm)
             self.log.error("%s", done.alarm)
         earlier = committed_earlier(repository, self.source, work)
-        return [_name(point) for point in earlier] + [_name(Point.of(copy), done.alarm) for copy in done.copies]
+        return [_name(point, [self.tier]) for point in earlier] + [
+            _name(Point.of(copy), copy.manifest.tiers, done.alarm) for copy in done.copies
+        ]
 
     def _stay(self, _context: Context, _repository: SystemRepository) -> Stay | None:
         """For how long the source is followed; ``None`` where it is not."""
@@ -177,11 +179,11 @@ class BackUp(_Step):
         self.log.info("%s is committed already: nothing is left to do.", copy.manifest.recovery_point)
         if copy.manifest.state == "damaged":
             _fail_for_good(f"It is damaged: {'; '.join(copy.manifest.findings)}")
-        return [_name(Point.of(copy))]
+        return [_name(Point.of(copy), copy.manifest.tiers)]
 
 
-def _name(point: Point, alarm: str = "") -> dict[str, Any]:
-    return {"id": point.id, "timeline": point.timeline, "alarm": alarm}
+def _name(point: Point, tiers: Sequence[str], alarm: str = "") -> dict[str, Any]:
+    return {"id": point.id, "timeline": point.timeline, "tiers": list(tiers), "alarm": alarm}
 
 
 def _fail_for_good(alarm: str) -> NoReturn:
@@ -371,7 +373,20 @@ class Publish(_Step):
             )
         self._insist_on_verified(context)
         _raise_alarm(context, self.backup_task)
+        self._leave_asset_alone_unless_counted(context)
         return done.copies
+
+    def _leave_asset_alone_unless_counted(self, context: Context) -> None:
+        """A DAG that waits for the tier's asset must not take a partial export for the complete one.
+
+        Airflow reads a task's outlets when it has ended well.
+        """
+        ti: Any = context["ti"]
+        points = ti.xcom_pull(task_ids=self.backup_task) or []
+        # A point without tiers was named by an older version, before this task began.
+        if not any(self.tier in point.get("tiers", [self.tier]) for point in points):
+            self.log.info("What was made counts for no tier: the asset is not updated.")
+            self.outlets = []
 
     def _insist_on_verified(self, context: Context) -> None:
         """A copy that is there, and not good, is worse than none: this task is the run's last, so its end is the

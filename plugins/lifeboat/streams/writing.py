@@ -154,7 +154,8 @@ class StreamWriter:
     """Writes one stream to a target as one or more volumes.
 
     Nothing of it counts before :meth:`finish` has returned; :meth:`abort` leaves no object that was not complete. A
-    writer that has raised once raises ever after: a stream with a hole can't be finished.
+    writer that has raised once raises ever after: a stream with a hole can't be finished. It has given itself up, so
+    that no thread of it waits for what never comes; :meth:`abort` still waits for the uploads to be aborted.
 
     Args:
         name: the stream's name, as in :class:`StoredStream`.
@@ -209,7 +210,7 @@ class StreamWriter:
             if self._pending_size >= PIECE_BYTES:
                 self._hand_over()
         except BaseException as failure:
-            self._broken = failure
+            self._give_up(failure)
             raise
 
     def end(self) -> None:
@@ -219,7 +220,7 @@ class StreamWriter:
             self._hand_over()
             self._volume.end()
         except BaseException as failure:
-            self._broken = failure
+            self._give_up(failure)
             raise
 
     def finish(self) -> StoredStream:
@@ -230,7 +231,7 @@ class StreamWriter:
         try:
             self._finished = self._finish()
         except BaseException as failure:
-            self._broken = failure
+            self._give_up(failure)
             raise
         return self._finished
 
