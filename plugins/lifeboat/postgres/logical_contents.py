@@ -124,13 +124,18 @@ def tables_of(session: Session) -> list[tuple[TableContent, str | None]]:
 
 
 def contents_of(
-    session: Session, *, large_objects: bool = True, only: Collection[tuple[str, str]] | None = None
+    session: Session,
+    *,
+    large_objects: bool = True,
+    only: Collection[tuple[str, str]] | None = None,
+    sequences: Collection[tuple[str, str]] = (),
 ) -> Contents:
     """Count and fingerprint everything.
 
     Args:
         large_objects: whether the large objects' content is looked at; they are counted in any case.
         only: tables, by schema and name; by default all.
+        sequences: which of them, where not all tables are counted.
 
     Raises:
         PostgresError: a table can't be read: the text says which and why.
@@ -142,7 +147,7 @@ def contents_of(
                 found.append(table if columns is None else _counted(session, table, columns))
         return Contents(
             tables=tuple(found),
-            sequences=tuple(sequences_of(session)),
+            sequences=tuple(sequences_of(session, None if only is None else sequences)),
             large_objects=_large_objects(session, content=large_objects),
         )
     except psycopg.Error as error:

@@ -53,7 +53,8 @@ def prove(session: Session, database: DatabasePlan, remedy: str) -> RestoredData
         RestoreError: something is not as it was; the text says what.
     """
     only = database.only
-    found = contents_of(session, only=only)
+    sequences = {(sequence.schema_name, sequence.name) for sequence in database.sequences}
+    found = contents_of(session, only=only, sequences=sequences)
     if wrong := differences(database.contents, found, only, database.sequences):
         raise RestoreError(
             f"Database {database.archive.name} did not come back as it was backed up: {'; '.join(wrong[:10])}.",
