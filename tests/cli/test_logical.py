@@ -54,6 +54,20 @@ def test_one_table_of_a_weekly_archive_comes_back_beside_the_lost_one(protected:
     ]
     assert protected.server.run_sql("SELECT to_regclass('customers')", database="before") == [(None,)]
 
+    home = (*words[:-2], "--into-database", "postgres")
+    assert "Say one of them" in lifeboat(protected, *home, "--as", "x", "--plan").err
+    plan = lifeboat(protected, *home, "--plan")
+    assert plan.code == 0, plan.err
+    for piece in ("in one transaction", "keeps its own owner"):
+        assert piece in plan.out + plan.err
+    back = lifeboat(protected, *home, "--yes")
+    assert back.code == 0, back.err
+    assert "is in postgres: 1 tables, 100 rows" in back.out
+    assert protected.server.run_sql("SELECT count(*) FROM invoices") == [(100,)]
+    refused = lifeboat(protected, *home, "--yes")
+    assert refused.code == 1
+    assert "the table public.invoices is there" in refused.err
+
     again = lifeboat(protected, *words, "--yes")
     assert again.code == 1
     assert "There is a database 'before' already." in again.err

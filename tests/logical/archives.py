@@ -13,9 +13,11 @@ from lifeboat.policy.postgres_source import PostgresSource
 from lifeboat.postgres.connecting import no_tick
 from lifeboat.postgres.logical_backup import back_up_logical
 from lifeboat.postgres.logical_details import LogicalDetails, logical_details
+from lifeboat.postgres.logical_existing import restore_into
 from lifeboat.postgres.logical_planning import LogicalPlan
 from lifeboat.postgres.logical_preparing import prepare
-from lifeboat.postgres.logical_restore import RestoredArchive, restore_logical
+from lifeboat.postgres.logical_proof import RestoredArchive
+from lifeboat.postgres.logical_restore import restore_logical
 from lifeboat.postgres.logical_verification import verify_deep_logical
 from lifeboat.postgres.parameters import ConnectionParameters, Tls, connection_parameters
 from lifeboat.repository.catalogue import Copy
@@ -104,10 +106,13 @@ class Archives:
         connection = self.repository.outside.connection("home")
         return connection_parameters(connection, Tls("off"), database=database or None)
 
-    def plan(self, copy: Copy, **more: Any) -> LogicalPlan:
-        return prepare(self.repository, copy, self.parameters(), binaries=binaries(), **more)
+    def plan(self, copy: Copy, *, into: str | None = None, **more: Any) -> LogicalPlan:
+        existing = None if into is None else self.parameters(into)
+        return prepare(self.repository, copy, self.parameters(), binaries=binaries(), existing=existing, **more)
 
     def restore(self, plan: LogicalPlan, *, tick: Tick = no_tick) -> RestoredArchive:
+        if plan.existing:
+            return restore_into(self.repository, plan, self.parameters(plan.databases[0].name), tick=tick)
         return restore_logical(self.repository, plan, self.parameters, tick=tick)
 
     def verify(self, copy: Copy, target: str = "primary") -> dict[str, Any]:

@@ -22,7 +22,7 @@ from lifeboat.errors import BackupFailed, Cancelled, LifeboatError, ObjectDamage
 from lifeboat.kit.papers import PROJECT
 from lifeboat.policy.loading import load_policy
 from lifeboat.policy.naming import Tier
-from lifeboat.postgres import logical_dump, logical_restore
+from lifeboat.postgres import logical_dump, logical_filling
 from lifeboat.postgres.client_programs import ProgramFailed, client_programs, run_program
 from lifeboat.postgres.full import source_parameters
 from lifeboat.postgres.logical_naming import UNPROVEN
@@ -260,13 +260,13 @@ def test_a_flipped_byte_is_found_by_a_deep_verification_and_stops_a_restore(big:
 def test_rows_that_did_not_come_back_drop_the_database(
     big: Archives, archive: Copy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fill = logical_restore._Filler.fill
+    fill = logical_filling.Filler.fill
 
     def fill_and_lose(self: Any, database: Any, name: str) -> None:
         fill(self, database, name)
         big.home.run_sql("DELETE FROM big WHERE i = 7", database=name)
 
-    monkeypatch.setattr(logical_restore._Filler, "fill", fill_and_lose)
+    monkeypatch.setattr(logical_filling.Filler, "fill", fill_and_lose)
     with pytest.raises(RestoreError, match=rf"public\.big has {MEGABYTES * 1000 - 1} rows instead of"):
         big.restore(big.plan(archive, name="never"))
     assert "never" not in big.databases()
@@ -275,13 +275,13 @@ def test_rows_that_did_not_come_back_drop_the_database(
 def test_a_changed_row_that_keeps_the_count_is_noticed(
     big: Archives, archive: Copy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fill = logical_restore._Filler.fill
+    fill = logical_filling.Filler.fill
 
     def fill_and_change(self: Any, database: Any, name: str) -> None:
         fill(self, database, name)
         big.home.run_sql("UPDATE big SET i = -7 WHERE i = 7", database=name)
 
-    monkeypatch.setattr(logical_restore._Filler, "fill", fill_and_change)
+    monkeypatch.setattr(logical_filling.Filler, "fill", fill_and_change)
     with pytest.raises(RestoreError, match="and others than it had"):
         big.restore(big.plan(archive, name="never"))
 

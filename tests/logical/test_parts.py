@@ -15,9 +15,9 @@ from lifeboat.errors import ManifestInvalid, RestoreError
 from lifeboat.operators.run import due_day
 from lifeboat.postgres.logical_contents import differences
 from lifeboat.postgres.logical_details import Contents, LargeObjects, SequenceContent, TableContent
+from lifeboat.postgres.logical_filling import only_asked_too_much
 from lifeboat.postgres.logical_globals import missing_statements
 from lifeboat.postgres.logical_naming import LONGEST_NAME, restored_name, unproven_name
-from lifeboat.postgres.logical_restore import only_asked_too_much
 from lifeboat.postgres.logical_selection import parse_listing, select, tables_like
 from lifeboat.postgres.logical_splitting import MOST_NAMED, groups, pattern
 from lifeboat.postgres.logical_verification import RowCounter, miscounted

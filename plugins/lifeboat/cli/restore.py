@@ -80,6 +80,14 @@ def restore_verb(
         str | None,
         typer.Option("--as", help="Of a logical archive: what the restored database is to be called.", metavar="NAME"),
     ] = None,
+    into_database: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a logical archive: bring it into this database, which must be there: empty, or with --only "
+            "without these tables.",
+            metavar="NAME",
+        ),
+    ] = None,
     with_globals: Annotated[
         bool,
         typer.Option("--with-globals", help="Of a logical archive: make the roles and tablespaces the server lacks."),
@@ -104,7 +112,7 @@ def restore_verb(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Bring a database back: to any moment into a new data directory (--into), or a logical archive, whole or some of
-    its tables, into new databases of a server (--connection). What comes back is proven.
+    its tables, into new databases of a server (--connection) or one that is there. What comes back is proven.
 
     Of an export: single tables, into a database beside the old ones, or as files. Nothing that exists is touched.
     """
@@ -113,10 +121,10 @@ def restore_verb(
     here = surroundings(ctx)
     loaded = here.loaded(system)
     check_source(loaded, source)
-    of_archive = bool(database or new_name or with_globals or show_globals)
+    of_archive = bool(database or new_name or into_database or with_globals or show_globals)
     of_export = bool(format_name or as_table or replace_rows)
     if recovery_point is not None and is_export(recovery_point):
-        _refuse(of_archive, "--database, --as, --with-globals and --show-globals", "a logical archive")
+        _refuse(of_archive, "--database, --as, --into-database, --with-globals and --show-globals", "a logical archive")
         wanted_tables = Wanted(
             recovery_point,
             tuple(only or ()),
@@ -149,6 +157,7 @@ def restore_verb(
             databases=database or (),
             only=only or (),
             name=new_name,
+            into=into_database,
             with_globals=with_globals,
             owners=owners,
             binaries=binaries,

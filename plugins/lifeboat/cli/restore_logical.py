@@ -1,4 +1,4 @@
-"""``lifeboat restore … --connection ID``: a logical archive, whole or some of its tables, into new databases."""
+"""``lifeboat restore … --connection ID``: a logical archive, whole or some tables, into databases new or there."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ import typer
 
 from lifeboat.cli.agreement import agree
 from lifeboat.cli.cancellation import STOP
-from lifeboat.cli.output import exact_moment, length, note, say, show_fields, show_json, size, warn
+from lifeboat.cli.output import length, note, say, show_fields, show_json, warn
 from lifeboat.cli.outside import in_words, targets_of
 from lifeboat.cli.progress import Bar, bar
 from lifeboat.cli.restore_choice import NEAREST_FIRST
+from lifeboat.cli.restore_logical_plan import document, show_plan
 from lifeboat.errors import Cancelled, LifeboatError, RestoreError
 
 if TYPE_CHECKING:
     from lifeboat.policy.postgres_source import PostgresSource
-    from lifeboat.postgres.logical_planning import DatabasePlan, LogicalPlan
-    from lifeboat.postgres.logical_restore import Progress, RestoredArchive
+    from lifeboat.postgres.logical_filling import Progress
+    from lifeboat.postgres.logical_planning import LogicalPlan
+    from lifeboat.postgres.logical_proof import RestoredArchive
     from lifeboat.postgres.parameters import ConnectionParameters
     from lifeboat.repository.catalogue import Copy
     from lifeboat.repository.system import SystemRepository
 
 _PHASES = {"restore": "Restored", "check": "Databases compared"}
-MOST_NAMED = 12
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Wish:
         target: read from this target alone.
         databases, only: which databases, and patterns of tables.
         name: what the one database is to be called.
+        into: the database that is there, and is to take in what comes back; by default new ones are made.
         with_globals: make the roles and tablespaces that the server lacks.
         owners: give objects their owners and privileges.
         binaries: where the client programs are.
@@ -53,6 +55,7 @@ class Wish:
     databases: Sequence[str]
     only: Sequence[str]
     name: str | None
+    into: str | None
     with_globals: bool
     owners: bool
     binaries: Path | None
@@ -78,6 +81,8 @@ def restore_into_connection(
 
         say(globals_script(repository, copy))
         return
+    if wish.into is not None and wish.name is not None:
+        raise RestoreError("--as names a new database, and --into-database one that is there.", "Say one of them.")
     parameters = _parameters(repository, source, wish.connection, None)
     plan = prepare(
         repository,
@@ -87,6 +92,7 @@ def restore_into_connection(
         databases=wish.databases,
         only=wish.only,
         name=wish.name,
+        existing=None if wish.into is None else _parameters(repository, source, wish.connection, wish.into),
         globals_wanted=wish.with_globals,
         owners=wish.owners,
         tick=STOP.check,
@@ -95,12 +101,13 @@ def restore_into_connection(
     if as_json and plan_only:
         show_json(document(plan, parameters, remarks))
     elif not as_json:
-        _show_plan(plan, parameters, remarks)
+        show_plan(plan, parameters, remarks)
     if plan_only:
         raise typer.Exit(1 if plan.obstacles else 0)
     for obstacle in plan.obstacles:
         raise obstacle
-    agree(f"Make {', '.join(one.name for one in plan.databases)}?", yes)
+    names = ", ".join(one.name for one in plan.databases)
+    agree(f"Bring it into {names}?" if plan.existing else f"Make {names}?", yes)
     restored = _carry_out(repository, source, source_name, wish, plan, reached)
     if as_json:
         show_json({"plan": document(plan, parameters, remarks), "restored": _document(restored)})
@@ -149,86 +156,6 @@ def _parameters(
     )
 
 
-def document(plan: LogicalPlan, parameters: ConnectionParameters, remarks: Sequence[str]) -> dict[str, Any]:
-    """The plan for programs."""
-    manifest = plan.copy.manifest
-    return {
-        "system": manifest.system,
-        "source": manifest.source,
-        "target": plan.copy.target,
-        "recovery_point": manifest.recovery_point,
-        "moment": manifest.moment,
-        "server": parameters.address,
-        "fetch_bytes": _fetched(plan),
-        "databases": [
-            {
-                "database": one.archive.name,
-                "new_name": one.name,
-                "tables": None if one.tables is None else [table.label for table in one.tables],
-                "rows": _rows(one),
-                "left_out": [] if one.selection is None else list(one.selection.left_out),
-                "only_defined": [] if one.selection is None else list(one.selection.only_defined),
-            }
-            for one in plan.databases
-        ],
-        "with_globals": plan.globals_wanted,
-        "remarks": list(remarks),
-        "obstacles": [str(error) for error in plan.obstacles],
-    }
-
-
-def _rows(one: DatabasePlan) -> int:
-    return sum(table.rows or 0 for table in (one.contents.tables if one.tables is None else one.tables))
-
-
-def _fetched(plan: LogicalPlan) -> int:
-    streams = (archive.stream for one in plan.databases for archive in one.archive.archives)
-    return sum(plan.copy.manifest.stream(stream).stored_size for stream in streams)
-
-
-def _show_plan(plan: LogicalPlan, parameters: ConnectionParameters, remarks: Sequence[str]) -> None:
-    manifest, details = plan.copy.manifest, plan.details
-    fields = [
-        ("archive", f"{manifest.recovery_point}, which stands for {exact_moment(manifest.moment)}"),
-        ("from target", plan.copy.target),
-        ("made of", f"PostgreSQL {details.server.version}, read by pg_dump {details.dumped_by}"),
-        ("into", f"the server at {parameters.address}, into new databases; nothing that is there is touched"),
-        ("to fetch", size(_fetched(plan))),
-        ("programs", f"{plan.programs.directory} ({plan.programs.version})"),
-    ]
-    for one in plan.databases:
-        fields += list(_of_database(one))
-    if plan.globals_wanted:
-        fields.append(("first", "the roles and tablespaces that the server lacks"))
-    if not plan.owners:
-        fields.append(("owners", "everything will belong to the connection's role, without the old privileges"))
-    fields += [("not in it", finding) for finding in manifest.findings]
-    show_fields(f"Restore {manifest.system} {manifest.source}", fields)
-    for remark in remarks:
-        note(f"note: {remark}", "yellow")
-    for error in plan.obstacles:
-        note(f"in the way: {error.what}", "bold red")
-        if error.remedy:
-            note(f"  → {error.remedy}", "red")
-
-
-def _of_database(one: DatabasePlan) -> Iterator[tuple[str, str]]:
-    yield "database", f"{one.archive.name} → {one.name}"
-    if one.tables is None or one.selection is None:
-        yield "with", f"{one.archive.tables} tables, {_rows(one):,} rows, {one.archive.large_objects} large objects"
-        return
-    yield "tables", f"{_named([table.label for table in one.tables])}: {_rows(one):,} rows"
-    if one.selection.only_defined:
-        yield "without rows", f"{_named(one.selection.only_defined)}: others need their definitions"
-    if one.selection.left_out:
-        yield "left out", f"{_named(one.selection.left_out)}: these need tables that were not asked for"
-
-
-def _named(names: Sequence[str]) -> str:
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return ", ".join(names[:MOST_NAMED]) + more
-
-
 def _carry_out(
     repository: SystemRepository,
     source: PostgresSource,
@@ -238,7 +165,6 @@ def _carry_out(
     reached: Sequence[str],
 ) -> RestoredArchive:
     from lifeboat.cli.recording import BestEffortJournal
-    from lifeboat.postgres.logical_restore import restore_logical
 
     journal = BestEffortJournal(repository, reached, run="command-restore", tell=warn)
     about: dict[str, Any] = {
@@ -250,14 +176,7 @@ def _carry_out(
     journal.write("restore_begun", **about, connection=wish.connection, into=into, only=list(wish.only))
     try:
         with _phases() as progress:
-            restored = restore_logical(
-                repository,
-                plan,
-                lambda name: _parameters(repository, source, wish.connection, name or None),
-                side_by_side=source.logical.side_by_side,
-                progress=progress,
-                tick=STOP.check,
-            )
+            restored = _do(repository, source, wish, plan, progress)
     except BaseException as failure:
         what = str(failure)[:2000] if isinstance(failure, LifeboatError) else ""
         journal.write("restore_failed", **about, error=type(failure).__name__, what=what)
@@ -270,6 +189,22 @@ def _carry_out(
         milliseconds={phase: round(seconds * 1000) for phase, seconds in restored.phases.items()},
     )
     return restored
+
+
+def _do(
+    repository: SystemRepository, source: PostgresSource, wish: Wish, plan: LogicalPlan, progress: Progress
+) -> RestoredArchive:
+    from lifeboat.postgres.logical_existing import restore_into
+    from lifeboat.postgres.logical_restore import restore_logical
+
+    def to(name: str) -> ConnectionParameters:
+        return _parameters(repository, source, wish.connection, name or None)
+
+    if plan.existing:
+        return restore_into(repository, plan, to(plan.databases[0].name), progress=progress, tick=STOP.check)
+    return restore_logical(
+        repository, plan, to, side_by_side=source.logical.side_by_side, progress=progress, tick=STOP.check
+    )
 
 
 @contextmanager
@@ -300,17 +235,21 @@ def _document(restored: RestoredArchive) -> dict[str, Any]:
 
 def _show(restored: RestoredArchive, plan: LogicalPlan) -> None:
     phases = ", ".join(f"{phase} {length(seconds)}" for phase, seconds in restored.phases.items())
+    where = "in " if plan.existing else ""
     fields = [
-        (one.database, f"is {one.name}: {one.tables} tables, {one.rows:,} rows, all compared with what was backed up")
+        (one.database, f"is {where}{one.name}: {one.tables} tables, {one.rows:,} rows, all compared with the backup")
         for one in restored.databases
     ]
     show_fields("Restored", [*fields, ("took", f"{length(restored.seconds)} ({phases})")])
     say("What to do next", "bold")
     steps = ["Look at the data before anybody works with them."]
-    if any(one.tables is not None for one in plan.databases):
+    if plan.existing:
+        left_out = [statement for one in plan.databases if one.fit is not None for statement in one.fit.by_hand]
+        if left_out:
+            steps.append("What was left out, to be made where the other tables are there:\n" + "\n".join(left_out))
+    elif any(one.tables is not None for one in plan.databases):
         steps.append("Bring the rows to where they belong: pg_dump --table … NEW | psql OLD, or INSERT … SELECT.")
     else:
-        steps.append("Privileges on the database itself (GRANT CONNECT …) are not brought back: set them.")
         steps.append("To put it in the old one's place: ALTER DATABASE … RENAME TO …, with nobody connected.")
     for number, step in enumerate(steps, 1):
         say(f"  {number}. {step}")

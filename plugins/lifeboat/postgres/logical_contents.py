@@ -88,14 +88,19 @@ def reading_session(
 ) -> Iterator[Session]:
     """A session that reads everything in one snapshot, as text that no setting of the server changes."""
     with connect_sql(parameters, statement_seconds=UNBOUNDED_SECONDS, tick=tick) as session:
-        settings = _SETTINGS | {"lock_timeout": f"{round(lock_seconds * 1000)}"}
-        if session.info.server_version >= 170000:
-            settings["transaction_timeout"] = "0"
-        for name, value in settings.items():
-            session.execute(sql.SQL("SET {} TO {}").format(sql.Identifier(name), sql.Literal(value)))
+        read_exactly(session, lock_seconds=lock_seconds)
         if snapshot:
             session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         yield session
+
+
+def read_exactly(session: Session, *, lock_seconds: float) -> None:
+    """Let a session read everything as text that no setting of the server changes."""
+    settings = _SETTINGS | {"lock_timeout": f"{round(lock_seconds * 1000)}"}
+    if session.info.server_version >= 170000:
+        settings["transaction_timeout"] = "0"
+    for name, value in settings.items():
+        session.execute(sql.SQL("SET {} TO {}").format(sql.Identifier(name), sql.Literal(value)))
 
 
 def watch(session: Session, tick: Callable[[], None]) -> None:
@@ -119,13 +124,18 @@ def tables_of(session: Session) -> list[tuple[TableContent, str | None]]:
 
 
 def contents_of(
-    session: Session, *, large_objects: bool = True, only: Collection[tuple[str, str]] | None = None
+    session: Session,
+    *,
+    large_objects: bool = True,
+    only: Collection[tuple[str, str]] | None = None,
+    sequences: Collection[tuple[str, str]] = (),
 ) -> Contents:
     """Count and fingerprint everything.
 
     Args:
         large_objects: whether the large objects' content is looked at; they are counted in any case.
         only: tables, by schema and name; by default all.
+        sequences: which of them, where not all tables are counted.
 
     Raises:
         PostgresError: a table can't be read: the text says which and why.
@@ -137,7 +147,7 @@ def contents_of(
                 found.append(table if columns is None else _counted(session, table, columns))
         return Contents(
             tables=tuple(found),
-            sequences=tuple(_sequences(session)),
+            sequences=tuple(sequences_of(session, None if only is None else sequences)),
             large_objects=_large_objects(session, content=large_objects),
         )
     except psycopg.Error as error:
@@ -172,8 +182,11 @@ def _counted(session: Session, table: TableContent, columns: str) -> TableConten
     return table.model_copy(update={"rows": int(row[0]), "fingerprint": str(row[1])})
 
 
-def _sequences(session: Session) -> Iterable[SequenceContent]:
+def sequences_of(session: Session, only: Collection[tuple[str, str]] | None = None) -> Iterable[SequenceContent]:
+    """The sequences, or some by schema and name, and where they stand."""
     for oid, schema, name, increment, cycle in session.execute(_SEQUENCES.encode()).fetchall():
+        if only is not None and (schema, name) not in only:
+            continue
         place = sql.Identifier(schema, name)
         last, called = _one(session, sql.SQL("SELECT last_value, is_called FROM {}").format(place))
         yield SequenceContent(
@@ -196,11 +209,17 @@ def _one(session: Session, query: sql.SQL | sql.Composed) -> Any:
     return row
 
 
-def differences(wanted: Contents, found: Contents, only: Collection[tuple[str, str]] | None = None) -> list[str]:
+def differences(
+    wanted: Contents,
+    found: Contents,
+    only: Collection[tuple[str, str]] | None = None,
+    sequences: Iterable[SequenceContent] = (),
+) -> list[str]:
     """What of an archive is not in a restored database as it was: a sentence for each thing; none when all is.
 
     Args:
         only: the tables, by schema and name, that were to come back; by default everything.
+        sequences: those that were to come back with them.
     """
     wrong: list[str] = []
     there = {(table.schema_name, table.name): table for table in found.tables}
@@ -218,13 +237,12 @@ def differences(wanted: Contents, found: Contents, only: Collection[tuple[str, s
         # Rows may have moved among the partitions of one table: hashes of an enum's values differ between servers.
         if _sums(table for table, _ in members) != _sums(other for _, other in members):
             wrong += _unlike(members) or [f"{name} has other rows than it had"]
-    if only is None:
-        wrong += _behind(wanted, found)
-        if (wanted.large_objects.count, wanted.large_objects.fingerprint) != (
-            found.large_objects.count,
-            found.large_objects.fingerprint,
-        ):
-            wrong.append(f"of {wanted.large_objects.count} large objects {found.large_objects.count} are as they were")
+    wrong += _behind(wanted.sequences if only is None else sequences, found)
+    if only is None and (wanted.large_objects.count, wanted.large_objects.fingerprint) != (
+        found.large_objects.count,
+        found.large_objects.fingerprint,
+    ):
+        wrong.append(f"of {wanted.large_objects.count} large objects {found.large_objects.count} are as they were")
     return wrong
 
 
@@ -243,16 +261,15 @@ def _unlike(members: Iterable[tuple[TableContent, TableContent]]) -> list[str]:
     ]
 
 
-def _behind(wanted: Contents, found: Contents) -> list[str]:
+def _behind(wanted: Iterable[SequenceContent], found: Contents) -> list[str]:
     """Sequences that would give numbers out a second time."""
     there = {(sequence.schema_name, sequence.name): sequence for sequence in found.sequences}
     wrong = []
-    for sequence in wanted.sequences:
+    for sequence in wanted:
         other = there.get((sequence.schema_name, sequence.name))
         if other is None:
             wrong.append(f"the sequence {sequence.label} is missing")
             continue
-        ahead = (other.last - sequence.last) * (1 if sequence.increment > 0 else -1)
-        if not sequence.cycle and (ahead < 0 or (ahead == 0 and sequence.called and not other.called)):
+        if other.behind(sequence):
             wrong.append(f"the sequence {sequence.label} stands at {other.last}, before {sequence.last}")
     return wrong

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import psycopg
+from psycopg import sql
 from psycopg.rows import TupleRow
 
 from lifeboat.errors import PolicyError, PostgresError
 from lifeboat.policy.logical import LogicalPolicy
+from lifeboat.postgres.logical_details import DatabasePrivilege, RoleSettings
 
 Session = psycopg.Connection[TupleRow]
 
@@ -21,9 +23,34 @@ _DATABASES = """
             SELECT DISTINCT o.rolname::text FROM pg_shdepend p JOIN pg_roles o ON o.oid = p.refobjid
             WHERE p.dbid = d.oid AND p.refclassid = 'pg_authid'::regclass AND p.deptype IN ('o', 'a', 'r')
             ORDER BY 1
-        )
+        ),
+        (
+            SELECT json_agg(json_build_object('role', o.rolname, 'settings', s.setconfig) ORDER BY o.rolname)
+            FROM pg_db_role_setting s JOIN pg_roles o ON o.oid = s.setrole WHERE s.setdatabase = d.oid
+        ),
+        CASE WHEN d.datacl IS NOT NULL THEN coalesce(
+            (
+                SELECT json_agg(json_build_object('role', g.role, 'privilege', g.privilege, 'grantable', g.grantable))
+                FROM (
+                    SELECT coalesce(o.rolname, '') AS role, a.privilege_type AS privilege,
+                        bool_or(a.is_grantable) AS grantable
+                    FROM aclexplode(d.datacl) a LEFT JOIN pg_roles o ON o.oid = a.grantee GROUP BY 1, 2 ORDER BY 1, 2
+                ) g
+            ), '[]'
+        ) END,
+        (SELECT t.spcname FROM pg_tablespace t WHERE t.oid = d.dattablespace), d.datconnlimit,
+        ARRAY(SELECT u.subname::text FROM pg_subscription u WHERE u.subdbid = d.oid ORDER BY 1)
     FROM pg_database d LEFT JOIN pg_roles r ON r.oid = d.datdba
     ORDER BY d.datname"""
+
+
+_CATALOGUES = (
+    *("pg_class", "pg_namespace", "pg_extension", "pg_type", "pg_proc", "pg_largeobject_metadata", "pg_publication"),
+    *("pg_event_trigger", "pg_foreign_data_wrapper", "pg_foreign_server", "pg_default_acl", "pg_cast", "pg_collation"),
+    *("pg_conversion", "pg_language", "pg_transform", "pg_am", "pg_operator", "pg_opclass", "pg_opfamily"),
+    *("pg_ts_config", "pg_ts_dict", "pg_ts_parser", "pg_ts_template"),
+)
+"""What a database may hold, the most telling first. What can't be without another thing, an index, is not asked for."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +59,8 @@ class Database:
 
     Attributes:
         obstacle: why it can't be read; empty where it can.
-        roles: those that own something in it or have privileges there, its owner among them.
+        roles: those that own something in it, have privileges in it or on it, or settings in it; its owner, too.
+        others: as :class:`~lifeboat.postgres.logical_details.DatabaseArchive` has them.
     """
 
     oid: int
@@ -43,21 +71,43 @@ class Database:
     roles: tuple[str, ...]
     template: bool
     obstacle: str
+    role_settings: tuple[RoleSettings, ...] = ()
+    privileges: tuple[DatabasePrivilege, ...] | None = None
+    tablespace: str = "pg_default"
+    connection_limit: int = -1
+    subscriptions: tuple[str, ...] = ()
 
 
 def databases_of(session: Session) -> list[Database]:
     """All databases of the server, by name."""
     found = []
-    for oid, name, owner, comment, open_, invalid, template, settings, roles in session.execute(
-        _DATABASES.encode()
-    ).fetchall():
+    for row in session.execute(_DATABASES.encode()).fetchall():
+        oid, name, owner, comment, open_, invalid, template, settings, roles, alone, granted, space, limit, subs = row
         obstacle = ""
         if invalid:
             obstacle = "its DROP DATABASE was cut short; drop it"
         elif not open_:
             obstacle = "it allows no connections"
-        everybody = tuple(sorted({*roles, *([owner] if owner else [])}))
-        found.append(Database(oid, name, owner or "", comment, tuple(settings), everybody, template, obstacle))
+        role_settings = tuple(RoleSettings.model_validate(one) for one in alone or ())
+        privileges = None if granted is None else tuple(DatabasePrivilege.model_validate(one) for one in granted)
+        everybody = {*roles, owner or "", *(one.role for one in role_settings), *(one.role for one in privileges or ())}
+        found.append(
+            Database(
+                oid=oid,
+                name=name,
+                owner=owner or "",
+                comment=comment,
+                settings=tuple(settings),
+                roles=tuple(sorted(everybody - {""})),
+                template=template,
+                obstacle=obstacle,
+                role_settings=role_settings,
+                privileges=privileges,
+                tablespace=space or "pg_default",
+                connection_limit=limit,
+                subscriptions=tuple(subs),
+            )
+        )
     return found
 
 
@@ -106,12 +156,29 @@ def may_read_passwords(session: Session) -> bool:
 
 def holds_something(session: Session) -> bool:
     """Whether there is anything in the session's database that PostgreSQL itself did not make."""
-    # FirstNormalObjectId: what initdb makes has smaller oids.
-    catalogues = ("pg_class", "pg_proc", "pg_type", "pg_namespace", "pg_extension", "pg_largeobject_metadata")
-    return any(
-        _one(session, f"SELECT EXISTS (SELECT 1 FROM {catalogue} WHERE oid >= 16384)")  # noqa: S608 the names are ours
-        for catalogue in catalogues
-    )
+    return bool(things_in(session, at_most=1))
+
+
+def things_in(session: Session, *, at_most: int = 10) -> list[str]:
+    """What is in the session's database that PostgreSQL itself did not make, in the server's words."""
+    found: list[str] = []
+    for catalogue in _CATALOGUES:
+        # Large objects are described by the number of the catalogue that holds their pages.
+        objects = catalogue == "pg_largeobject_metadata"
+        kind = "pg_largeobject" if objects else catalogue
+        # FirstNormalObjectId: what initdb makes has smaller oids. It makes no large objects, whose numbers are free.
+        query = sql.SQL(
+            "SELECT pg_describe_object({}::regclass, x.oid, 0) FROM {} x WHERE x.oid >= {} ORDER BY x.oid LIMIT {}"
+        ).format(
+            sql.Literal(kind),
+            sql.Identifier(catalogue),
+            sql.Literal(0 if objects else 16384),
+            sql.Literal(at_most - len(found)),
+        )
+        found += [str(described) for (described,) in session.execute(query).fetchall()]
+        if len(found) >= at_most:
+            break
+    return found
 
 
 def _one(session: Session, query: str) -> object:

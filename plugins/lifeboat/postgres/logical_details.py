@@ -36,6 +36,21 @@ class Archive(_Model):
     holds: Literal["all", "schema", "data"]
 
 
+class DatabasePrivilege(_Model):
+    """What ``GRANT … ON DATABASE`` has granted; ``role`` is empty for PUBLIC."""
+
+    role: str
+    privilege: str
+    grantable: bool = False
+
+
+class RoleSettings(_Model):
+    """What ``ALTER ROLE … IN DATABASE … SET`` has set, each as ``name=value``."""
+
+    role: str
+    settings: tuple[str, ...]
+
+
 class DatabaseArchive(_Model):
     """One database.
 
@@ -45,7 +60,12 @@ class DatabaseArchive(_Model):
         owner: the role that owns it.
         comment: its comment.
         settings: what ``ALTER DATABASE … SET`` has set, each as ``name=value``.
-        roles: the roles that own something in it or have privileges there.
+        role_settings: what is set in it for single roles.
+        privileges: on the database itself; ``None``: those that every database begins with.
+        tablespace: its own, where tables go that name none.
+        connection_limit: how many connections it allows; -1: any number.
+        subscriptions: by name. They never come back: each would begin to take changes from its publisher.
+        roles: the roles that own something in it, have privileges in it or on it, or settings of their own.
         moment: of the snapshot that everything of this database was read in.
         archives: the definitions first where they are apart.
         contents: the stream that lists tables with counts and fingerprints.
@@ -58,6 +78,11 @@ class DatabaseArchive(_Model):
     owner: str
     comment: str | None = None
     settings: tuple[str, ...] = ()
+    role_settings: tuple[RoleSettings, ...] = ()
+    privileges: tuple[DatabasePrivilege, ...] | None = None
+    tablespace: str = "pg_default"
+    connection_limit: int = -1
+    subscriptions: tuple[str, ...] = ()
     roles: tuple[str, ...] = ()
     moment: AwareDatetime
     archives: tuple[Archive, ...]
@@ -144,6 +169,11 @@ class SequenceContent(_Model):
     def label(self) -> str:
         """Its name for messages."""
         return f"{self.schema_name}.{self.name}"
+
+    def behind(self, other: SequenceContent) -> bool:
+        """Whether it would give out numbers that ``other`` has given out. One that begins anew by itself never is."""
+        ahead = (self.last - other.last) * (1 if other.increment > 0 else -1)
+        return not other.cycle and (ahead < 0 or (ahead == 0 and other.called and not self.called))
 
 
 class LargeObjects(_Model):

@@ -14,8 +14,10 @@ from lifeboat.postgres.logical_details import (
     Contents,
     DatabaseArchive,
     LogicalDetails,
+    SequenceContent,
     TableContent,
 )
+from lifeboat.postgres.logical_fitting import Fit
 from lifeboat.postgres.logical_selection import Selection
 from lifeboat.repository.catalogue import Copy
 
@@ -31,6 +33,7 @@ class Home:
         may_create: whether the role may make databases.
         superuser: whether it may do everything.
         unproven: databases that a restore left behind which was cut short.
+        unknown_settings: those of the archive's databases that this server does not know.
     """
 
     major: int
@@ -41,6 +44,7 @@ class Home:
     may_create: bool
     superuser: bool
     unproven: tuple[str, ...] = field(default=())
+    unknown_settings: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,9 @@ class DatabasePlan:
         tables: those that come back; ``None``: everything.
         selection: of the archive with the definitions; ``None``: everything.
         numbers: for each archive's stream, the entries that come back, in the archive's order; empty: everything.
-        name: what it will be called.
+        name: what it will be called; or the database that is there, and takes it in.
+        sequences: those that come back with ``tables``.
+        fit: how what is chosen fits into a database that is there; ``None`` where nothing is there that counts.
     """
 
     archive: DatabaseArchive
@@ -62,6 +68,8 @@ class DatabasePlan:
     selection: Selection | None
     numbers: Mapping[str, Sequence[int]]
     name: str
+    sequences: tuple[SequenceContent, ...] = ()
+    fit: Fit | None = None
 
     @property
     def only(self) -> set[tuple[str, str]] | None:
@@ -81,6 +89,7 @@ class LogicalPlan:
         programs: those that do it.
         tablespaces: whether tables go into the tablespaces that they lay in.
         home: the server that they come back to.
+        existing: whether it goes into a database that is there, instead of new ones.
         remarks: what a person should know.
         obstacles: what will stop the restore as it is asked for.
     """
@@ -93,6 +102,7 @@ class LogicalPlan:
     programs: Programs
     home: Home
     tablespaces: bool = True
+    existing: bool = False
     remarks: tuple[str, ...] = ()
     obstacles: tuple[LifeboatError, ...] = ()
 
@@ -146,7 +156,13 @@ def choose_databases(details: LogicalDetails, names: Sequence[str]) -> tuple[Dat
 
 
 def obstacles(
-    details: LogicalDetails, databases: Sequence[DatabasePlan], home: Home, *, globals_wanted: bool, owners: bool
+    details: LogicalDetails,
+    databases: Sequence[DatabasePlan],
+    home: Home,
+    *,
+    globals_wanted: bool,
+    owners: bool,
+    existing: bool = False,
 ) -> list[LifeboatError]:
     """What will stop a restore, each with what to do."""
     found: list[LifeboatError] = []
@@ -161,7 +177,7 @@ def obstacles(
                 f"Restore to a server of version {details.server.major} or later.",
             )
         )
-    if not (home.may_create or home.superuser):
+    if not (home.may_create or home.superuser or existing):
         found.append(
             RestoreError(
                 "The connection's role may not make databases.",
@@ -169,7 +185,7 @@ def obstacles(
             )
         )
     for plan in databases:
-        if plan.name in home.databases:
+        if plan.name in home.databases and not existing:
             found.append(
                 RestoreError(f"There is a database {plan.name!r} already.", "Name another one with --as, or drop it.")
             )

@@ -38,13 +38,13 @@ _KINDS = sorted(
 _ENTRY = re.compile(r"(\d+); (\d+) (\d+) (.*)")
 _DEPENDS = re.compile(r";\s+depends on:((?: \d+)*)")
 
-_DESCRIBES = frozenset({"ACL", "COMMENT", "SECURITY LABEL"})
-_OWN = _DESCRIBES | {
+DESCRIBES = frozenset({"ACL", "COMMENT", "SECURITY LABEL"})
+OWN = DESCRIBES | {
     *("CHECK CONSTRAINT", "CONSTRAINT", "DEFAULT", "FK CONSTRAINT", "INDEX", "INDEX ATTACH", "POLICY", "ROW SECURITY"),
     *("RULE", "SEQUENCE", "SEQUENCE OWNED BY", "SEQUENCE SET", "STATISTICS", "STATISTICS DATA", "TABLE ATTACH"),
     *("TABLE DATA", "TRIGGER"),
 }
-_OF_SEQUENCES = frozenset({"SEQUENCE OWNED BY", "SEQUENCE SET"})
+OF_SEQUENCES = frozenset({"SEQUENCE OWNED BY", "SEQUENCE SET"})
 _RELATIONS = frozenset({"TABLE", "VIEW", "MATERIALIZED VIEW", "FOREIGN TABLE", "CONSTRAINT", "INDEX"})
 
 
@@ -165,14 +165,18 @@ class Selection:
     Attributes:
         numbers: of the entries, in any order.
         left_out: what belongs to a table that was asked for and needs something that was not, a sentence each.
+        left_out_numbers: of those entries.
         only_defined: tables that come back without their rows, because others can't exist without them.
         extensions: that have to be there.
+        entries: the table of contents that all of it is of.
     """
 
     numbers: set[int] = field(default_factory=set)
     left_out: list[str] = field(default_factory=list)
+    left_out_numbers: set[int] = field(default_factory=set)
     only_defined: list[str] = field(default_factory=list)
     extensions: list[str] = field(default_factory=list)
+    entries: Sequence[Entry] = ()
 
 
 def select(entries: Sequence[Entry], tables: Collection[TableContent]) -> Selection:
@@ -209,7 +213,7 @@ class _Picker:
         while self._grow():
             pass
         chosen = self.whole | self.needed
-        selection = Selection(numbers=chosen)
+        selection = Selection(numbers=chosen, entries=self.entries)
         for entry in self.entries:
             if entry.number in chosen:
                 if entry.kind == "EXTENSION":
@@ -217,12 +221,13 @@ class _Picker:
                 if entry.kind == "TABLE" and entry.number not in self.whole:
                     selection.only_defined.append(entry.words)
             elif (
-                entry.kind in _OWN - _DESCRIBES
+                entry.kind in OWN - DESCRIBES
                 and set(entry.needs) & self.whole
                 # A foreign key of another table to this one is the other one's.
                 and (entry.kind != "FK CONSTRAINT" or entry.words.startswith(self.labels))
             ):
                 selection.left_out.append(f"{entry.kind} {entry.words}")
+                selection.left_out_numbers.add(entry.number)
         return selection
 
     def _grow(self) -> bool:
@@ -239,9 +244,9 @@ class _Picker:
             return False
         needs = {self.by_number[need] for need in entry.needs if need in self.by_number}
         about = {need.number for need in needs}
-        if entry.kind in _DESCRIBES or (entry.kind in _OF_SEQUENCES and about & self.needed):
+        if entry.kind in DESCRIBES or (entry.kind in OF_SEQUENCES and about & self.needed):
             return bool(about) and about <= self.whole | self.needed
-        if entry.kind not in _OWN or not about & self.whole:
+        if entry.kind not in OWN or not about & self.whole:
             return False
         return all(need.number in self.whole for need in needs if need.kind in _RELATIONS)
 

@@ -114,7 +114,7 @@ def read_column_names(session: Sql, oids: Sequence[int]) -> dict[int, dict[str, 
                        JOIN pg_attribute b ON b.attrelid = a.attrelid AND b.attnum = d.refobjsubid
                       WHERE f.adrelid = a.attrelid AND f.adnum = a.attnum AND a.attgenerated <> ''
                         AND b.attnum <> a.attnum)
-          FROM pg_attribute a WHERE a.attrelid::int8 = ANY (%s) AND a.attnum > 0 AND NOT a.attisdropped
+          FROM pg_attribute a WHERE a.attrelid = ANY (%s::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
          ORDER BY a.attrelid, a.attnum
         """,
         [list(oids)],
@@ -152,7 +152,7 @@ def read_columns(session: Sql, oids: Sequence[int]) -> dict[int, tuple[tuple[Col
                  WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND s.relkind = 'S'
                    AND d.refobjid = a.attrelid AND d.refobjsubid = a.attnum AND d.deptype IN ('i', 'a') LIMIT 1)
           FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
-         WHERE a.attrelid::int8 = ANY (%s) AND a.attnum > 0 AND NOT a.attisdropped
+         WHERE a.attrelid = ANY (%s::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
          ORDER BY a.attrelid, a.attnum
         """,
         [list(oids)],
@@ -180,7 +180,7 @@ def read_columns(session: Sql, oids: Sequence[int]) -> dict[int, tuple[tuple[Col
         SELECT i.indrelid::int8, a.attname
           FROM pg_index i CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY AS k (attnum, place)
           JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
-         WHERE i.indisprimary AND k.place <= i.indnkeyatts AND i.indrelid::int8 = ANY (%s)
+         WHERE i.indisprimary AND k.place <= i.indnkeyatts AND i.indrelid = ANY (%s::oid[])
          ORDER BY i.indrelid, k.place
         """,
         [list(oids)],
