@@ -53,7 +53,8 @@ def system_in(directory: Path) -> DemoSystem:
 
 
 class Line:
-    """One system: ``server`` is where its connection leads, and may be changed to another one."""
+    """One system: ``server`` is where its connection leads, and may be changed to another one; ``standby`` is what its
+    policy says of it."""
 
     def __init__(self, directory: Path, place: Path, server: PostgresServer, system: DemoSystem) -> None:
         self.directory = directory
@@ -61,6 +62,7 @@ class Line:
         self.server = server
         self.system = system
         self.port: int | None = None
+        self.standby = False
         self.repository = self.new_repository()
         self._number = itertools.count()
 
@@ -75,7 +77,7 @@ class Line:
     def source(self) -> PostgresSource:
         source = self.repository.policy.sources[SOURCE]
         assert isinstance(source, PostgresSource)
-        return source
+        return source.model_copy(update={"standby": self.standby})
 
     @property
     def slot(self) -> str:

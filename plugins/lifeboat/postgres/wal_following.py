@@ -272,7 +272,7 @@ class _Follower:
         self._stay.committed(copy)
 
     def _findings(self) -> tuple[str, ...]:
-        return (self._collection.branch,) if self._collection.branch else ()
+        return self._collection.findings
 
     def _insist_on_slot(self) -> None:
         """While the slot is ours nobody else can have committed WAL: others need it before they look what there is."""

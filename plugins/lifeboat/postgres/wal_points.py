@@ -30,6 +30,7 @@ class Stretch:
         history: the timeline's history file, where it was stored with them.
         ended: whether the timeline has ended at ``end``.
         findings: what a person should know of it.
+        standby: whether it was read from a standby.
     """
 
     start: Lsn
@@ -39,6 +40,7 @@ class Stretch:
     history: StoredStream | None = None
     ended: bool = False
     findings: tuple[str, ...] = ()
+    standby: bool = False
 
     @property
     def partial(self) -> str | None:
@@ -150,6 +152,7 @@ class WalPoints:
             partial=stretch.partial,
             ended=stretch.ended,
             begins=begun.branches_at,
+            standby=stretch.standby,
         )
         manifest = Manifest(
             system=repository.system,
