@@ -20,7 +20,8 @@ from lifeboat.postgres.moments import Moment
 from lifeboat.postgres.restore import Request, Restored, restore
 from lifeboat.postgres.restore_planning import RestorePlan
 from lifeboat.postgres.restore_sources import Offer, read_offer
-from lifeboat.postgres.wal_collection import Collected, collect_wal
+from lifeboat.postgres.wal_collected import Collected
+from lifeboat.postgres.wal_collection import collect_wal
 from lifeboat.postgres.wal_following import follow_wal
 from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.copying import copy as copy_point
@@ -53,8 +54,7 @@ def system_in(directory: Path) -> DemoSystem:
 
 
 class Line:
-    """One system: ``server`` is where its connection leads, and may be changed to another one; ``standby`` is what its
-    policy says of it."""
+    """One system: ``server`` is where its connection leads, and may be changed to another one."""
 
     def __init__(self, directory: Path, place: Path, server: PostgresServer, system: DemoSystem) -> None:
         self.directory = directory
@@ -62,7 +62,6 @@ class Line:
         self.server = server
         self.system = system
         self.port: int | None = None
-        self.standby = False
         self.repository = self.new_repository()
         self._number = itertools.count()
 
@@ -77,7 +76,7 @@ class Line:
     def source(self) -> PostgresSource:
         source = self.repository.policy.sources[SOURCE]
         assert isinstance(source, PostgresSource)
-        return source.model_copy(update={"standby": self.standby})
+        return source
 
     @property
     def slot(self) -> str:

@@ -65,8 +65,8 @@ def insist_on_same_timeline(facts: ServerFacts, backup: BaseBackup) -> None:
     if not facts.timeline == backup.start_timeline == backup.stop_timeline:
         raise BackupFailed(
             f"The server changed its timeline during the backup (from {facts.timeline} to {backup.stop_timeline}).",
-            "It was promoted, or follows a server that was. Nothing of this attempt was committed; the next try makes a "
-            "full on the new timeline.",
+            "It was promoted, or follows a server that was. Nothing of this attempt was committed; the next try makes "
+            "a full on the new timeline.",
         )
 
 

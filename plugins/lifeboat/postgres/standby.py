@@ -9,6 +9,7 @@ Source: https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-R
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,12 +37,13 @@ PROMOTED = (
 CATCH_UP_SECONDS = 60.0
 """How long a standby that was restarted is waited for: it begins at an older position, and replays up to the one where
 it was."""
+_KEEPALIVES = {"tcp_keepalives_idle": "20", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3"}
 _CHECKPOINT = "SELECT checkpoint_time FROM pg_catalog.pg_control_checkpoint()"
 CONFLICT = "conflict with recovery"
 CONFLICT_REMEDY = (
-    "The standby had to replay what took away rows or tables that were being read: set max_standby_streaming_delay (and "
-    "max_standby_archive_delay) above the time that it takes, or hot_standby_feedback = on, on the standby; or run it "
-    "at a quieter time."
+    "The standby had to replay what took away rows or tables that were being read. On the standby set "
+    "max_standby_streaming_delay (and max_standby_archive_delay) above the time that a read takes, or "
+    "hot_standby_feedback = on; or run it at a quieter time."
 )
 
 
@@ -147,6 +149,27 @@ class Bounds:
         assert isinstance(self._surely, datetime)
         reached = [mark.moment for mark in self._marks if mark.position <= stop]
         return max([self._surely, *reached]), self._stopped
+
+
+def hold_alone(session: Session, words: str, *, seconds: float, tick: Callable[[], None]) -> None:
+    """Hold a lock of that name until the session ends; wait while another session of ours has it.
+
+    Raises:
+        PostgresError: it still has it after that time.
+    """
+    key = int.from_bytes(hashlib.sha256(words.encode()).digest()[:8], "big", signed=True)
+    deadline = time.monotonic() + seconds
+    # The server notices a dead worker's machine within a minute; by itself it would take hours.
+    for setting, value in _KEEPALIVES.items():
+        _value(session, f"SELECT pg_catalog.set_config('{setting}', '{value}', false)")
+    while not _value(session, f"SELECT pg_catalog.pg_try_advisory_lock({key})"):
+        if time.monotonic() > deadline:
+            raise PostgresError(
+                f"Another run collects the WAL of this standby, and did not end within {seconds:.0f} s.",
+                "Look for its session in pg_stat_activity of the standby: its application_name begins with 'lifeboat'.",
+            )
+        tick()
+        time.sleep(TICK_SECONDS)
 
 
 def promoted(standby_wanted: bool, standby: bool) -> str:

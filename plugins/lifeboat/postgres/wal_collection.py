@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import datetime
 from types import TracebackType
 from typing import Any
@@ -22,13 +22,14 @@ from lifeboat.postgres.full import ensure_slot, source_parameters
 from lifeboat.postgres.lsn import Lsn
 from lifeboat.postgres.replication import ReplicationConnection
 from lifeboat.postgres.slot import BUSY_SECONDS, Session, advance_slot, find_slot, held_by, wait_until_free
-from lifeboat.postgres.standby import is_standby, promoted, replayed, replayed_up_to
+from lifeboat.postgres.standby import hold_alone, is_standby, promoted, replayed, replayed_up_to
 from lifeboat.postgres.timelines import TimelineHistory
+from lifeboat.postgres.wal_collected import Collected
 from lifeboat.postgres.wal_gaps import Gaps
 from lifeboat.postgres.wal_planning import Leg, branch_in_words, plan_legs
 from lifeboat.postgres.wal_points import Begun, Stretch, WalPoints
 from lifeboat.postgres.wal_receiving import SESSION_SETTINGS, WalReceiver
-from lifeboat.postgres.wal_server import WalServer, clock, switch_segment
+from lifeboat.postgres.wal_server import WalServer, clock, server_history, switch_segment
 from lifeboat.postgres.wal_writing import SegmentWriter
 from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.commit import newest_id
@@ -36,36 +37,6 @@ from lifeboat.repository.journal import EventKind, Journal
 from lifeboat.repository.system import SystemRepository, Work
 from lifeboat.streams.stored import StoredStream
 from lifeboat.streams.writing import Destination, StreamWriter
-
-
-@dataclass(frozen=True)
-class Collected:
-    """What a WAL run brought.
-
-    Attributes:
-        copies: its recovery points on the primary target, in their order: one for each timeline, and, where it
-            followed the server, one for each flush.
-        covered_until: every transaction committed by then is in the repository.
-        gap: what was lost before it, in a sentence; empty when nothing was. A new full is needed after a gap.
-        branch: that the server is not the one the repository expects, in a sentence; empty when it is.
-        promoted: that the standby which the run before has read is a primary now, in a sentence; else empty.
-    """
-
-    copies: tuple[Copy, ...]
-    covered_until: datetime
-    gap: str = ""
-    branch: str = ""
-    promoted: str = ""
-
-    @property
-    def alarm(self) -> str:
-        """What somebody must be told although WAL was committed."""
-        return " ".join(filter(None, [self.gap, self.branch, self.promoted]))
-
-    @property
-    def received(self) -> int:
-        """Plain bytes of WAL."""
-        return sum(copy.manifest.plain_size for copy in self.copies)
 
 
 def collect_wal(
@@ -142,6 +113,8 @@ class WalCollection:
         with ExitStack() as stack:
             self.session = stack.enter_context(connect_sql(self._parameters, tick=self._tick))
             self.standby = is_standby(self.session, allowed=self._standby_wanted)
+            if self.standby:
+                self._wait_for_others()
             self._wait_for_slot()
             ensure_slot(self.session, self.slot, self._gaps.event)
             self.connection = stack.enter_context(
@@ -161,6 +134,11 @@ class WalCollection:
         """What a person should know of the server, whatever is collected."""
         return tuple(filter(None, [self.branch, promoted(self._standby_wanted, self.standby)]))
 
+    def _wait_for_others(self) -> None:
+        """A run that follows a standby does not hold the slot all the time: it holds a lock."""
+        words = self._application
+        hold_alone(self.session, words, seconds=self._patience, tick=self._tick)
+
     def _wait_for_slot(self) -> None:
         """The run before may still be at its last flush; and where it is behind, it does our work meanwhile."""
         try:
@@ -174,7 +152,7 @@ class WalCollection:
     def collect(self) -> Collected:
         """Bring what there is, commit it, and move the slot."""
         covered_until, stop = self._end()
-        history, document = _history(self.connection)
+        history, document = server_history(self.connection)
         copies: list[Copy] = []
         for leg in self._plan(history, stop):
             try:
@@ -187,6 +165,13 @@ class WalCollection:
         advance_slot(self.session, self.slot, wal_details(copies[-1].manifest).end_lsn)
         self._gaps.is_collected(self._uncollected_since, covered_until, self._objective)
         return Collected(tuple(copies), covered_until, " ".join(self._gaps.lost), self.branch, self._promotion)
+
+    def collect_again(self) -> Collected:
+        """Bring what has come since, as recovery points of their own."""
+        point = replace(self._work.recovery_point, begun=self._repository.outside.clock())
+        self._work = replace(self._work, recovery_point=point)
+        self._gaps = Gaps(self._note)
+        return self.collect()
 
     def _end(self) -> tuple[datetime, Lsn]:
         """Up to where this run goes, and the moment that is covered then."""
@@ -316,15 +301,6 @@ def _store(name: str, content: bytes, destination: Destination, repository: Syst
     writer = StreamWriter(name, destination, repository.streams, plain_digest=True)
     writer.write(content)
     return writer.finish()
-
-
-def _history(connection: ReplicationConnection) -> tuple[TimelineHistory, bytes | None]:
-    timeline = connection.identify_system().timeline
-    if timeline == 1:
-        return TimelineHistory(1), None
-    rows = connection.query(f"TIMELINE_HISTORY {timeline}")
-    content = (rows[0][1] or "").encode()
-    return TimelineHistory.parse(timeline, content), content
 
 
 class _Told:
