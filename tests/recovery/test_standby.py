@@ -338,6 +338,7 @@ def test_a_primary_without_full_page_writes_fails_a_full_of_its_standby(pair: Pa
         with pytest.raises(LifeboatError, match="full_page_writes"):
             line.full()
         assert line.repository.catalogue("primary").recovery_points(SOURCE).copies == ()
+        assert [finding.subject for finding in look(line) if finding.severity == "error"] == ["full_page_writes"]
     finally:
         switch("on")
     pair.standby.run_sql("CHECKPOINT")

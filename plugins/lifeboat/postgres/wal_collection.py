@@ -27,7 +27,7 @@ from lifeboat.postgres.timelines import TimelineHistory
 from lifeboat.postgres.wal_collected import Collected
 from lifeboat.postgres.wal_gaps import Gaps
 from lifeboat.postgres.wal_planning import Leg, branch_in_words, plan_legs
-from lifeboat.postgres.wal_points import Begun, Stretch, WalPoints
+from lifeboat.postgres.wal_points import Stretch, WalPoints
 from lifeboat.postgres.wal_receiving import SESSION_SETTINGS, WalReceiver
 from lifeboat.postgres.wal_server import WalServer, clock, server_history, switch_segment
 from lifeboat.postgres.wal_writing import SegmentWriter
@@ -35,8 +35,6 @@ from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.commit import newest_id
 from lifeboat.repository.journal import EventKind, Journal
 from lifeboat.repository.system import SystemRepository, Work
-from lifeboat.streams.stored import StoredStream
-from lifeboat.streams.writing import Destination, StreamWriter
 
 
 def collect_wal(
@@ -243,7 +241,7 @@ class WalCollection:
             if start < end:
                 start, end = self._receive(receiver, writer, leg, end)
             streams = writer.finish()
-            file = self._history_file(begun, history)
+            file = self._points.history_file(begun, history)
         except BaseException as failure:
             writer.abort(failure)
             raise
@@ -259,12 +257,6 @@ class WalCollection:
             standby=self.standby,
         )
         return self._points.commit(begun, self.server, stretch)
-
-    def _history_file(self, begun: Begun, history: bytes | None) -> StoredStream | None:
-        """The timeline's history, stored with its first recovery point."""
-        if history is None or begun.timeline == 1 or begun.place.previous is not None:
-            return None
-        return _store(f"{begun.timeline:08X}.history", history, begun.destination, self._repository)
 
     def _receive(self, receiver: WalReceiver, writer: SegmentWriter, leg: Leg, end: Lsn) -> tuple[Lsn, Lsn]:
         """Receive a leg; returns from where to where. WAL that the server no longer has is a gap: it is named, and
@@ -295,12 +287,6 @@ class WalCollection:
         first = Lsn(kept - kept % self.server.segment_size)
         self._gaps.is_lost(leg.timeline, leg.start, first)
         return first
-
-
-def _store(name: str, content: bytes, destination: Destination, repository: SystemRepository) -> StoredStream:
-    writer = StreamWriter(name, destination, repository.streams, plain_digest=True)
-    writer.write(content)
-    return writer.finish()
 
 
 class _Told:
