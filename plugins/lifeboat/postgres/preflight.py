@@ -19,11 +19,10 @@ from lifeboat.postgres.preflight_settings import (
     version_findings,
 )
 from lifeboat.postgres.preflight_slot import slot_findings, slot_state
-from lifeboat.postgres.preflight_standby import full_page_writes, role_findings
+from lifeboat.postgres.preflight_standby import full_page_writes, in_recovery, role_findings
 from lifeboat.postgres.refusals import clean_message, quoted
 from lifeboat.postgres.replication import ReplicationConnection
 from lifeboat.postgres.server_facts import IN_PLACE_SINCE, LEFT_OUT_REMEDY, files_outside, tablespaces_of
-from lifeboat.postgres.standby import in_recovery
 from lifeboat.targets.target import Finding
 
 Session = psycopg.Connection[TupleRow]

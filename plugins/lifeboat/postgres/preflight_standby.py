@@ -13,7 +13,7 @@ import psycopg
 from psycopg.rows import TupleRow
 
 from lifeboat.errors import PostgresError
-from lifeboat.postgres.standby import PROMOTED, REFUSED_REMEDY, in_recovery, replayed
+from lifeboat.postgres.standby import PROMOTED, REFUSED_REMEDY, replayed
 from lifeboat.targets.target import Finding
 
 Session = psycopg.Connection[TupleRow]
@@ -37,6 +37,11 @@ def role_findings(sql: Session, *, allowed: bool, reads_tables: bool = False) ->
         what = "The server is a standby (in recovery), and the policy names no standby to be read."
         return [Finding("error", "server role", what, REFUSED_REMEDY)]
     return [_progress(sql), *_source(sql), *_held_back(sql), *(_conflicts(sql) if reads_tables else [])]
+
+
+def in_recovery(sql: Session) -> bool:
+    """Whether the server is a standby; raises ``psycopg.Error``, as all questions of a preflight do."""
+    return bool(_one(sql, "SELECT pg_is_in_recovery()"))
 
 
 def full_page_writes(sql: Session) -> str:
