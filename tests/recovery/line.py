@@ -20,7 +20,8 @@ from lifeboat.postgres.moments import Moment
 from lifeboat.postgres.restore import Request, Restored, restore
 from lifeboat.postgres.restore_planning import RestorePlan
 from lifeboat.postgres.restore_sources import Offer, read_offer
-from lifeboat.postgres.wal_collection import Collected, collect_wal
+from lifeboat.postgres.wal_collected import Collected
+from lifeboat.postgres.wal_collection import collect_wal
 from lifeboat.postgres.wal_following import follow_wal
 from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.copying import copy as copy_point

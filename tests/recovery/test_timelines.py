@@ -27,8 +27,14 @@ ROWS = "SELECT n FROM ledger"
 @contextmanager
 def standby_of(line: Line, directory: Path, *settings: tuple[str, str]) -> Iterator[PostgresServer]:
     """A standby that follows the line's server."""
+    with follower_of(line.server, directory, *settings) as server:
+        yield server
+
+
+@contextmanager
+def follower_of(primary: PostgresServer, directory: Path, *settings: tuple[str, str]) -> Iterator[PostgresServer]:
+    """A standby that follows ``primary``."""
     data = directory.parent / f"{directory.name}-data"
-    primary = line.server
     server_directory(data)
     primary.run_program(
         "pg_basebackup", "-D", data.resolve(), "-R", "-X", "stream", "-c", "fast", "--no-sync", "--no-manifest"

@@ -39,6 +39,10 @@ class PostgresSource(Part):
     connection: ConnectionId
     """The Airflow connection of a role with the attribute REPLICATION."""
 
+    standby: bool = False
+    """Whether the connection leads to a hot standby, which is read in the primary's place; a standby is refused
+    otherwise."""
+
     tls: Literal["verify-full", "verify-ca", "require", "off"] = "verify-full"
     """What TLS must prove; as in libpq's `sslmode`."""
 

@@ -186,7 +186,11 @@ def _streamed(
     start, start_timeline = _position(_expect(connection, pq.ExecStatus.TUPLES_OK, seconds=SILENCE_SECONDS))
     tablespaces = _tablespaces(_expect(connection, pq.ExecStatus.TUPLES_OK))
     _expect(connection, pq.ExecStatus.COPY_OUT)
-    _read_archives(CopyStream(pgconn, tick=tick, silence_seconds=SILENCE_SECONDS), archives, tablespaces)
+    missing = _read_archives(CopyStream(pgconn, tick=tick, silence_seconds=SILENCE_SECONDS), archives, tablespaces)
+    if missing:
+        # The reason comes behind the stream that it ended.
+        _expect(connection, pq.ExecStatus.TUPLES_OK)
+        raise BackupFailed(f"The server ended the base backup before {missing}.", "Look at the server's log.")
     stop, stop_timeline = _position(_expect(connection, pq.ExecStatus.TUPLES_OK))
     damage = _final_word(connection)
     return BaseBackup(start, start_timeline, stop, stop_timeline, tablespaces, damage, tuple(notices.texts))
@@ -244,7 +248,8 @@ def _text(result: PGresult, row: int, column: int) -> str:
     return (result.get_value(row, column) or b"").decode()
 
 
-def _read_archives(stream: CopyStream, archives: Archives, tablespaces: tuple[SentTablespace, ...]) -> None:
+def _read_archives(stream: CopyStream, archives: Archives, tablespaces: tuple[SentTablespace, ...]) -> str:
+    """Hand all streams on; returns the name of the first one that did not come, empty when all did."""
     total = sum(tablespace.size for tablespace in tablespaces)
     expected = iter([*(tablespace.archive for tablespace in tablespaces), MANIFEST_STREAM])
     begun: list[str] = []
@@ -264,8 +269,7 @@ def _read_archives(stream: CopyStream, archives: Archives, tablespaces: tuple[Se
             archives.progress(struct.unpack("!Q", message[1:9])[0], total)
         else:
             raise BackupFailed(f"The server sent a message of an unknown kind, {kind}.", "Update Lifeboat.")
-    if missing := next(expected, ""):
-        raise BackupFailed(f"The server ended the base backup before {missing}.", "Look at the server's log.")
+    return next(expected, "")
 
 
 def _checked(expected: str, announced: str) -> str:

@@ -13,7 +13,7 @@ from lifeboat.postgres.details import FULL, INCREMENTAL, WAL, FullDetails, WalDe
 from lifeboat.postgres.lsn import Lsn
 from lifeboat.postgres.reach import WalRun, segments_lacking
 from lifeboat.postgres.restore_sources import origin_of, read_offer
-from lifeboat.postgres.segments import WalFile, WalFileKind
+from lifeboat.postgres.segments import SegmentName, WalFile, WalFileKind
 from lifeboat.postgres.tar_check import ArchiveSummary, check_archives
 from lifeboat.postgres.wal import WalWalker
 from lifeboat.repository.catalogue import Copy
@@ -95,10 +95,31 @@ def _full(
             with opened(manifest.stream(tablespace.archive), origin, passed) as stream:
                 yield tablespace.archive, stream
 
+    def feed(name: str, segment: Readable) -> None:
+        begins = SegmentName.parse(name).start(details.server.wal_segment_size)
+        if not details.standby or begins + details.server.wal_segment_size <= details.stop_lsn:
+            walker.feed(name, segment)
+            return
+        # A standby's last segment goes on behind the stop, with whatever it has received or kept there.
+        walker.feed(f"{name}.partial", _Beginning(segment, details.stop_lsn - begins), until=details.stop_lsn)
+
     with opened(manifest.stream(MANIFEST_STREAM), origin, passed) as listing:
-        summary = check_archives(archives(), listing, on_wal=walker.feed, tick=tick)
+        summary = check_archives(archives(), listing, on_wal=feed, tick=tick)
     _agrees(summary, details, walker)
     return summary.files, walker
+
+
+class _Beginning:
+    """The first bytes of a stream."""
+
+    def __init__(self, stream: Readable, size: int) -> None:
+        self._stream = stream
+        self._left = size
+
+    def read(self, size: int = -1, /) -> bytes:
+        data = self._stream.read(self._left if size < 0 else min(size, self._left))
+        self._left -= len(data)
+        return data
 
 
 def _agrees(summary: ArchiveSummary, details: FullDetails, walker: WalWalker) -> None:
@@ -121,19 +142,25 @@ def _last_record_before(repository: SystemRepository, target: str, copy: Copy, t
     an older state has the right positions, and yet does not follow. ``None`` where there is nothing before, or where
     it can't be read: its own verification says so.
     """
-    catalogue = repository.catalogue(target)
+    catalogue, start = repository.catalogue(target), wal_details(copy.manifest).start_lsn
     try:
         for _ in range(MOST_IDLE_RUNS):
             tick()
-            details, previous = wal_details(copy.manifest), copy.manifest.previous
+            previous = copy.manifest.previous
             if previous is None:
                 return None
             folder = replace(copy.manifest.folder, recovery_point=previous.recovery_point)
             copy = catalogue.read(folder)
             before = wal_details(copy.manifest)
-            if copy.sha256 != previous.sha256 or before.end_lsn != details.start_lsn:
+            if copy.sha256 != previous.sha256 or before.end_lsn < start:
                 return None  # a gap, or another row: continuity is judged by the manifests
-            segments = [stream for stream in copy.manifest.streams if _kind(stream) is WalFileKind.SEGMENT]
+            # A run on a standby begins with the segment in which the one before it ended: that one's is no use here.
+            segments = [
+                stream
+                for stream in copy.manifest.streams
+                if _kind(stream) is WalFileKind.SEGMENT
+                and SegmentName.parse(stream.name).end(before.segment_size) == start
+            ]
             if segments:
                 walker = WalWalker(before.system_identifier, before.segment_size)
                 _feed(walker, segments[-1], origin_of(repository, target, copy), lambda _: None)

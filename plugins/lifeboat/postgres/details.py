@@ -52,6 +52,9 @@ class FullDetails(_Model):
         tablespaces: in the order of their archives.
         plain_total: bytes of all archives.
         server: what else a restore needs to know.
+        standby: whether it was read from a standby. Then ``started`` and ``stopped`` are bounds: what the standby had
+            replayed of the primary's work by the primary's clock, and the later of both clocks; and the segment that
+            holds ``stop_lsn`` is not closed behind it: recovery needs that one from the WAL runs.
     """
 
     system_identifier: int
@@ -64,6 +67,7 @@ class FullDetails(_Model):
     tablespaces: tuple[Tablespace, ...]
     plain_total: int
     server: ServerFacts
+    standby: bool = False
 
 
 class IncrementalDetails(FullDetails):
@@ -88,12 +92,14 @@ class WalDetails(_Model):
         segment_size: bytes of a whole segment.
         start_lsn, end_lsn: the WAL that this run brought: every byte from start to end; equal when there was
             nothing new.
-        covered_until: every transaction committed by then, by the server's clock, lies before ``end_lsn``.
+        covered_until: every transaction committed by then, by the primary's clock, lies before ``end_lsn``.
         history: the ``.history`` file among the streams, when this run found one.
-        partial: the name of the unfinished last segment of a timeline that has ended.
+        partial: the name of the unfinished last segment: of a timeline that has ended, or of a standby, which can't
+            end its segment; the next run brings that one again, and more of it.
         ended: whether the timeline has ended at ``end_lsn``: then what was committed on the next one by
             ``covered_until`` is in that one's run.
         begins: where the timeline left its parent; ``None`` for one without.
+        standby: whether it was read from a standby: ``end_lsn`` is then the end of a record, in mid-segment.
     """
 
     system_identifier: int
@@ -106,6 +112,7 @@ class WalDetails(_Model):
     partial: str | None = None
     ended: bool = False
     begins: Lsn | None = None
+    standby: bool = False
 
 
 def full_details(manifest: Manifest) -> FullDetails:

@@ -30,15 +30,14 @@ from lifeboat.postgres.server_checks import (
     bootstrap_superuser,
     insist_on_all_tablespaces,
     insist_on_parents_server,
-    insist_on_primary,
     insist_on_same_cluster,
     insist_on_same_timeline,
-    server_clock,
     tablespace_names,
     whole_sizes,
 )
 from lifeboat.postgres.server_facts import ServerFacts, server_facts
 from lifeboat.postgres.slot import Session, create_slot, drop_slot, find_slot
+from lifeboat.postgres.standby import Bounds, is_standby, promoted
 from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.commit import commit, newest_id, next_place, refuse_if_committed, wrapped_keys
 from lifeboat.repository.journal import Journal
@@ -140,13 +139,13 @@ def back_up_physical(
     with ExitStack() as stack:
         session = stack.enter_context(connect_sql(parameters, tick=tick))
         facts = server_facts(session)
-        insist_on_primary(session)
+        standby = is_standby(session, allowed=source.standby)
         insist_on_same_cluster(facts, earlier.of_kind(FULL))
         if parent is not None:
             insist_on_parents_server(facts, parent)
         ensure_slot(session, source.slot_name(repository.system, source_name), write_event)
         write_event("backup_begun", target=PRIMARY, attempt=work.attempt, tiers=list(work.tiers))
-        started = server_clock(session)
+        bounds = Bounds(session, standby=standby)
         tablespaces = tablespace_names(session)
         connection = stack.enter_context(ReplicationConnection(parameters, tick=tick))
         reserve(connection)
@@ -167,7 +166,7 @@ def back_up_physical(
                 tick=tick,
             )
             # At once: what is committed while the last bytes are stored is no part of this backup.
-            stopped = server_clock(session)
+            bounds.end()
             still_fits(session)
             streams = archives.finish()
         except BaseException as failure:
@@ -177,7 +176,8 @@ def back_up_physical(
             archives.abort(failure)
             closing.join()
             raise
-        details = _details(facts, bootstrap_superuser(session), backup, started, stopped, streams)
+        started, stopped = bounds.around(backup.stop)
+        details = _details(facts, bootstrap_superuser(session), backup, started, stopped, streams, standby=standby)
         if parent is not None:
             details = IncrementalDetails(
                 **dict(details), parent_manifest=parent.copy.sha256, whole=whole_sizes(session, backup)
@@ -198,9 +198,9 @@ def back_up_physical(
         parent=parent.manifest.recovery_point if parent is not None else None,
         begun=begun,
         committed=repository.outside.clock(),
-        moment=stopped,
+        moment=started if standby else stopped,
         state="damaged" if backup.damage else "good",
-        findings=tuple(filter(None, [backup.damage, *remarks, *backup.notices])),
+        findings=tuple(filter(None, [backup.damage, *remarks, *backup.notices, promoted(source.standby, standby)])),
         degraded=destination.keyring.left_out,
         details=as_details(details),
         streams=streams,
@@ -272,6 +272,8 @@ def _details(
     started: datetime,
     stopped: datetime,
     streams: tuple[StoredStream, ...],
+    *,
+    standby: bool,
 ) -> FullDetails:
     return FullDetails(
         system_identifier=facts.system_identifier,
@@ -284,6 +286,7 @@ def _details(
         tablespaces=tuple(_tablespace(sent) for sent in backup.tablespaces),
         plain_total=sum(stream.plain_size for stream in streams),
         server=facts,
+        standby=standby,
     )
 
 

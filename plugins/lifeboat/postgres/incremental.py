@@ -35,6 +35,7 @@ from lifeboat.postgres.parent_choice import (
 from lifeboat.postgres.reach import Base
 from lifeboat.postgres.server_facts import timeline_of
 from lifeboat.postgres.slot import Session
+from lifeboat.postgres.standby import is_standby
 from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.journal import Journal
 from lifeboat.repository.last_verified import last_verified
@@ -120,6 +121,7 @@ def _choose(
     settings = source.tiers.get(Tier.INCREMENTAL)
     parameters = source_parameters(repository, source, what="incremental")
     with connect_sql(parameters, tick=tick) as session:
+        is_standby(session, allowed=source.standby)
         major = session.info.server_version // 10000
         if major < INCREMENTAL_SINCE:
             if settings is None or settings.instead != FULL:
@@ -177,7 +179,8 @@ def _look(
 def server_state(session: Session) -> ServerState:
     """What the choice must know of a server from PostgreSQL 17 on."""
     row = session.execute(
-        "SELECT system_identifier, pg_catalog.pg_current_wal_lsn()::text,"
+        "SELECT system_identifier, CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()"
+        " ELSE pg_catalog.pg_current_wal_lsn() END::text,"
         " pg_catalog.current_setting('data_checksums') = 'on', pg_catalog.current_setting('summarize_wal') = 'on'"
         " FROM pg_catalog.pg_control_system()"
     ).fetchone()

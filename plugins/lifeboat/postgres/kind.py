@@ -67,6 +67,7 @@ class PostgresKind:
                 tiers={str(name) for name in source.tiers},
                 tier=tier.value,
                 instead_full=Tier.INCREMENTAL in source.tiers and source.tiers[Tier.INCREMENTAL].instead == FULL,
+                standby=source.standby,
                 clock=repository.outside.clock,
             )
 

@@ -24,6 +24,7 @@ from lifeboat.postgres.logical_details import LOGICAL, LogicalDetails, logical_d
 from lifeboat.postgres.logical_dump import Dumping, dump_database, dump_globals
 from lifeboat.postgres.parameters import ConnectionParameters, Tls, connection_parameters
 from lifeboat.postgres.server_facts import server_facts
+from lifeboat.postgres.standby import is_standby, promoted, replayed
 from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.commit import commit, newest_id, next_place, refuse_if_committed, wrapped_keys
 from lifeboat.repository.journal import Journal
@@ -66,6 +67,7 @@ def back_up_logical(
     refuse_if_committed(target, RecoveryPointFolder(repository.system, source_name, str(work.recovery_point)))
     parameters = source_parameters(repository, source, what=f"logical {repository.system} {source_name}")
     with connect_sql(parameters, tick=tick) as session, _alone(session, repository.system, source_name, tick):
+        standby = is_standby(session, allowed=source.standby)
         earlier = catalogue.recovery_points(source_name).of_kind(LOGICAL)
         if (found := already_made(earlier, work)) is not None:
             journal.write(
@@ -100,6 +102,7 @@ def back_up_logical(
                 ),
                 progress=progress,
                 tick=tick,
+                replayed=(lambda: replayed(session).moment) if standby else None,
             )
             made = []
             for database in databases:
@@ -113,9 +116,10 @@ def back_up_logical(
         left_out=left_out,
         role_passwords=passwords,
         dumped_by=programs.version,
+        standby=standby,
     )
     place = next_place(catalogue.recovery_points(source_name).of_kind(LOGICAL))
-    findings = [*_findings(details, earlier), *dumping.said]
+    findings = [*_findings(details, earlier), *dumping.said, *filter(None, [promoted(source.standby, standby)])]
     manifest = Manifest(
         system=repository.system,
         source=source_name,

@@ -23,6 +23,7 @@ from lifeboat.postgres.connecting import connect_sql
 from lifeboat.postgres.logical_details import Contents, LargeObjects, SequenceContent, TableContent
 from lifeboat.postgres.parameters import ConnectionParameters
 from lifeboat.postgres.refusals import clean_message
+from lifeboat.postgres.standby import CONFLICT, CONFLICT_REMEDY
 
 Session = psycopg.Connection[TupleRow]
 
@@ -47,8 +48,10 @@ _OURS = """
     AND NOT EXISTS (
         SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
     )"""
+# On a standby a table that is not logged has no rows, and can't be read.
+_ELSEWHERE = "c.relpersistence = 'u' AND pg_is_in_recovery()"
 _TABLES = f"""
-    SELECT c.oid::int8, n.nspname, c.relname, c.relkind = 'p', c.relispartition,
+    SELECT c.oid::int8, n.nspname, c.relname, c.relkind = 'p' OR ({_ELSEWHERE}), c.relispartition,
         CASE WHEN c.relkind = 'r' THEN coalesce(pg_table_size(c.oid), 0) ELSE 0 END,
         ARRAY(SELECT i.inhparent::int8 FROM pg_inherits i WHERE i.inhrelid = c.oid ORDER BY i.inhseqno),
         (
@@ -65,8 +68,11 @@ _TABLES = f"""
 _SEQUENCES = f"""
     SELECT c.oid::int8, n.nspname, c.relname, s.seqincrement, s.seqcycle
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_sequence s ON s.seqrelid = c.oid
-    WHERE {_OURS}
+    WHERE {_OURS} AND NOT ({_ELSEWHERE})
     ORDER BY n.nspname, c.relname"""  # noqa: S608 all of it is ours
+_UNLOGGED = f"""
+    SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind = 'r' AND {_OURS} AND {_ELSEWHERE} ORDER BY 1"""  # noqa: S608 all of it is ours
 # As many bits as a bigint has, of a text in the server's own encoding: SQL_ASCII stands for no conversion.
 _HASH = "('x' || left(encode(sha256(convert_to(ROW({})::text, 'SQL_ASCII')), 'hex'), 16))::bit(64)::int8"
 # Holes and trailing zeros of a large object come back as zeros or not at all: what it reads as is the same.
@@ -117,10 +123,15 @@ def tables_of(session: Session) -> list[tuple[TableContent, str | None]]:
             TableContent(
                 oid=oid, schema_name=schema, name=name, parents=tuple(parents), partition=partition, size_bytes=size
             ),
-            None if partitioned else columns or "",
+            None if without else columns or "",
         )
-        for oid, schema, name, partitioned, partition, size, parents, columns in rows
+        for oid, schema, name, without, partition, size, parents, columns in rows
     ]
+
+
+def unlogged_elsewhere(session: Session) -> list[str]:
+    """The unlogged tables of a standby, whose rows are on its primary alone; none on a primary."""
+    return [str(name) for (name,) in session.execute(_UNLOGGED.encode()).fetchall()]
 
 
 def contents_of(
@@ -165,7 +176,11 @@ def refused_reading(error: psycopg.Error, what: str) -> PostgresError:
         "42P01": "It was dropped while it was being read. Run it again.",
         "40001": "Run it again.",
     }
-    remedy = remedies.get(error.sqlstate or "", "Look at the server's log, and run it again.")
+    remedy = (
+        CONFLICT_REMEDY
+        if CONFLICT in text
+        else remedies.get(error.sqlstate or "", "Look at the server's log, and run it again.")
+    )
     return PostgresError(f"{what}: {text}.", remedy)
 
 

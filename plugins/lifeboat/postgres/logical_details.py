@@ -109,6 +109,7 @@ class LogicalDetails(_Model):
         role_passwords: whether the roles' passwords (as hashes) are in the globals.
         fingerprint: how rows were fingerprinted.
         dumped_by: the version of ``pg_dump``; ``pg_restore`` has to be of this major version or a later one.
+        standby: whether it was read from a standby.
     """
 
     server: ServerFacts
@@ -118,6 +119,7 @@ class LogicalDetails(_Model):
     role_passwords: bool
     fingerprint: str = FINGERPRINT
     dumped_by: str
+    standby: bool = False
 
     @property
     def dump_major(self) -> int:
@@ -132,7 +134,8 @@ class TableContent(_Model):
         oid: on the server that was backed up: the archive's table of contents names it, too.
         parents: the tables that it inherits from, or is a partition of.
         partition: whether it is a partition.
-        rows: how many; ``None`` for a table that holds none itself (a partitioned one).
+        rows: how many; ``None`` for a table that holds none itself (a partitioned one), and for an unlogged one whose
+            rows the standby that was read does not have.
         fingerprint: of its rows, in any order; without generated columns, which are computed anew.
         size_bytes: on disk.
     """

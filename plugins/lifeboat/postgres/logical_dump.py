@@ -15,12 +15,20 @@ from lifeboat.errors import BackupFailed, Cancelled, LifeboatError, PostgresErro
 from lifeboat.policy.logical import LogicalPolicy
 from lifeboat.postgres.client_programs import Access, ProgramFailed, Programs, run_program
 from lifeboat.postgres.connecting import TICK_SECONDS, connect_sql
-from lifeboat.postgres.logical_contents import contents_of, reading_session, refused_reading, tables_of, watch
+from lifeboat.postgres.logical_contents import (
+    contents_of,
+    reading_session,
+    refused_reading,
+    tables_of,
+    unlogged_elsewhere,
+    watch,
+)
 from lifeboat.postgres.logical_databases import Database, Session, holds_something
 from lifeboat.postgres.logical_details import GLOBALS, Archive, Contents, DatabaseArchive
 from lifeboat.postgres.logical_splitting import groups, pattern
 from lifeboat.postgres.parameters import ConnectionParameters
 from lifeboat.postgres.server_facts import DatabaseFacts
+from lifeboat.postgres.standby import CONFLICT, CONFLICT_REMEDY
 from lifeboat.streams.settings import StreamSettings
 from lifeboat.streams.stored import StoredStream
 from lifeboat.streams.writing import Destination, StreamWriter, one_of_many
@@ -43,6 +51,7 @@ _REMEDIES = (
         "See `lifeboat preflight`: it names the statement to run for large objects.",
     ),
     ("permission denied", "Run as a superuser: GRANT pg_read_all_data TO the role that reads."),
+    (CONFLICT, CONFLICT_REMEDY),
     ("lock timeout", "Somebody holds a lock (pg_locks says who): run it at a quieter time, or raise `lock_timeout`."),
     ("does not exist", "Something was dropped while it was being read; run it again."),
     ("could not open relation", "Something was dropped while it was being read; run it again."),
@@ -59,6 +68,7 @@ class Dumping:
 
     Attributes:
         expected: bytes on the server's disk, for progress.
+        replayed: on a standby, the moment up to which it has the primary's commits.
         said: what the programs said although they succeeded.
     """
 
@@ -70,6 +80,7 @@ class Dumping:
     expected: int
     progress: Callable[[int, int], None]
     tick: Callable[[], None]
+    replayed: Callable[[], datetime] | None = None
     stored: list[StoredStream] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
     _read: int = 0
@@ -92,9 +103,16 @@ def dump_database(
         LifeboatError: nothing of it may be committed.
     """
     lock_seconds = float(dumping.policy.lock_timeout.fixed.total_seconds())
+    # Before the snapshot: what was replayed by then is in it.
+    replayed = dumping.replayed() if dumping.replayed is not None else None
     try:
         with reading_session(parameters, lock_seconds=lock_seconds, tick=dumping.tick) as session:
-            snapshot, moment = _snapshot(session)
+            snapshot, now = _snapshot(session)
+            if left_out := unlogged_elsewhere(session):
+                dumping.said.append(
+                    f"The rows of unlogged tables of database {database.name} are not in it, since a standby does not "
+                    f"have them: {', '.join(left_out)}."
+                )
             something = holds_something(session)
             _refuse_lost_objects(session, database.name, dumping.policy)
             plans = _plans(session, database, dumping.policy)
@@ -118,7 +136,7 @@ def dump_database(
         connection_limit=database.connection_limit,
         subscriptions=database.subscriptions,
         roles=database.roles,
-        moment=moment,
+        moment=replayed or now,
         archives=tuple(plan.archive for plan in plans),
         contents=listing,
         tables=sum(table.rows is not None for table in contents.tables),

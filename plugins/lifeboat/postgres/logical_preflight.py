@@ -16,6 +16,7 @@ from lifeboat.postgres.logical_databases import chosen, databases_of, is_superus
 from lifeboat.postgres.parameters import ConnectionParameters, Tls, connection_parameters
 from lifeboat.postgres.preflight import clock_findings, encryption_findings
 from lifeboat.postgres.preflight_settings import version_findings
+from lifeboat.postgres.preflight_standby import role_findings
 from lifeboat.postgres.refusals import clean_message, quoted
 from lifeboat.repository.system import SystemRepository
 from lifeboat.targets.target import Finding
@@ -58,6 +59,7 @@ def preflight_logical(
         version = session.info.server_version
         findings = [
             *version_findings(version),
+            *role_findings(session, allowed=source.standby, reads_tables=True),
             _programs(source, version // 10000),
             *encryption_findings(session, parameters),
             *clock_findings(session, repository.outside.clock),

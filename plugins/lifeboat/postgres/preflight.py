@@ -19,6 +19,7 @@ from lifeboat.postgres.preflight_settings import (
     version_findings,
 )
 from lifeboat.postgres.preflight_slot import slot_findings, slot_state
+from lifeboat.postgres.preflight_standby import full_page_writes, in_recovery, role_findings
 from lifeboat.postgres.refusals import clean_message, quoted
 from lifeboat.postgres.replication import ReplicationConnection
 from lifeboat.postgres.server_facts import IN_PLACE_SINCE, LEFT_OUT_REMEDY, files_outside, tablespaces_of
@@ -49,6 +50,7 @@ def preflight(
     tiers: Collection[str] = ("wal", "daily"),
     tier: str = "daily",
     instead_full: bool = False,
+    standby: bool = False,
     clock: Callable[[], datetime] = utc_now,
 ) -> list[Finding]:
     """Look at version, settings, privileges, slot, encryption and clock of a server.
@@ -62,6 +64,7 @@ def preflight(
             summaries.
         tier: the one that is about to run.
         instead_full: whether the policy takes a full where the server makes no incrementals.
+        standby: whether the policy says that a standby is read.
         clock: this worker's clock.
 
     Returns:
@@ -69,7 +72,7 @@ def preflight(
     """
     checks: tuple[Callable[[], list[Finding]], ...] = (
         lambda: version_findings(sql.info.server_version),
-        lambda: _recovery(sql),
+        lambda: role_findings(sql, allowed=standby),
         lambda: _settings(sql, slot_name),
         lambda: _incremental(sql, tiers, tier, instead_full=instead_full),
         lambda: _role(sql, parameters, clock()),
@@ -99,19 +102,14 @@ def _refused(error: psycopg.Error) -> Finding:
     return Finding("warning", "preflight", f"The server refused a question: {clean_message(str(error))}.", remedy)
 
 
-def _recovery(sql: Session) -> list[Finding]:
-    if not _one(sql, "SELECT pg_is_in_recovery()"):
-        return [Finding("ok", "server role", "The server is a primary.")]
-    what = "The server is a standby (in recovery); backups from a standby are not supported yet."
-    return [Finding("error", "server role", what, "Let the connection name the primary.")]
-
-
 def _settings(sql: Session, slot_name: str) -> list[Finding]:
     rows = sql.execute("SELECT name, setting FROM pg_settings WHERE name = ANY(%s)", [list(_SETTINGS)]).fetchall()
     settings: dict[str, str] = dict(rows)
     senders = int(_one(sql, "SELECT count(*) FROM pg_stat_replication"))
     slots = int(_one(sql, "SELECT count(*) FROM pg_replication_slots"))
     exists = slot_state(sql, slot_name) is not None
+    if in_recovery(sql):
+        settings["full_page_writes"] = full_page_writes(sql)
     return setting_findings(settings) + capacity_findings(settings, senders, slots, slot_exists=exists)
 
 
@@ -165,7 +163,9 @@ def _privileges(sql: Session, parameters: ConnectionParameters, tiers: Collectio
                 f"Role {role} may not execute pg_switch_wal() in database {database}; its newest WAL would stay there."
             )
             remedy = f"In database {database}: GRANT EXECUTE ON FUNCTION pg_catalog.pg_switch_wal() TO {role};"
-            findings.append(Finding("error", "pg_switch_wal", what, remedy))
+            if standby := in_recovery(sql):
+                what += " A standby needs no such right, until it is promoted."
+            findings.append(Finding("warning" if standby else "error", "pg_switch_wal", what, remedy))
     if not _one(sql, "SELECT pg_has_role('pg_read_all_settings', 'USAGE')"):
         what = f"Role {role} may not read all settings: the manifest can't tell what lies outside the data directory."
         findings.append(Finding("warning", "pg_read_all_settings", what, f"GRANT pg_monitor TO {role};"))

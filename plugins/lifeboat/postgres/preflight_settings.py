@@ -63,7 +63,7 @@ def _full_page_writes(value: str) -> Finding:
     return Finding(
         "error",
         "full_page_writes",
-        "full_page_writes is off: pages that change while they are read can't be repaired from the WAL.",
+        "full_page_writes is off on the primary: pages that change while they are read can't be repaired from the WAL.",
         "ALTER SYSTEM SET full_page_writes = on; SELECT pg_reload_conf();",
     )
 

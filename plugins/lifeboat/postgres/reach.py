@@ -106,7 +106,7 @@ def reach_of(
     lineage = histories.get(goal, TimelineHistory(goal))
     details = base.details
     size = details.server.wal_segment_size
-    walk = _Walk(_behind(details.stop_lsn, size), details.stopped)
+    walk = _Walk(brought_by_itself(base), details.stop_lsn, details.stopped)
     for step in _steps(lineage, details.timeline):
         switch = end_of(step, lineage)
         for run in runs.get(step, []):
@@ -133,15 +133,17 @@ def reach_of(
 class _Walk:
     """Along the runs of a history, from one to the next that joins it."""
 
-    def __init__(self, position: Lsn, latest: datetime) -> None:
+    def __init__(self, position: Lsn, needed: Lsn, latest: datetime) -> None:
         self.position = position
+        self._needed = needed
         self.latest = latest
         self.taken: list[WalRun] = []
         self.gap = ""
 
     def take(self, run: WalRun, proven: datetime | None) -> None:
         details = run.details
-        if self.gap or details.end_lsn < self.position:
+        # Before it has replayed up to its own end a base is of no use.
+        if self.gap or details.end_lsn < max(self.position, self._needed):
             return
         if details.start_lsn > self.position:
             self.gap = f"WAL of timeline {details.timeline} from {self.position} to {details.start_lsn} is missing"
@@ -192,14 +194,14 @@ def end_of(timeline: int, lineage: TimelineHistory) -> Lsn | None:
     return next((switch.switch for switch in lineage.switches if switch.parent == timeline), None)
 
 
-def _behind(lsn: Lsn, segment_size: int) -> Lsn:
-    """The end of the segment that holds the last byte before ``lsn``: the base brings that segment itself."""
-    return Lsn(-(-lsn // segment_size) * segment_size)
-
-
 def brought_by_itself(base: Base) -> Lsn:
-    """Up to where the WAL lies in the base itself."""
-    return _behind(base.details.stop_lsn, base.details.server.wal_segment_size)
+    """Up to where whole segments lie in the base itself.
+
+    A primary ends its segment where a backup stops, so the base brings that segment whole. A standby can't: what its
+    last segment holds behind the stop is of no use.
+    """
+    stop, size = base.details.stop_lsn, base.details.server.wal_segment_size
+    return Lsn(stop - stop % size) if base.details.standby else Lsn(-(-stop // size) * size)
 
 
 def _newest_descendant(details: FullDetails, histories: Mapping[int, TimelineHistory]) -> int:

@@ -38,7 +38,7 @@ from lifeboat.postgres.recovery_server import EndedBeforeTarget, Recovered, Reco
 from lifeboat.postgres.restore_planning import RestorePlan, Stage
 from lifeboat.postgres.restore_sources import origin_of
 from lifeboat.postgres.room import whole_size
-from lifeboat.postgres.segments import covering
+from lifeboat.postgres.segments import SegmentName, covering
 from lifeboat.postgres.server_programs import check_combiner, check_ready, run_as
 from lifeboat.postgres.tablespace_records import created_locations
 from lifeboat.postgres.unpacking import NO_SPACE, Owner
@@ -258,8 +258,15 @@ def _refuse_to_leave(plan: RestorePlan, place: Place) -> None:
     staged = {stage.name: place.staging / stage.name for stage in plan.stages}
     own = covering(details.start_lsn, details.stop_lsn, details.timeline, size)
     names = [*(str(name) for name in own if str(name) not in staged), *staged]
-    paths = (staged.get(name, place.data / "pg_wal" / name) for name in sorted(names, key=lambda name: name[8:]))
-    for location in created_locations(path.read_bytes() for path in paths):
+
+    def read(name: str) -> bytes:
+        if name in staged:
+            return staged[name].read_bytes()
+        # Without WAL runs recovery goes up to the base's own stop; a standby's segment goes on behind it.
+        used = details.stop_lsn - SegmentName.parse(name).start(size)
+        return (place.data / "pg_wal" / name).read_bytes()[:used]
+
+    for location in created_locations(read(name) for name in sorted(names, key=lambda name: name[8:])):
         raise RestoreError(
             f"The WAL up to this moment creates a tablespace in {location}, and its replay would write to that very "
             "place.",

@@ -296,7 +296,7 @@ def _stages(reach: Reach, runs: Sequence[WalRun], lineage: TimelineHistory, end:
         stage = _find(segment, held, lineage)
         if stage is not None:
             stages.append(stage)
-        elif segment.start(size) >= brought_by_itself(reach.base):
+        elif runs and segment.start(size) >= brought_by_itself(reach.base):
             raise MomentUnreachable(
                 f"The WAL segment {segment}, which recovery needs, is not among what is stored here.",
                 "Choose another target, or a moment before it.",

@@ -26,16 +26,6 @@ def server_clock(session: Session) -> datetime:
     return row[0]
 
 
-def insist_on_primary(session: Session) -> None:
-    """Raise ``BackupFailed`` on a standby."""
-    row = session.execute("SELECT pg_catalog.pg_is_in_recovery()").fetchone()
-    if row is None or row[0]:
-        raise BackupFailed(
-            "The server is a standby: the WAL that its backup needs can't be told from here.",
-            "Let the connection lead to the primary.",
-        )
-
-
 def insist_on_same_cluster(facts: ServerFacts, earlier: list[Copy]) -> None:
     """Raise ``TimelineConflict`` when the newest of ``earlier``, fulls, was made of another cluster."""
     newest = max(earlier, key=lambda copy: copy.manifest.sequence, default=None)
@@ -71,11 +61,12 @@ def insist_on_all_tablespaces(before: dict[int, str], session: Session, backup: 
 
 
 def insist_on_same_timeline(facts: ServerFacts, backup: BaseBackup) -> None:
-    """Raise ``BackupFailed`` when the server was promoted meanwhile."""
+    """Raise ``BackupFailed`` when the server, or the primary that it follows, was promoted meanwhile."""
     if not facts.timeline == backup.start_timeline == backup.stop_timeline:
         raise BackupFailed(
             f"The server changed its timeline during the backup (from {facts.timeline} to {backup.stop_timeline}).",
-            "It was promoted. Nothing of this attempt was committed; the next try makes a full on the new timeline.",
+            "It was promoted, or follows a server that was. Nothing of this attempt was committed; the next try makes "
+            "a full on the new timeline.",
         )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import datetime
 from types import TracebackType
 from typing import Any
@@ -22,47 +22,19 @@ from lifeboat.postgres.full import ensure_slot, source_parameters
 from lifeboat.postgres.lsn import Lsn
 from lifeboat.postgres.replication import ReplicationConnection
 from lifeboat.postgres.slot import BUSY_SECONDS, Session, advance_slot, find_slot, held_by, wait_until_free
+from lifeboat.postgres.standby import hold_alone, is_standby, promoted, replayed, replayed_up_to
 from lifeboat.postgres.timelines import TimelineHistory
+from lifeboat.postgres.wal_collected import Collected
 from lifeboat.postgres.wal_gaps import Gaps
 from lifeboat.postgres.wal_planning import Leg, branch_in_words, plan_legs
-from lifeboat.postgres.wal_points import Begun, Stretch, WalPoints
+from lifeboat.postgres.wal_points import Stretch, WalPoints
 from lifeboat.postgres.wal_receiving import SESSION_SETTINGS, WalReceiver
-from lifeboat.postgres.wal_server import WalServer, clock, switch_segment
+from lifeboat.postgres.wal_server import WalServer, clock, server_history, switch_segment
 from lifeboat.postgres.wal_writing import SegmentWriter
 from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.commit import newest_id
 from lifeboat.repository.journal import EventKind, Journal
 from lifeboat.repository.system import SystemRepository, Work
-from lifeboat.streams.stored import StoredStream
-from lifeboat.streams.writing import Destination, StreamWriter
-
-
-@dataclass(frozen=True)
-class Collected:
-    """What a WAL run brought.
-
-    Attributes:
-        copies: its recovery points on the primary target, in their order: one for each timeline, and, where it
-            followed the server, one for each flush.
-        covered_until: every transaction committed by then is in the repository.
-        gap: what was lost before it, in a sentence; empty when nothing was. A new full is needed after a gap.
-        branch: that the server is not the one the repository expects, in a sentence; empty when it is.
-    """
-
-    copies: tuple[Copy, ...]
-    covered_until: datetime
-    gap: str = ""
-    branch: str = ""
-
-    @property
-    def alarm(self) -> str:
-        """What somebody must be told although WAL was committed."""
-        return " ".join(filter(None, [self.gap, self.branch]))
-
-    @property
-    def received(self) -> int:
-        """Plain bytes of WAL."""
-        return sum(copy.manifest.plain_size for copy in self.copies)
 
 
 def collect_wal(
@@ -97,6 +69,7 @@ class WalCollection:
         slot: the name of the slot that keeps the server's WAL.
         server: whose WAL it is.
         branch: that the server is not the one the repository expects, in a sentence.
+        standby: whether it is a standby.
     """
 
     session: Session
@@ -126,14 +99,20 @@ class WalCollection:
         self._application = f"lifeboat {what}"
         self._parameters = source_parameters(repository, source, what=what)
         self._objective = repository.policy.objectives.rpo_of(source_name)
-        self._covered_before: datetime | None = None
+        self._uncollected_since: datetime | None = None
         self._gaps = Gaps(self._note)
         self.branch = ""
+        self._standby_wanted = source.standby
+        self._promotion = ""
+        self.standby = False
         self._stack = ExitStack()
 
     def __enter__(self) -> WalCollection:
         with ExitStack() as stack:
             self.session = stack.enter_context(connect_sql(self._parameters, tick=self._tick))
+            self.standby = is_standby(self.session, allowed=self._standby_wanted)
+            if self.standby:
+                self._wait_for_others()
             self._wait_for_slot()
             ensure_slot(self.session, self.slot, self._gaps.event)
             self.connection = stack.enter_context(
@@ -148,6 +127,16 @@ class WalCollection:
     ) -> None:
         self._stack.__exit__(kind, error, trace)
 
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """What a person should know of the server, whatever is collected."""
+        return tuple(filter(None, [self.branch, promoted(self._standby_wanted, self.standby)]))
+
+    def _wait_for_others(self) -> None:
+        """A run that follows a standby does not hold the slot all the time: it holds a lock."""
+        words = self._application
+        hold_alone(self.session, words, seconds=self._patience, tick=self._tick)
+
     def _wait_for_slot(self) -> None:
         """The run before may still be at its last flush; and where it is behind, it does our work meanwhile."""
         try:
@@ -160,10 +149,8 @@ class WalCollection:
 
     def collect(self) -> Collected:
         """Bring what there is, commit it, and move the slot."""
-        # The clock first: what was committed by then lies before the position that the switch returns.
-        covered_until = clock(self.session)
-        stop = switch_segment(self.session, self.server.segment_size)
-        history, document = _history(self.connection)
+        covered_until, stop = self._end()
+        history, document = server_history(self.connection)
         copies: list[Copy] = []
         for leg in self._plan(history, stop):
             try:
@@ -174,8 +161,31 @@ class WalCollection:
                 # The rest of an old timeline is gone for ever: waiting for it would stop all that follows.
                 self._gaps.is_lost(leg.timeline, leg.start, leg.end)
         advance_slot(self.session, self.slot, wal_details(copies[-1].manifest).end_lsn)
-        self._gaps.is_collected(self._covered_before, covered_until, self._objective)
-        return Collected(tuple(copies), covered_until, " ".join(self._gaps.lost), self.branch)
+        self._gaps.is_collected(self._uncollected_since, covered_until, self._objective)
+        return Collected(tuple(copies), covered_until, " ".join(self._gaps.lost), self.branch, self._promotion)
+
+    def collect_again(self) -> Collected:
+        """Bring what has come since, as recovery points of their own."""
+        point = replace(self._work.recovery_point, begun=self._repository.outside.clock())
+        self._work = replace(self._work, recovery_point=point)
+        self._gaps = Gaps(self._note)
+        return self.collect()
+
+    def _end(self) -> tuple[datetime, Lsn]:
+        """Up to where this run goes, and the moment that is covered then."""
+        if not self.standby:
+            # The clock first: what was committed by then lies before the position that the switch returns.
+            return clock(self.session), switch_segment(self.session, self.server.segment_size)
+        # The end of a record, wherever in a segment that is: nobody but the primary can end one.
+        timeline = self.connection.identify_system().timeline
+        committed = self._points.newest_of(timeline)
+        known = wal_details(committed.manifest) if committed is not None else None
+        if known is None or known.system_identifier != self.server.system_identifier:
+            mark = replayed(self.session)
+            return mark.moment, mark.position
+        mark = replayed_up_to(self.session, known.end_lsn, tick=self._tick)
+        # After a restart a standby does not remember the transaction that it replayed last.
+        return max(mark.moment, known.covered_until), mark.position
 
     def _note(self, kind: EventKind, **details: Any) -> None:
         self._points.note(kind, self._work, **details)
@@ -192,7 +202,15 @@ class WalCollection:
         self.branch = branch_in_words(committed, history)
         lineage = {history.timeline, *(switch.parent for switch in history.switches)}
         known = [details.covered_until for details in committed.values() if details.timeline in lineage]
-        self._covered_before = max(known, default=None)
+        self._uncollected_since = max(known, default=None)
+        if self.standby and newest:
+            # On a standby the moments stand still while nothing is written: what came since then was not there before.
+            begun = max(copy.manifest.begun for copy in newest)
+            self._uncollected_since = max(filter(None, [self._uncollected_since, begun]))
+        last = max(newest, key=lambda copy: copy.manifest.recovery_point, default=None)
+        # People are told once; every recovery point says it.
+        if last is not None and wal_details(last.manifest).standby:
+            self._promotion = promoted(self._standby_wanted, self.standby)
         return plan_legs(
             committed,
             system_identifier=self.server.system_identifier,
@@ -205,35 +223,40 @@ class WalCollection:
     def _bring(self, leg: Leg, stop: Lsn, history: bytes | None, covered_until: datetime) -> Copy:
         stop = stop if leg.end is None else leg.end
         history = history if leg.end is None else None
-        begun = self._points.begin(self._work, leg.timeline, leg.begins, self._points.newest_of(leg.timeline))
+        before = self._points.newest_of(leg.timeline)
+        begun = self._points.begin(self._work, leg.timeline, leg.begins, before)
         receiver = WalReceiver(self.connection, self.slot, confirmed=leg.start, tick=self._tick)
         writer = SegmentWriter(
             leg.timeline,
             self.server.segment_size,
             begun.destination,
             self._repository.wal_streams,
-            ends_at=leg.end,
+            ends_at=stop if self.standby else leg.end,
             tick=receiver.keep_alive,
         )
         start, end = leg.start, max(stop, leg.start)
+        if self.standby and before is not None and wal_details(before.manifest).end_lsn == stop:
+            start = stop  # nothing was written since: its segment need not be stored once more
         try:
             if start < end:
                 start, end = self._receive(receiver, writer, leg, end)
             streams = writer.finish()
-            file = self._history_file(begun, history)
+            file = self._points.history_file(begun, history)
         except BaseException as failure:
             writer.abort(failure)
             raise
         self._points.insist_on_place(begun)
-        findings = tuple(filter(None, [*self._gaps.lost, self.branch]))
-        stretch = Stretch(start, end, covered_until, streams, file, ended=leg.end is not None, findings=findings)
+        stretch = Stretch(
+            start,
+            end,
+            covered_until,
+            streams,
+            file,
+            ended=leg.end is not None,
+            findings=(*self._gaps.lost, *self.findings),
+            standby=self.standby,
+        )
         return self._points.commit(begun, self.server, stretch)
-
-    def _history_file(self, begun: Begun, history: bytes | None) -> StoredStream | None:
-        """The timeline's history, stored with its first recovery point."""
-        if history is None or begun.timeline == 1 or begun.place.previous is not None:
-            return None
-        return _store(f"{begun.timeline:08X}.history", history, begun.destination, self._repository)
 
     def _receive(self, receiver: WalReceiver, writer: SegmentWriter, leg: Leg, end: Lsn) -> tuple[Lsn, Lsn]:
         """Receive a leg; returns from where to where. WAL that the server no longer has is a gap: it is named, and
@@ -264,21 +287,6 @@ class WalCollection:
         first = Lsn(kept - kept % self.server.segment_size)
         self._gaps.is_lost(leg.timeline, leg.start, first)
         return first
-
-
-def _store(name: str, content: bytes, destination: Destination, repository: SystemRepository) -> StoredStream:
-    writer = StreamWriter(name, destination, repository.streams, plain_digest=True)
-    writer.write(content)
-    return writer.finish()
-
-
-def _history(connection: ReplicationConnection) -> tuple[TimelineHistory, bytes | None]:
-    timeline = connection.identify_system().timeline
-    if timeline == 1:
-        return TimelineHistory(1), None
-    rows = connection.query(f"TIMELINE_HISTORY {timeline}")
-    content = (rows[0][1] or "").encode()
-    return TimelineHistory.parse(timeline, content), content
 
 
 class _Told:

@@ -22,7 +22,9 @@ from lifeboat.postgres.connecting import TICK_SECONDS, no_tick
 from lifeboat.postgres.details import wal_details
 from lifeboat.postgres.lsn import Lsn
 from lifeboat.postgres.slot import BUSY_SECONDS
-from lifeboat.postgres.wal_collection import Collected, WalCollection
+from lifeboat.postgres.standby_following import follow_standby
+from lifeboat.postgres.wal_collected import Collected
+from lifeboat.postgres.wal_collection import WalCollection
 from lifeboat.postgres.wal_points import Begun, Stretch, WalPoints
 from lifeboat.postgres.wal_quiet import is_quiet
 from lifeboat.postgres.wal_receiving import WalReceiver
@@ -76,6 +78,8 @@ def follow_wal(
         for copy in collected.copies:
             stay.committed(copy)
         end = None if stay.lasting is None else begun + stay.lasting.total_seconds()
+        if collection.standby:
+            return follow_standby(collection, collected, stay, flush_every, end, tick)
         follower = _Follower(repository, collection, points, work, collected, stay, flush_every, end, tick)
         follower.follow()
         return replace(collected, copies=(*collected.copies, *follower.copies), covered_until=follower.covered_until)
@@ -272,7 +276,7 @@ class _Follower:
         self._stay.committed(copy)
 
     def _findings(self) -> tuple[str, ...]:
-        return (self._collection.branch,) if self._collection.branch else ()
+        return self._collection.findings
 
     def _insist_on_slot(self) -> None:
         """While the slot is ours nobody else can have committed WAL: others need it before they look what there is."""

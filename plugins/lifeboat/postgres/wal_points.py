@@ -16,7 +16,7 @@ from lifeboat.repository.journal import EventKind, Journal
 from lifeboat.repository.manifest import Manifest
 from lifeboat.repository.system import PRIMARY, SystemRepository, Work, tool_versions
 from lifeboat.streams.stored import StoredStream
-from lifeboat.streams.writing import Destination
+from lifeboat.streams.writing import Destination, StreamWriter
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Stretch:
         history: the timeline's history file, where it was stored with them.
         ended: whether the timeline has ended at ``end``.
         findings: what a person should know of it.
+        standby: whether it was read from a standby.
     """
 
     start: Lsn
@@ -39,6 +40,7 @@ class Stretch:
     history: StoredStream | None = None
     ended: bool = False
     findings: tuple[str, ...] = ()
+    standby: bool = False
 
     @property
     def partial(self) -> str | None:
@@ -134,6 +136,15 @@ class WalPoints:
                 "runs for one source at a time have no use; two servers writing one timeline would be a fault to find.",
             )
 
+    def history_file(self, begun: Begun, history: bytes | None) -> StoredStream | None:
+        """The timeline's history, stored with its first recovery point; ``None`` with all others."""
+        if history is None or begun.timeline == 1 or begun.place.previous is not None:
+            return None
+        name = f"{begun.timeline:08X}.history"
+        writer = StreamWriter(name, begun.destination, self._repository.streams, plain_digest=True)
+        writer.write(history)
+        return writer.finish()
+
     def commit(self, begun: Begun, server: WalServer, stretch: Stretch) -> Copy:
         """Commit it, and write that down; raises as :func:`~lifeboat.repository.commit.commit`."""
         repository, work = self._repository, begun.work
@@ -150,6 +161,7 @@ class WalPoints:
             partial=stretch.partial,
             ended=stretch.ended,
             begins=begun.branches_at,
+            standby=stretch.standby,
         )
         manifest = Manifest(
             system=repository.system,

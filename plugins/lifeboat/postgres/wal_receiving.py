@@ -24,7 +24,7 @@ from lifeboat.postgres.replication import ReplicationConnection
 
 STATUS_SECONDS = 5.0
 """How often the server hears from us while data flows or the target is slow."""
-SESSION_SETTINGS = {"wal_sender_timeout": "60s"}
+SESSION_SETTINGS = {"wal_sender_timeout": "60s", "idle_session_timeout": "0"}
 """For the connection that WAL is received on: a server that hears nothing for that long ends the session. Set here and
 not left to the server's own configuration, where some have a second or two, and others 0: a slot would then stay with a
 dead worker for ever."""

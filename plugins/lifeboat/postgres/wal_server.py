@@ -9,7 +9,9 @@ import psycopg
 
 from lifeboat.errors import BackupFailed, PostgresError
 from lifeboat.postgres.lsn import Lsn
+from lifeboat.postgres.replication import ReplicationConnection
 from lifeboat.postgres.slot import Session
+from lifeboat.postgres.timelines import TimelineHistory
 from lifeboat.postgres.wal_pages import LONG_HEADER
 
 
@@ -83,6 +85,16 @@ def switch_segment(session: Session, segment_size: int) -> Lsn:
         raise _broken(error) from error
     position = Lsn.parse(str(row[0] if row is not None else ""))
     return Lsn(-(-position // segment_size) * segment_size)
+
+
+def server_history(connection: ReplicationConnection) -> tuple[TimelineHistory, bytes | None]:
+    """The history of the server's timeline, and the file that tells it; raises ``PostgresError``."""
+    timeline = connection.identify_system().timeline
+    if timeline == 1:
+        return TimelineHistory(1), None
+    rows = connection.query(f"TIMELINE_HISTORY {timeline}")
+    content = (rows[0][1] or "").encode()
+    return TimelineHistory.parse(timeline, content), content
 
 
 def value(session: Session, statement: str, *values: object) -> object:

@@ -40,6 +40,7 @@ from lifeboat.postgres.exports.tables import (
     Table,
     read_columns,
 )
+from lifeboat.postgres.standby import is_standby, promoted
 from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.commit import commit, newest_id, next_place, refuse_if_committed, wrapped_keys
 from lifeboat.repository.journal import Journal
@@ -90,6 +91,7 @@ def back_up_export(
 
     with ExitStack() as stack:
         session = stack.enter_context(exact_session(export_parameters(repository, source, "export"), tick=tick))
+        standby = is_standby(session, allowed=source.standby)
         _keep_others_out(session, repository.system, source_name)
         export = _Export(repository, source, work.only, packer, tick_and_tell)
         export.survey(session)
@@ -102,7 +104,7 @@ def back_up_export(
         except BaseException as failure:
             packer.abort(failure)
             raise
-        details = export.details(session)
+        details = export.details(session, standby=standby)
     place = next_place(catalogue.recovery_points(source_name).of_kind(EXPORT))
     partial_words = (f"A partial export: {', '.join(work.only)}.",) if work.only else ()
     manifest = Manifest(
@@ -118,7 +120,7 @@ def back_up_export(
         begun=begun,
         committed=repository.outside.clock(),
         moment=min(database.moment for database in details.databases),
-        findings=(*partial_words, *export.remarks),
+        findings=(*partial_words, *export.remarks, *filter(None, [promoted(source.standby, standby)])),
         degraded=destination.keyring.left_out,
         details=details.model_dump(mode="json"),
         streams=streams,
@@ -247,7 +249,7 @@ class _Export:
                 self._masked[name] = MaskedColumn(column=name, mask=column.mask)
         return record.rows
 
-    def details(self, session: Sql) -> ExportDetails:
+    def details(self, session: Sql, *, standby: bool) -> ExportDetails:
         """The summary."""
         return ExportDetails(
             system_identifier=_system_identifier(session),
@@ -260,6 +262,7 @@ class _Export:
             tables=sum(database.tables for database in self._databases),
             rows=sum(database.rows for database in self._databases),
             masked=tuple(self._masked.values()),
+            standby=standby,
         )
 
 

@@ -12,6 +12,7 @@ from lifeboat.postgres.exports.snapshot import survey
 from lifeboat.postgres.exports.tables import Inventory, Table
 from lifeboat.postgres.parameters import ConnectionParameters
 from lifeboat.postgres.preflight import clock_findings, encryption_findings
+from lifeboat.postgres.preflight_standby import role_findings
 from lifeboat.postgres.refusals import quoted
 from lifeboat.repository.system import SystemRepository
 from lifeboat.targets.target import Finding
@@ -35,7 +36,11 @@ def preflight_export(
     """
     parameters = export_parameters(repository, source, "preflight")
     with exact_session(parameters, tick=tick) as session:
-        findings = [*_version(session), *encryption_findings(session, parameters)]
+        findings = [
+            *_version(session),
+            *role_findings(session, allowed=source.standby, reads_tables=True),
+            *encryption_findings(session, parameters),
+        ]
         findings += clock_findings(session, repository.outside.clock)
         try:
             inventories = survey(repository, source, session, tick=tick)

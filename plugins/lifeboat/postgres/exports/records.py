@@ -141,6 +141,7 @@ class ExportDetails(_Model):
         databases: each with its own snapshot.
         tables, rows: of all databases.
         masked: the masked columns.
+        standby: whether it was read from a standby.
     """
 
     system_identifier: int | None
@@ -153,3 +154,4 @@ class ExportDetails(_Model):
     tables: int
     rows: int
     masked: tuple[MaskedColumn, ...] = ()
+    standby: bool = False

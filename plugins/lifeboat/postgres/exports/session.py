@@ -17,6 +17,7 @@ from lifeboat.postgres.connecting import Session, connect_sql
 from lifeboat.postgres.copy_stream import CopyStream, failure_of, is_error
 from lifeboat.postgres.parameters import ConnectionParameters, Tls, connection_parameters
 from lifeboat.postgres.refusals import clean_message
+from lifeboat.postgres.standby import CONFLICT, CONFLICT_REMEDY
 from lifeboat.repository.system import SystemRepository
 
 Sql = psycopg.Connection[TupleRow]
@@ -84,7 +85,8 @@ def exact_session(parameters: ConnectionParameters, *, tick: Callable[[], None])
         yield session
     except psycopg.Error as error:
         end(session)
-        raise PostgresError(f"The server refused: {clean_message(str(error))}.", "Look at the server's log.") from error
+        remedy = CONFLICT_REMEDY if CONFLICT in str(error) else "Look at the server's log."
+        raise PostgresError(f"The server refused: {clean_message(str(error))}.", remedy) from error
     except BaseException:
         end(session)
         raise
@@ -158,6 +160,10 @@ def _refused(result: PGresult | None, what: str) -> BackupFailed:
     remedy = "Look at the server's log. Nothing of this attempt was committed; the next try starts anew."
     if "row-level security" in message:
         remedy = "Run as a superuser: ALTER ROLE … BYPASSRLS; or exclude the table. Else a part of it would be missing."
+    elif CONFLICT in message:
+        remedy = CONFLICT_REMEDY
+    elif "unlogged relations during recovery" in message:
+        remedy = "A standby does not have an unlogged table's rows: exclude the table, or ALTER TABLE … SET LOGGED;"
     elif state == b"42501":
         remedy = "Grant it: GRANT pg_read_all_data TO …; or exclude the table."
     return BackupFailed(f"The server did not give {what}: {message or 'without saying why'}.", remedy)

@@ -15,6 +15,7 @@ from lifeboat.postgres.exports.choosing import Choice, choose, masked_tables
 from lifeboat.postgres.exports.session import Sql, exact_session, export_parameters
 from lifeboat.postgres.exports.tables import Inventory, Table, read_column_names, read_databases, read_tables
 from lifeboat.postgres.refusals import clean_message
+from lifeboat.postgres.standby import in_recovery, replayed
 from lifeboat.repository.system import SystemRepository
 
 TABLES_AT_ONCE = 200
@@ -74,6 +75,8 @@ def take_snapshot(
     snapshots. What was made or renamed until the snapshot is found by looking once more in it.
     """
     for _ in range(SNAPSHOT_TRIES):
+        # Before the snapshot: what a standby has replayed by then is in it.
+        mark = replayed(session).moment if in_recovery(session) else None
         locked = choice_of(inventories, source, only).tables[name]
         session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         try:
@@ -92,7 +95,7 @@ def take_snapshot(
         choice = choice_of(inventories, source, only)
         choice.insist()
         if set(choice.tables[name]) <= set(locked):
-            return row[0], str(row[1]), choice
+            return mark or row[0], str(row[1]), choice
         session.execute("ROLLBACK")
     raise BackupFailed(
         f"The tables of database {name} changed each time they were looked at.",
