@@ -17,7 +17,7 @@ from typing import Any
 from lifeboat.errors import LifeboatError, PostgresError, SlotLost, TimelineConflict
 from lifeboat.policy.postgres_source import PostgresSource
 from lifeboat.postgres.connecting import connect_sql, no_tick
-from lifeboat.postgres.details import wal_details
+from lifeboat.postgres.details import LostWal, wal_details
 from lifeboat.postgres.full import ensure_slot, source_parameters
 from lifeboat.postgres.lsn import Lsn
 from lifeboat.postgres.replication import ReplicationConnection
@@ -37,6 +37,11 @@ from lifeboat.streams.stored import StoredStream
 from lifeboat.streams.writing import Destination, StreamWriter
 
 
+def receiver_name(system: str, source: str) -> str:
+    """What the session that collects WAL calls itself (``application_name``)."""
+    return f"lifeboat wal {system} {source}"
+
+
 @dataclass(frozen=True)
 class Collected:
     """What a WAL run brought.
@@ -45,13 +50,16 @@ class Collected:
         copies: its recovery points on the primary target, in their order: one for each timeline, and, where it
             followed the server, one for each flush.
         covered_until: every transaction committed by then is in the repository.
-        gap: what was lost before it, in a sentence; empty when nothing was. A new full is needed after a gap.
+        gap: what this run found to be lost, in a sentence; empty when nothing was.
+        due: what is lost, found by this run or an earlier one, and has no verified full behind it; ``None`` when no
+            full is due.
         branch: that the server is not the one the repository expects, in a sentence; empty when it is.
     """
 
     copies: tuple[Copy, ...]
     covered_until: datetime
     gap: str = ""
+    due: LostWal | None = None
     branch: str = ""
 
     @property
@@ -122,12 +130,12 @@ class WalCollection:
         self._tick = tick
         self._patience = patience
         self.slot = source.slot_name(repository.system, source_name)
-        what = f"wal {repository.system} {source_name}"
-        self._application = f"lifeboat {what}"
+        self._application = receiver_name(repository.system, source_name)
+        what = self._application.removeprefix("lifeboat ")
         self._parameters = source_parameters(repository, source, what=what)
         self._objective = repository.policy.objectives.rpo_of(source_name)
         self._covered_before: datetime | None = None
-        self._gaps = Gaps(self._note)
+        self.gaps = Gaps(repository, source_name, self._note, tick)
         self.branch = ""
         self._stack = ExitStack()
 
@@ -135,7 +143,7 @@ class WalCollection:
         with ExitStack() as stack:
             self.session = stack.enter_context(connect_sql(self._parameters, tick=self._tick))
             self._wait_for_slot()
-            ensure_slot(self.session, self.slot, self._gaps.event)
+            ensure_slot(self.session, self.slot, self.gaps.event)
             self.connection = stack.enter_context(
                 ReplicationConnection(self._parameters, settings=SESSION_SETTINGS, tick=self._tick)
             )
@@ -172,10 +180,10 @@ class WalCollection:
                 if leg.end is None:
                     raise
                 # The rest of an old timeline is gone for ever: waiting for it would stop all that follows.
-                self._gaps.is_lost(leg.timeline, leg.start, leg.end)
+                self.gaps.is_lost(LostWal(timeline=leg.timeline, start=leg.start, end=leg.end))
         advance_slot(self.session, self.slot, wal_details(copies[-1].manifest).end_lsn)
-        self._gaps.is_collected(self._covered_before, covered_until, self._objective)
-        return Collected(tuple(copies), covered_until, " ".join(self._gaps.lost), self.branch)
+        self.gaps.is_collected(self._covered_before, covered_until, self._objective)
+        return Collected(tuple(copies), covered_until, " ".join(self.gaps.lost), self.gaps.due, self.branch)
 
     def _note(self, kind: EventKind, **details: Any) -> None:
         self._points.note(kind, self._work, **details)
@@ -193,7 +201,7 @@ class WalCollection:
         lineage = {history.timeline, *(switch.parent for switch in history.switches)}
         known = [details.covered_until for details in committed.values() if details.timeline in lineage]
         self._covered_before = max(known, default=None)
-        return plan_legs(
+        legs = plan_legs(
             committed,
             system_identifier=self.server.system_identifier,
             history=history,
@@ -201,6 +209,8 @@ class WalCollection:
             reserved_from=slot.restart_lsn,
             position=position,
         )
+        self.gaps.begin(committed, history, legs[0].start)
+        return legs
 
     def _bring(self, leg: Leg, stop: Lsn, history: bytes | None, covered_until: datetime) -> Copy:
         stop = stop if leg.end is None else leg.end
@@ -225,8 +235,9 @@ class WalCollection:
             writer.abort(failure)
             raise
         self._points.insist_on_place(begun)
-        findings = tuple(filter(None, [*self._gaps.lost, self.branch]))
-        stretch = Stretch(start, end, covered_until, streams, file, ended=leg.end is not None, findings=findings)
+        findings = tuple(filter(None, [*self.gaps.lost, self.branch]))
+        ended, due = leg.end is not None, self.gaps.due
+        stretch = Stretch(start, end, covered_until, streams, file, ended=ended, findings=findings, lost=due)
         return self._points.commit(begun, self.server, stretch)
 
     def _history_file(self, begun: Begun, history: bytes | None) -> StoredStream | None:
@@ -262,7 +273,7 @@ class WalCollection:
         if kept is None or kept <= leg.start or leg.end is not None:
             raise lost
         first = Lsn(kept - kept % self.server.segment_size)
-        self._gaps.is_lost(leg.timeline, leg.start, first)
+        self.gaps.is_lost(LostWal(timeline=leg.timeline, start=leg.start, end=first))
         return first
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from lifeboat.errors import ManifestInvalid, TimelineConflict
-from lifeboat.postgres.details import WAL, WalDetails, as_details
+from lifeboat.postgres.details import WAL, LostWal, WalDetails, as_details
 from lifeboat.postgres.lsn import Lsn
 from lifeboat.postgres.wal_server import WalServer
 from lifeboat.repository.catalogue import Catalogue, Copy
@@ -30,6 +30,7 @@ class Stretch:
         history: the timeline's history file, where it was stored with them.
         ended: whether the timeline has ended at ``end``.
         findings: what a person should know of it.
+        lost: what was lost before it, while a full is due because of that.
     """
 
     start: Lsn
@@ -39,6 +40,7 @@ class Stretch:
     history: StoredStream | None = None
     ended: bool = False
     findings: tuple[str, ...] = ()
+    lost: LostWal | None = None
 
     @property
     def partial(self) -> str | None:
@@ -150,6 +152,7 @@ class WalPoints:
             partial=stretch.partial,
             ended=stretch.ended,
             begins=begun.branches_at,
+            lost=stretch.lost,
         )
         manifest = Manifest(
             system=repository.system,
