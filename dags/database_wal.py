@@ -2,6 +2,7 @@
 says so, all the time: a run then follows the server until the next one is due.
 
     collect ▸ ( copy ▸ verify ) for each other target ▸ publish
+            ▸ start_full, where WAL was lost and no full was taken since
 
 Each run proves how far the database is covered, also when nothing was written. The run looks at its needs by itself:
 at this pace a task of its own for that would cost more than the work. Copies are tried once: the next run brings what
@@ -14,8 +15,9 @@ from airflow.sdk import DAG, TriggerRule, task_group
 
 from lifeboat.operators.backup import CollectWal, CopyTo, Publish, Verify
 from lifeboat.operators.dag_parts import TierDag, tier_dags
+from lifeboat.operators.full_after_gap import StartFull
 
-COLLECT = "collect"
+COLLECT, START_FULL = "collect", "start_full"
 
 
 def wal_dag(tier: TierDag) -> DAG:
@@ -27,7 +29,7 @@ def wal_dag(tier: TierDag) -> DAG:
             copy = CopyTo(task_id="copy", target=target, backup_task=COLLECT, retries=0, **tier.step)
             copy >> Verify(task_id="verify", target=target, backup_task=COLLECT, retries=0, **tier.step)
 
-        collect = CollectWal(task_id=COLLECT, **tier.step)
+        collect = CollectWal(task_id=COLLECT, start_task=START_FULL, **tier.step)
         publish = Publish(
             task_id="publish",
             backup_task=COLLECT,
@@ -41,6 +43,8 @@ def wal_dag(tier: TierDag) -> DAG:
         if tier.others:
             collect >> copies.expand(target=tier.others) >> publish
         collect >> publish
+        # Not tried again: the next run decides anew.
+        collect >> StartFull(task_id=START_FULL, backup_task=COLLECT, retries=0, **tier.step)
     return dag
 
 

@@ -20,6 +20,23 @@ Tick = Callable[[], None]
 
 
 @dataclass(frozen=True)
+class FullDue:
+    """A full has to be taken as soon as possible: what came since can't be brought back before.
+
+    Attributes:
+        because: why, in a sentence.
+        mark: the same for the same reason, whoever finds it: letters, digits and hyphens.
+        tier: which takes it.
+        others: the tiers that would take one as well, if a run of theirs is under way.
+    """
+
+    because: str
+    mark: str
+    tier: Tier
+    others: tuple[Tier, ...] = ()
+
+
+@dataclass(frozen=True)
 class BackedUp:
     """What a backup brought.
 
@@ -27,11 +44,13 @@ class BackedUp:
         copies: the committed recovery points on the primary target.
         message: what a person should read of it, in a sentence.
         alarm: what is wrong although something was committed; empty when nothing is.
+        full_due: that a full has to be taken, found by this backup or an earlier one and not taken yet.
     """
 
     copies: tuple[Copy, ...]
     message: str
     alarm: str = ""
+    full_due: FullDue | None = None
 
     @property
     def damaged(self) -> bool:

@@ -11,17 +11,25 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import boto3
 import psutil
 
+from lifeboat.backup.steps import Point, verify
+from lifeboat.outside import utc_now
+from lifeboat.policy.postgres_source import PostgresSource
+from lifeboat.postgres.full import back_up_full
+from lifeboat.postgres.wal_collection import collect_wal
+from lifeboat.repository.manifest import Run
+from lifeboat.repository.system import Work
 from sandbox.postgres import PostgresServer
 from sandbox.postgres_builds import binaries
 from sandbox.postgres_template import Template
 from sandbox.processes import is_alive, wait_until
-from tests.dags.stage import BUCKET, NEVER, Client, Stage, System
+from tests.dags.stage import BUCKET, NEVER, SOURCE, Client, Stage, System
 
 DUMP = "dump_compress_upload"
 PAST = datetime(2026, 3, 1, tzinfo=UTC)
@@ -178,6 +186,7 @@ def _make_systems(stage: Stage) -> None:
         "wal: {retention: 30d", f'wal: {{mode: follow, flush_every: 10s, schedule: "{NEVER}", retention: 30d'
     )
     stage.system("steady", source="    max_rate: 2 MiB/s")
+    _lose_wal(stage.system("gapped", source="    max_rate: 2 MiB/s"))
     _damage(stage.system("damaged", tier="retries: 2").server)
     nowhere = _s3_target("primary", "q", "not_there") + _s3_target("offsite", "q", "not_there_either")
     stage.system("quiet", targets=nowhere, connected=False)
@@ -200,6 +209,25 @@ def _fill_with_noise(server: PostgresServer, *, megabytes: int) -> None:
         session.execute("CREATE TABLE noise (piece bytea STORAGE EXTERNAL)")
         for _ in range(megabytes):
             session.execute("INSERT INTO noise VALUES (%s)", [os.urandom(1024 * 1024)])
+
+
+def _lose_wal(system: System) -> None:
+    """A full and a WAL run, and WAL behind them that the server no longer has."""
+    repository = system.repository
+    source = repository.policy.sources[SOURCE]
+    assert isinstance(source, PostgresSource)
+    journal = repository.journal("primary", run="before", actor="a test")
+    work = partial(Work.new, begun=utc_now(), tiers=("daily",), run=Run(command="test"), actor="a test")
+    full = back_up_full(repository, SOURCE, source.model_copy(update={"max_rate": None}), work("full"), journal)
+    collect_wal(repository, SOURCE, source, work("wal"), journal)
+    points = [Point.of(full)]
+    verify(repository, SOURCE, "primary", points, journal, deep=False, passed=lambda _: None, tick=lambda: None)
+    server = system.server
+    server.run_sql("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots")
+    for _ in range(8):
+        server.run_sql("INSERT INTO ledger SELECT coalesce(max(n), 0) + 1 FROM ledger")
+        server.run_sql("SELECT pg_switch_wal()")
+    server.run_sql("CHECKPOINT")
 
 
 def _damage(server: PostgresServer) -> None:
@@ -228,6 +256,8 @@ def _begin_the_others(play: Play) -> None:
     play.begin("full", tiered.daily)
     play.begin("export", tiered.dag("export"))
     play.begin("export of a table", tiered.dag("export"), {"tables": ["public.users"]})
+    play.client.pause(play.system("gapped").daily)
+    play.begin("gap found", play.system("gapped").wal)
 
 
 def _meddle(play: Play) -> None:

@@ -277,10 +277,11 @@ def test_the_daily_chain_verifies_before_it_copies_and_publishes_in_every_case(e
 def test_the_wal_chain_is_one_task_and_its_copies_which_never_wait_for_another_try(erp):
     tasks = erp["dags"]["erp_database_wal"]["tasks"]
     assert {name: task["downstream"] for name, task in tasks.items()} == {
-        "collect": ["copies.copy", "publish"],
+        "collect": ["copies.copy", "publish", "start_full"],
         "copies.copy": ["copies.verify"],
         "copies.verify": ["publish"],
         "publish": [],
+        "start_full": [],
     }
     assert tasks["publish"]["rule"] == "all_done"
     assert tasks["publish"]["outlets"] == ["erp/database/wal"]
@@ -289,6 +290,7 @@ def test_the_wal_chain_is_one_task_and_its_copies_which_never_wait_for_another_t
         "copies.copy": 0,
         "copies.verify": 0,
         "publish": 0,
+        "start_full": 0,
     }
 
 

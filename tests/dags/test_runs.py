@@ -266,6 +266,44 @@ def test_a_target_that_is_away_fails_alone_is_named_and_gets_what_it_missed_from
     assert ids(system, "offsite") == ids(system)
 
 
+def test_after_lost_wal_the_full_is_started_once_says_why_and_is_not_forgotten_where_its_dag_is_paused(
+    play: Play,
+) -> None:
+    system, client = play.system("gapped"), play.client
+    [before] = ids(system)
+    assert play.end("gap found") == "failed"
+    assert play.states("gap found")["start_full"] == "failed"
+    assert f"The DAG {system.daily} that takes it is paused" in play.log("gap found", "start_full")
+    assert "A new full is needed" in play.log("gap found", "publish")
+    assert client.runs(system.daily) == []
+
+    client.pause(system.daily, False)
+    play.begin("gap handed on", system.wal)
+    assert play.end("gap handed on") == "success"
+    [started] = client.runs(system.daily)
+    play.runs["full after gap"] = (system.daily, started["dag_run_id"])
+    assert started["dag_run_id"].startswith("after_lost_wal__1-")
+    assert started["run_type"] == "operator_triggered"
+
+    # It takes some seconds: a WAL run meanwhile starts no other.
+    play.begin("gap waited for", system.wal)
+    assert play.end("gap waited for") == "success"
+    assert "is under way" in play.log("gap waited for", "start_full")
+
+    assert play.end("full after gap") == "success"
+    play.begin("gap closed", system.wal)
+    assert play.end("gap closed") == "success"
+    assert play.states("gap closed")["start_full"] == "skipped"
+    assert len(client.runs(system.daily)) == 1
+    first, after = system.fulls()
+    assert first.manifest.recovery_point == before
+    assert after.manifest.note.startswith("A full is due because WAL of timeline 1 from")
+    assert after.manifest.run.run_id == started["dag_run_id"]
+    [forced] = system.events("full_forced")
+    assert forced.details["run"] == started["dag_run_id"]
+    assert forced.details["reason"] == after.manifest.note
+
+
 def test_damaged_pages_end_the_run_as_failed_and_no_other_try_makes_it_green(play: Play) -> None:
     assert play.end("damaged") == "failed"
     states = play.states("damaged")

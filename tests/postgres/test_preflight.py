@@ -3,7 +3,9 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +15,13 @@ from lifeboat.postgres.connecting import connect_sql
 from lifeboat.postgres.lsn import Lsn
 from lifeboat.postgres.parameters import ConnectionParameters, Tls, connection_parameters
 from lifeboat.postgres.preflight import preflight
-from lifeboat.postgres.preflight_settings import capacity_findings, setting_findings, version_findings
+from lifeboat.postgres.preflight_settings import (
+    capacity_findings,
+    incremental_findings,
+    setting_findings,
+    synchronous_findings,
+    version_findings,
+)
 from lifeboat.postgres.preflight_slot import SlotState, slot_findings
 from lifeboat.postgres.replication import ReplicationConnection
 from lifeboat.postgres.server_facts import server_facts
@@ -38,6 +46,7 @@ def look(
     *,
     clock: Callable[[], datetime] = utc_now,
     tiers: Collection[str] = ("wal", "daily"),
+    **more: Any,
 ) -> list[Finding]:
     parameters = parameters_of(server, user)
     with connect_sql(parameters) as sql:
@@ -48,6 +57,7 @@ def look(
             slot_name=SLOT,
             tiers=tiers,
             clock=clock,
+            **more,
         )
 
 
@@ -338,3 +348,41 @@ def test_a_cancellation_gets_through_and_a_lost_connection_is_an_error(postgres:
         postgres.kill()
         with pytest.raises(PostgresError, match="connection was lost"):
             preflight(sql, cancelled, parameters=parameters, slot_name=SLOT)
+
+
+@pytest.mark.parametrize(("kept", "warned"), [("0", False), ("720", False), ("719", True)])
+def test_summaries_kept_for_less_than_two_intervals_are_a_warning(kept: str, warned: bool) -> None:
+    settings = {"summarize_wal": "on", "wal_summary_keep_time": kept}
+    look = partial(incremental_findings, 18, settings, runs=True, instead_full=False)
+    warnings = [finding for finding in look(interval=timedelta(hours=6)) if finding.severity == "warning"]
+    assert [finding.subject for finding in warnings] == ["wal_summary_keep_time"] * warned
+    assert all("SET wal_summary_keep_time = '14400min'" in finding.remedy for finding in warnings)
+    assert {finding.severity for finding in look(interval=None)} == {"ok"}
+
+
+@pytest.mark.parametrize(
+    ("names", "warned"),
+    [
+        ("", False),
+        ("*", True),
+        ("FIRST 1 (standby1, *)", True),
+        ("standby1, standby2", False),
+        ('ANY 1 (standby1, "Lifeboat WAL shop database")', True),
+        ('"lifeboat wal shop"', False),
+        ("2 (lifeboat, wal, shop)", False),
+    ],
+)
+def test_standby_names_that_name_our_receiver_are_a_warning(names: str, warned: bool) -> None:
+    findings = synchronous_findings(names, "lifeboat wal shop database")
+    assert [finding.severity for finding in findings] == ["warning"] * warned
+
+
+def test_both_are_asked_of_the_server_and_only_where_they_matter(make_postgres: Callable[..., PostgresServer]) -> None:
+    server = make_postgres(settings={"summarize_wal": "on", "wal_summary_keep_time": "1h"})
+    create_backup_role(server)
+    server.write_settings(synchronous_standby_names="*")
+    subjects = {"wal_summary_keep_time", "synchronous_standby_names"}
+    wanted = {"interval": timedelta(hours=6), "receiver": "lifeboat wal erp db"}
+    found = {finding.subject for finding in look(server, tiers=("wal", "daily", "incremental"), **wanted)}
+    assert subjects <= found
+    assert not subjects & {finding.subject for finding in look(server)}

@@ -116,6 +116,7 @@ class _Run:
     def carry_out(self, words: str, actor: str, note_text: str) -> None:
         from lifeboat.backup.kinds import kind_of
         from lifeboat.backup.steps import Point, publish
+        from lifeboat.cli.recording import command
         from lifeboat.policy.targets import PRIMARY
         from lifeboat.repository.manifest import Run
         from lifeboat.repository.system import Work
@@ -138,6 +139,8 @@ class _Run:
         points = [Point.of(copy) for copy in self.done.copies]
         others = [name for name in targets_of(repository.loaded) if name != PRIMARY]
         self._take_alarm(self.done)
+        if (due := self.done.full_due) is not None:
+            warn(f"{due.because} Take it now: {command('backup', repository.system, self.source, '--tier', due.tier)}")
         if self._verified(PRIMARY, points, journal) and self.copy:
             for name in others:
                 self._bring_to(name, points)

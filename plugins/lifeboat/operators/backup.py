@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.definitions.param import ParamsDict
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, AirflowTaskTimeout
+from airflow.sdk.exceptions import (
+    AirflowFailException,
+    AirflowSkipException,
+    AirflowTaskTimeout,
+    DownstreamTasksSkipped,
+)
 
 from lifeboat.errors import AlreadyCommitted
 from lifeboat.operators.cancellation import Cancellation
@@ -26,10 +31,13 @@ if TYPE_CHECKING:
     from lifeboat.repository.catalogue import Copy
     from lifeboat.repository.journal import Journal
     from lifeboat.repository.system import SystemRepository
-    from lifeboat.source import Stay
+    from lifeboat.source import BackedUp, Stay
+
+FULL_DUE = "full_due"
+"""Under which key a WAL task leaves that a full has to be taken: ``because``, ``mark``, ``tiers``."""
 
 
-class _Step(BaseOperator):
+class Step(BaseOperator):
     """A step of one tier of one source; can be stopped at any moment."""
 
     def __init__(self, *, system: str, source: str, tier: str, **kwargs: Any) -> None:
@@ -80,7 +88,7 @@ class _Step(BaseOperator):
             self.log.error("Connections that the policy names and Airflow does not have: %s", ", ".join(missing))
 
 
-class Preflight(_Step):
+class Preflight(Step):
     """Look at everything that the backup needs before it begins, and name all that is missing.
 
     Skips the run, and says why: a backfill (data of the past can't be read today), and a system none of whose
@@ -117,7 +125,7 @@ def _ever_published(context: Context) -> bool:
     return ti.xcom_pull(task_ids="publish", include_prior_dates=True) is not None
 
 
-class BackUp(_Step):
+class BackUp(Step):
     """Dump, compress, encrypt and upload in one streaming pass, and commit on the primary target.
 
     Returns the names of the committed recovery points: ``[{"id": …, "timeline": …, "tiers": […], "alarm": …}]``.
@@ -164,10 +172,14 @@ class BackUp(_Step):
             if done.damaged:
                 _fail_for_good(done.alarm)
             self.log.error("%s", done.alarm)
+        self._tell_of_full_due(context, done)
         earlier = committed_earlier(repository, self.source, work)
         return [_name(point, [self.tier]) for point in earlier] + [
             _name(Point.of(copy), copy.manifest.tiers, done.alarm) for copy in done.copies
         ]
+
+    def _tell_of_full_due(self, _context: Context, _done: BackedUp) -> None:
+        """Where a full is due it is started; only WAL finds that out."""
 
     def _stay(self, _context: Context, _repository: SystemRepository) -> Stay | None:
         """For how long the source is followed; ``None`` where it is not."""
@@ -197,13 +209,37 @@ class CollectWal(BackUp):
 
     Where the policy says so it follows the server until shortly before the next run is due, and commits again and again
     meanwhile.
+
+    Args:
+        start_task: the task that starts a full where one is due; it is skipped where none is.
     """
+
+    def __init__(self, *, start_task: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.start_task = start_task
+        self._full_is_due = False
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Skip what a backfill or a system without connections asks for; else collect."""
         _refuse_backfill(context)
         self._stay_quiet_until_connected(context, policy_for_task(self.system))
-        return super().execute(context)
+        points = super().execute(context)
+        if not self._full_is_due:
+            # No worker is woken to find nothing to do. What is raised takes the place of what would be returned.
+            context["ti"].xcom_push(key="return_value", value=points)
+            raise DownstreamTasksSkipped(tasks=[self.start_task])  # type: ignore[no-untyped-call]
+        return points
+
+    def _tell_of_full_due(self, context: Context, done: BackedUp) -> None:
+        """Leave it for :class:`~lifeboat.operators.full_after_gap.StartFull`."""
+        due = done.full_due
+        if due is not None:
+            ti: Any = context["ti"]
+            ti.xcom_push(
+                key=FULL_DUE, value={"because": due.because, "mark": due.mark, "tiers": [due.tier, *due.others]}
+            )
+            self.log.error("%s", due.because)
+            self._full_is_due = True
 
     def _stay(self, context: Context, repository: SystemRepository) -> Stay | None:
         from lifeboat.policy.schedule import stay_of
@@ -228,7 +264,7 @@ class CollectWal(BackUp):
         )
 
 
-class _OnTarget(_Step):
+class _OnTarget(Step):
     """A step that deals with one target and with the points that the backup task named."""
 
     template_fields: Sequence[str] = ("target",)
@@ -323,7 +359,7 @@ class CopyTo(_OnTarget):
         self.log.info("On %s: %s", self.target, ", ".join(copy.manifest.recovery_point for copy in copies))
 
 
-class Publish(_Step):
+class Publish(Step):
     """Record what exists now, and fail when a copy that the policy requires is missing, or any copy is not good.
 
     Runs in every case; a run that was skipped from its beginning stays skipped.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from lifeboat.errors import ManifestInvalid
 from lifeboat.postgres.lsn import Lsn
@@ -83,6 +83,22 @@ class IncrementalDetails(FullDetails):
     whole: dict[str, int] = {}
 
 
+class LostWal(_Model):
+    """WAL that nobody has any more.
+
+    Attributes:
+        timeline: on which it was lost.
+        start, end: from where to where.
+    """
+
+    timeline: int
+    start: Lsn
+    end: Lsn
+
+    def __str__(self) -> str:
+        return f"WAL of timeline {self.timeline} from {self.start} to {self.end}"
+
+
 class WalDetails(_Model):
     """One run's WAL on one timeline.
 
@@ -100,6 +116,9 @@ class WalDetails(_Model):
             ``covered_until`` is in that one's run.
         begins: where the timeline left its parent; ``None`` for one without.
         standby: whether it was read from a standby: ``end_lsn`` is then the end of a record, in mid-segment.
+        lost: what was lost before it and has no verified full behind it yet. Each run hands it on to the next, so that
+            no journal has to be searched every few minutes. Written only where there is any: a Lifeboat that does not
+            know it reads all the others.
     """
 
     system_identifier: int
@@ -113,6 +132,7 @@ class WalDetails(_Model):
     ended: bool = False
     begins: Lsn | None = None
     standby: bool = False
+    lost: LostWal | None = Field(default=None, exclude_if=lambda lost: lost is None)
 
 
 def full_details(manifest: Manifest) -> FullDetails:

@@ -5,22 +5,23 @@ Source: https://www.postgresql.org/docs/current/continuous-archiving.html#BACKUP
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 
 import psycopg
 
-from lifeboat.errors import BackupFailed
+from lifeboat.errors import BackupFailed, ManifestInvalid, SlotLost
 from lifeboat.policy.naming import Tier
 from lifeboat.policy.postgres_source import PostgresSource
 from lifeboat.policy.tiers import LONGEST_CHAIN
 from lifeboat.postgres.base_backup import ParentRefused
 from lifeboat.postgres.chains import Chained, chained
 from lifeboat.postgres.connecting import connect_sql, no_tick
-from lifeboat.postgres.details import FULL
+from lifeboat.postgres.details import FULL, wal_details
 from lifeboat.postgres.full import Progress, back_up_full, back_up_physical, source_parameters
+from lifeboat.postgres.full_due import stands_behind
 from lifeboat.postgres.lsn import Lsn
 from lifeboat.postgres.parent_choice import (
     INCREMENTAL_SINCE,
@@ -34,15 +35,13 @@ from lifeboat.postgres.parent_choice import (
 )
 from lifeboat.postgres.reach import Base
 from lifeboat.postgres.server_facts import timeline_of
-from lifeboat.postgres.slot import Session
+from lifeboat.postgres.slot import Session, find_slot
 from lifeboat.postgres.standby import is_standby
-from lifeboat.repository.catalogue import Copy
+from lifeboat.postgres.standing import standing_of
+from lifeboat.postgres.timelines import TimelineHistory
+from lifeboat.repository.catalogue import Catalogue, Copy
 from lifeboat.repository.journal import Journal
-from lifeboat.repository.last_verified import last_verified
 from lifeboat.repository.system import PRIMARY, SystemRepository, Work
-
-MOST_EVENTS = 20_000
-"""So far back the journal is read for the verifications of a chain: about a week beside WAL every five minutes."""
 
 
 @dataclass(frozen=True)
@@ -128,11 +127,41 @@ def _choose(
                 raise BackupFailed(f"PostgreSQL {major} makes no incremental backups.", TOO_OLD_REMEDY)
             return ParentChoice(None, f"PostgreSQL {major} makes no incrementals, and the policy says `instead: full`")
         state = server_state(session)
-    links = chained(repository.catalogue(PRIMARY).recovery_points(source_name).copies)
+        slot_lost = _slot_lost(session, source.slot_name(repository.system, source_name))
+    catalogue = repository.catalogue(PRIMARY)
+    links = chained(catalogue.recovery_points(source_name).copies)
     standing = _standing(repository, source_name, links, state, tick)
     longest = settings.longest_chain if settings is not None and settings.longest_chain is not None else LONGEST_CHAIN
-    choice = choose_parent(links.bases, standing, state, longest)
+    full_due = slot_lost or _lost_before(catalogue, source_name, links, standing, state)
+    choice = choose_parent(links.bases, standing, state, longest, full_due)
     return replace(choice, remarks=(*choice.remarks, *map(str, links.broken)))
+
+
+def _slot_lost(session: Session, slot: str) -> str:
+    """Why WAL is about to be found lost, before a WAL run has come to name it; empty where nothing says so."""
+    try:
+        find_slot(session, slot)
+    except SlotLost:
+        return f"the replication slot {slot!r} has lost WAL that was not collected"
+    return ""
+
+
+def _lost_before(
+    catalogue: Catalogue, source_name: str, links: Chained, standing: Mapping[str, Standing], state: ServerState
+) -> str:
+    """What the newest WAL run on the server's timeline says was lost, with no verified full behind it; else empty."""
+    try:
+        newest = catalogue.newest_wal(source_name, state.timeline)
+        lost = wal_details(newest.manifest).lost if newest is not None else None
+    except ManifestInvalid as error:
+        return f"whether WAL was lost is not known: the newest WAL run can't be believed: {error.what}"
+    history = TimelineHistory(state.timeline)
+    behind = (
+        base for base in links.bases if not base.below and lost is not None and stands_behind(base, lost, history)
+    )
+    if lost is None or any(standing.get(base.manifest.recovery_point) == "verified" for base in behind):
+        return ""
+    return f"{lost} is lost, and no verified full was taken after it"
 
 
 def _standing(
@@ -150,29 +179,9 @@ def _standing(
         if base.details.stopped >= newest.details.stopped
         for link in base.links
     }
-    found = _look(repository, source_name, needed, tick)
+    found = standing_of(repository, source_name, needed, tick)
     if "verified" not in found.values():
-        found |= _look(repository, source_name, {base.manifest.recovery_point: base for base in own}, tick)
-    return found
-
-
-def _look(
-    repository: SystemRepository, source_name: str, bases: dict[str, Base], tick: Callable[[], None]
-) -> dict[str, Standing]:
-    results = last_verified(
-        repository,
-        PRIMARY,
-        [(source_name, name, PRIMARY) for name in bases],
-        since=min(base.manifest.committed for base in bases.values()),
-        most=MOST_EVENTS,
-        tick=tick,
-    )
-    found: dict[str, Standing] = {}
-    for (_, name, _), result in results.items():
-        if not result.good:
-            found[name] = "failed"
-        elif result.manifest == bases[name].copy.sha256:
-            found[name] = "verified"
+        found |= standing_of(repository, source_name, {base.manifest.recovery_point: base for base in own}, tick)
     return found
 
 

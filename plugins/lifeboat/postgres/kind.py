@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
 from lifeboat.errors import PolicyError
+from lifeboat.policy.cron import longest_gap
 from lifeboat.policy.naming import Tier
 from lifeboat.policy.postgres_source import PostgresSource
 from lifeboat.policy.sources import SourcePolicy
 from lifeboat.postgres.connecting import connect_sql
 from lifeboat.postgres.deep_verification import verify_deep
-from lifeboat.postgres.details import FULL, INCREMENTAL, WAL
+from lifeboat.postgres.details import FULL, INCREMENTAL, WAL, LostWal
 from lifeboat.postgres.exports.export import back_up_export
 from lifeboat.postgres.exports.preflight import preflight_export
 from lifeboat.postgres.exports.reading import exported_in_words
 from lifeboat.postgres.exports.records import EXPORT
 from lifeboat.postgres.exports.verification import verify_export
 from lifeboat.postgres.full import back_up_full, source_parameters
+from lifeboat.postgres.full_due import because_of, mark_of
 from lifeboat.postgres.incremental import Taken, back_up_incremental
 from lifeboat.postgres.logical_backup import back_up_logical
 from lifeboat.postgres.logical_details import LOGICAL, logical_details
@@ -27,13 +29,13 @@ from lifeboat.postgres.logical_preflight import preflight_logical
 from lifeboat.postgres.logical_verification import verify_deep_logical
 from lifeboat.postgres.preflight import preflight
 from lifeboat.postgres.replication import ReplicationConnection
-from lifeboat.postgres.wal_collection import collect_wal
+from lifeboat.postgres.wal_collection import collect_wal, receiver_name
 from lifeboat.postgres.wal_following import follow_wal
 from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.journal import Journal
 from lifeboat.repository.system import SystemRepository, Work
 from lifeboat.repository.verification import Verified
-from lifeboat.source import BackedUp, Progress, Stay, Tick
+from lifeboat.source import BackedUp, FullDue, Progress, Stay, Tick
 from lifeboat.targets.target import Finding
 
 
@@ -68,6 +70,8 @@ class PostgresKind:
                 tier=tier.value,
                 instead_full=Tier.INCREMENTAL in source.tiers and source.tiers[Tier.INCREMENTAL].instead == FULL,
                 standby=source.standby,
+                interval=_interval(repository, source),
+                receiver=receiver_name(repository.system, source_name) if Tier.WAL in source.tiers else "",
                 clock=repository.outside.clock,
             )
 
@@ -110,6 +114,7 @@ class PostgresKind:
                 f"{collected.received / 1e6:,.1f} MB of WAL up to {end}; "
                 f"covered until {collected.covered_until:%Y-%m-%d %H:%M:%S %Z}",
                 collected.alarm,
+                _full_due(source, collected.due),
             )
         if _is_logical(source, tier):
             return _logical(
@@ -157,6 +162,23 @@ class PostgresKind:
         if deep.last_commit is not None:
             figures["last_commit"] = deep.last_commit.isoformat()
         return deep.verified, figures
+
+
+def _interval(repository: SystemRepository, source: PostgresSource) -> timedelta | None:
+    """The longest time between two incrementals, in the year from now on; ``None`` without a schedule."""
+    tier, zone = source.tiers.get(Tier.INCREMENTAL), repository.policy.zone
+    if tier is None or tier.schedule is None:
+        return None
+    return longest_gap(tier.schedule, zone, repository.outside.clock().astimezone(zone).date()).length
+
+
+def _full_due(source: PostgresSource, lost: LostWal | None) -> FullDue | None:
+    if lost is None:
+        return None
+    first, *others = source.physical_fulls()
+    # An incremental that is under way takes a full itself.
+    others += [Tier.INCREMENTAL] if Tier.INCREMENTAL in source.tiers else []
+    return FullDue(because_of(lost), mark_of(lost), first, tuple(others))
 
 
 def _remark(taken: Taken) -> str:

@@ -2,7 +2,7 @@
 
 The parent is the newest verified link on the server's own history. Where the server can't tell for sure what has
 changed since then, an incremental would lack blocks, and nobody would see it before the restore: a full is taken, and
-said.
+said. So it is after WAL was lost: what comes then shall not stand on a chain from before it.
 """
 
 from __future__ import annotations
@@ -70,7 +70,11 @@ class ParentChoice:
 
 
 def choose_parent(
-    bases: Sequence[Base], standing: Mapping[str, Standing], server: ServerState, longest_chain: int
+    bases: Sequence[Base],
+    standing: Mapping[str, Standing],
+    server: ServerState,
+    longest_chain: int,
+    full_due: str = "",
 ) -> ParentChoice:
     """Choose the parent.
 
@@ -78,11 +82,14 @@ def choose_parent(
         bases: the good fulls, and incrementals with whole chains, on the primary target; oldest first.
         standing: of each of them, by its id.
         longest_chain: how many incrementals may stand on one full.
+        full_due: why a full has to be taken whatever the links are like, such as lost WAL; empty when none has.
     """
     if not server.summarizing:
         return ParentChoice(None, f"summarize_wal is off on the server ({SWITCH_ON})")
     if not bases:
         return ParentChoice(None, "there is no full yet to build upon")
+    if full_due:
+        return ParentChoice(None, full_due)
     newest = bases[-1]
     here = [base for base in bases if _on_its_history(base, server)]
     if not here:

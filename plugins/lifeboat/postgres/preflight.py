@@ -16,6 +16,7 @@ from lifeboat.postgres.preflight_settings import (
     capacity_findings,
     incremental_findings,
     setting_findings,
+    synchronous_findings,
     version_findings,
 )
 from lifeboat.postgres.preflight_slot import slot_findings, slot_state
@@ -51,6 +52,8 @@ def preflight(
     tier: str = "daily",
     instead_full: bool = False,
     standby: bool = False,
+    interval: timedelta | None = None,
+    receiver: str = "",
     clock: Callable[[], datetime] = utc_now,
 ) -> list[Finding]:
     """Look at version, settings, privileges, slot, encryption and clock of a server.
@@ -65,6 +68,8 @@ def preflight(
         tier: the one that is about to run.
         instead_full: whether the policy takes a full where the server makes no incrementals.
         standby: whether the policy says that a standby is read.
+        interval: the longest time between two incrementals; ``None`` where they have no schedule.
+        receiver: what the session that collects WAL calls itself; empty where none does.
         clock: this worker's clock.
 
     Returns:
@@ -74,7 +79,8 @@ def preflight(
         lambda: version_findings(sql.info.server_version),
         lambda: role_findings(sql, allowed=standby),
         lambda: _settings(sql, slot_name),
-        lambda: _incremental(sql, tiers, tier, instead_full=instead_full),
+        lambda: _incremental(sql, tiers, tier, instead_full=instead_full, interval=interval),
+        lambda: _synchronous(sql, receiver),
         lambda: _role(sql, parameters, clock()),
         lambda: _privileges(sql, parameters, tiers),
         lambda: slot_findings(slot_name, slot_state(sql, slot_name)),
@@ -113,13 +119,26 @@ def _settings(sql: Session, slot_name: str) -> list[Finding]:
     return setting_findings(settings) + capacity_findings(settings, senders, slots, slot_exists=exists)
 
 
-def _incremental(sql: Session, tiers: Collection[str], tier: str, *, instead_full: bool) -> list[Finding]:
+def _synchronous(sql: Session, receiver: str) -> list[Finding]:
+    if not receiver:
+        return []
+    names = str(_one(sql, "SELECT pg_catalog.current_setting('synchronous_standby_names')"))
+    return synchronous_findings(names, receiver)
+
+
+def _incremental(
+    sql: Session, tiers: Collection[str], tier: str, *, instead_full: bool, interval: timedelta | None
+) -> list[Finding]:
     if "incremental" not in tiers:
         return []
-    value = sql.execute("SELECT setting FROM pg_settings WHERE name = 'summarize_wal'").fetchone()
-    settings = {"summarize_wal": str(value[0])} if value is not None else {}
+    names = ["summarize_wal", "wal_summary_keep_time"]
+    settings: dict[str, str] = dict(
+        sql.execute("SELECT name, setting FROM pg_settings WHERE name = ANY(%s)", [names]).fetchall()
+    )
     major = sql.info.server_version // 10000
-    return incremental_findings(major, settings, runs=tier == "incremental", instead_full=instead_full)
+    return incremental_findings(
+        major, settings, runs=tier == "incremental", instead_full=instead_full, interval=interval
+    )
 
 
 def _role(sql: Session, parameters: ConnectionParameters, now: datetime) -> list[Finding]:

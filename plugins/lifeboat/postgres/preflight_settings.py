@@ -6,8 +6,12 @@ https://www.postgresql.org/docs/current/runtime-config-wal.html
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
+from datetime import timedelta
 
+from lifeboat.policy.duration import Duration
 from lifeboat.postgres.parent_choice import INCREMENTAL_SINCE, SWITCH_ON, TOO_OLD_REMEDY
 from lifeboat.targets.target import Finding
 
@@ -116,12 +120,15 @@ def _slot_limits(settings: Mapping[str, str]) -> list[Finding]:
     return findings
 
 
-def incremental_findings(major: int, settings: Mapping[str, str], *, runs: bool, instead_full: bool) -> list[Finding]:
+def incremental_findings(
+    major: int, settings: Mapping[str, str], *, runs: bool, instead_full: bool, interval: timedelta | None = None
+) -> list[Finding]:
     """Whether the server can make incrementals, for a policy that has that tier.
 
     Args:
         runs: whether it is the tier that is about to run: then what it can't do without is an error.
         instead_full: whether the policy takes a full on a server that can't make them at all.
+        interval: the longest time between two runs of the tier; ``None`` where it has no schedule.
     """
     if major < INCREMENTAL_SINCE:
         what = f"PostgreSQL {major} makes no incremental backups"
@@ -129,9 +136,63 @@ def incremental_findings(major: int, settings: Mapping[str, str], *, runs: bool,
             return [Finding("ok", "incremental", f"{what}; the policy takes a full instead (`instead: full`).")]
         return [Finding("error" if runs else "warning", "incremental", f"{what}.", TOO_OLD_REMEDY)]
     if settings.get("summarize_wal") == "on":
-        return [Finding("ok", "summarize_wal", "summarize_wal is on; incremental backups need it.")]
+        on = Finding("ok", "summarize_wal", "summarize_wal is on; incremental backups need it.")
+        return [on, *_summaries_kept(settings, interval)]
     what = "summarize_wal is off: the server can't tell what has changed, and each incremental becomes a full."
     return [Finding("warning", "summarize_wal", what, SWITCH_ON)]
+
+
+def _summaries_kept(settings: Mapping[str, str], interval: timedelta | None) -> list[Finding]:
+    """Summaries must reach back to the parent: to the run before, and where that failed, to the one before it."""
+    kept = timedelta(minutes=int(settings.get("wal_summary_keep_time", "0")))
+    if not kept or interval is None or kept >= 2 * interval:
+        return []  # 0: they are kept for ever
+    needed = Duration.of(2 * interval)
+    what = (
+        f"wal_summary_keep_time is {Duration.of(kept)}: with incrementals up to {Duration.of(interval)} apart, one "
+        "that fails leaves the next without a parent, and it becomes a full."
+    )
+    minutes = math.ceil(2 * interval / timedelta(minutes=1))
+    remedy = (
+        f"Keep summaries for {needed} or longer, such as: ALTER SYSTEM SET wal_summary_keep_time = "
+        f"'{max(minutes, 10 * 24 * 60)}min'; SELECT pg_reload_conf();"
+    )
+    return [Finding("warning", "wal_summary_keep_time", what, remedy)]
+
+
+def synchronous_findings(names: str, application: str) -> list[Finding]:
+    """Whether the server may take our WAL receiver for a synchronous standby, and let every commit wait for it.
+
+    Args:
+        names: the value of ``synchronous_standby_names``.
+        application: what the receiver calls itself.
+    """
+    if not _names(names, application):
+        return []
+    return [
+        Finding(
+            "warning",
+            "synchronous_standby_names",
+            f"synchronous_standby_names is {names!r}, which names our WAL receiver ({application}), too: commits could "
+            "wait for the backup, and WAL is not followed.",
+            "Name the standbys themselves, such as: ALTER SYSTEM SET synchronous_standby_names = 'FIRST 1 (standby1, "
+            "standby2)'; SELECT pg_reload_conf();",
+        )
+    ]
+
+
+_COUNTED = re.compile(r"^(?:(?:FIRST|ANY)\s+)?\d+\s*\((.*)\)$", re.IGNORECASE | re.DOTALL)
+_STANDBY = re.compile(r'"((?:[^"]|"")*)"|([^\s,]+)')
+
+
+def _names(names: str, application: str) -> bool:
+    """Names are compared without regard to case, and ``*`` is everybody; a server keeps 63 bytes of a name."""
+    text = names.strip()
+    counted = _COUNTED.match(text)
+    found = _STANDBY.finditer(counted[1] if counted is not None else text)
+    own = application.encode()[:63].decode(errors="ignore").lower()
+    listed = {(one[1].replace('""', '"') if one[1] is not None else one[2]).lower() for one in found}
+    return "*" in listed or own in listed
 
 
 def _senders(maximum: int, used: int) -> Finding:

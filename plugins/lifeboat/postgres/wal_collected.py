@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from lifeboat.postgres.details import LostWal
 from lifeboat.repository.catalogue import Copy
 
 
@@ -16,7 +17,9 @@ class Collected:
         copies: its recovery points on the primary target, in their order: one for each timeline, and, where it
             followed the server, one for each flush.
         covered_until: every transaction committed by then is in the repository.
-        gap: what was lost before it, in a sentence; empty when nothing was. A new full is needed after a gap.
+        gap: what this run found to be lost, in a sentence; empty when nothing was.
+        due: what is lost, found by this run or an earlier one, and has no verified full behind it; ``None`` when no
+            full is due.
         branch: that the server is not the one the repository expects, in a sentence; empty when it is.
         promoted: that the standby which the run before has read is a primary now, in a sentence; else empty.
     """
@@ -24,6 +27,7 @@ class Collected:
     copies: tuple[Copy, ...]
     covered_until: datetime
     gap: str = ""
+    due: LostWal | None = None
     branch: str = ""
     promoted: str = ""
 

@@ -11,13 +11,14 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from types import TracebackType
 from typing import Any
 
 from lifeboat.errors import LifeboatError, PostgresError, SlotLost, TimelineConflict
 from lifeboat.policy.postgres_source import PostgresSource
 from lifeboat.postgres.connecting import connect_sql, no_tick
-from lifeboat.postgres.details import wal_details
+from lifeboat.postgres.details import LostWal, wal_details
 from lifeboat.postgres.full import ensure_slot, source_parameters
 from lifeboat.postgres.lsn import Lsn
 from lifeboat.postgres.replication import ReplicationConnection
@@ -35,6 +36,11 @@ from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.commit import newest_id
 from lifeboat.repository.journal import EventKind, Journal
 from lifeboat.repository.system import SystemRepository, Work
+
+
+def receiver_name(system: str, source: str) -> str:
+    """What the session that collects WAL calls itself (``application_name``)."""
+    return f"lifeboat wal {system} {source}"
 
 
 def collect_wal(
@@ -95,12 +101,13 @@ class WalCollection:
         self._tick = tick
         self._patience = patience
         self.slot = source.slot_name(repository.system, source_name)
-        what = f"wal {repository.system} {source_name}"
-        self._application = f"lifeboat {what}"
+        self._application = receiver_name(repository.system, source_name)
+        what = self._application.removeprefix("lifeboat ")
         self._parameters = source_parameters(repository, source, what=what)
         self._objective = repository.policy.objectives.rpo_of(source_name)
         self._uncollected_since: datetime | None = None
-        self._gaps = Gaps(self._note)
+        self._new_gaps = partial(Gaps, repository, source_name, self._note, tick)
+        self.gaps = self._new_gaps()
         self.branch = ""
         self._standby_wanted = source.standby
         self._promotion = ""
@@ -114,7 +121,7 @@ class WalCollection:
             if self.standby:
                 self._wait_for_others()
             self._wait_for_slot()
-            ensure_slot(self.session, self.slot, self._gaps.event)
+            ensure_slot(self.session, self.slot, self.gaps.event)
             self.connection = stack.enter_context(
                 ReplicationConnection(self._parameters, settings=SESSION_SETTINGS, tick=self._tick)
             )
@@ -159,16 +166,18 @@ class WalCollection:
                 if leg.end is None:
                     raise
                 # The rest of an old timeline is gone for ever: waiting for it would stop all that follows.
-                self._gaps.is_lost(leg.timeline, leg.start, leg.end)
+                self.gaps.is_lost(LostWal(timeline=leg.timeline, start=leg.start, end=leg.end))
         advance_slot(self.session, self.slot, wal_details(copies[-1].manifest).end_lsn)
-        self._gaps.is_collected(self._uncollected_since, covered_until, self._objective)
-        return Collected(tuple(copies), covered_until, " ".join(self._gaps.lost), self.branch, self._promotion)
+        self.gaps.is_collected(self._uncollected_since, covered_until, self._objective)
+        return Collected(
+            tuple(copies), covered_until, " ".join(self.gaps.lost), self.gaps.due, self.branch, self._promotion
+        )
 
     def collect_again(self) -> Collected:
         """Bring what has come since, as recovery points of their own."""
         point = replace(self._work.recovery_point, begun=self._repository.outside.clock())
         self._work = replace(self._work, recovery_point=point)
-        self._gaps = Gaps(self._note)
+        self.gaps = self._new_gaps()
         return self.collect()
 
     def _end(self) -> tuple[datetime, Lsn]:
@@ -211,7 +220,7 @@ class WalCollection:
         # People are told once; every recovery point says it.
         if last is not None and wal_details(last.manifest).standby:
             self._promotion = promoted(self._standby_wanted, self.standby)
-        return plan_legs(
+        legs = plan_legs(
             committed,
             system_identifier=self.server.system_identifier,
             history=history,
@@ -219,6 +228,8 @@ class WalCollection:
             reserved_from=slot.restart_lsn,
             position=position,
         )
+        self.gaps.begin(committed, history, legs[0].start)
+        return legs
 
     def _bring(self, leg: Leg, stop: Lsn, history: bytes | None, covered_until: datetime) -> Copy:
         stop = stop if leg.end is None else leg.end
@@ -253,8 +264,9 @@ class WalCollection:
             streams,
             file,
             ended=leg.end is not None,
-            findings=(*self._gaps.lost, *self.findings),
+            findings=(*self.gaps.lost, *self.findings),
             standby=self.standby,
+            lost=self.gaps.due,
         )
         return self._points.commit(begun, self.server, stretch)
 
@@ -285,7 +297,7 @@ class WalCollection:
         if kept is None or kept <= leg.start or leg.end is not None:
             raise lost
         first = Lsn(kept - kept % self.server.segment_size)
-        self._gaps.is_lost(leg.timeline, leg.start, first)
+        self.gaps.is_lost(LostWal(timeline=leg.timeline, start=leg.start, end=first))
         return first
 
 

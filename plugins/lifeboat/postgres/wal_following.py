@@ -34,6 +34,7 @@ from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.journal import Journal
 from lifeboat.repository.system import SystemRepository, Work
 from lifeboat.source import Stay
+from lifeboat.streams.stored import StoredStream
 from lifeboat.targets.background import in_background
 
 LOOK_SECONDS = 5.0
@@ -77,12 +78,17 @@ def follow_wal(
         collected = collection.collect()
         for copy in collected.copies:
             stay.committed(copy)
+        if collected.gap and collected.due is not None:
+            # Nothing that came after the gap can be reached before the full is made: it begins when this run has ended.
+            return collected
         end = None if stay.lasting is None else begun + stay.lasting.total_seconds()
         if collection.standby:
             return follow_standby(collection, collected, stay, flush_every, end, tick)
         follower = _Follower(repository, collection, points, work, collected, stay, flush_every, end, tick)
         follower.follow()
-        return replace(collected, copies=(*collected.copies, *follower.copies), covered_until=follower.covered_until)
+        collection.gaps.look_again()
+        copies, due = (*collected.copies, *follower.copies), collection.gaps.due
+        return replace(collected, copies=copies, covered_until=follower.covered_until, due=due)
 
 
 class _Follower:
@@ -262,7 +268,7 @@ class _Follower:
         assert batch is not None
         streams = batch.writer.finish()
         self._insist_on_slot()
-        stretch = Stretch(self._committed, end, covered_until, streams, findings=self._findings())
+        stretch = self._stretch(end, covered_until, streams)
         self._committed_point(self._stored(batch, stretch))
         self._batch = None
         self._receiver.confirm(end)
@@ -275,8 +281,9 @@ class _Follower:
         self.copies.append(copy)
         self._stay.committed(copy)
 
-    def _findings(self) -> tuple[str, ...]:
-        return self._collection.findings
+    def _stretch(self, end: Lsn, covered_until: datetime, streams: tuple[StoredStream, ...] = ()) -> Stretch:
+        findings, lost = self._collection.findings, self._collection.gaps.due
+        return Stretch(self._committed, end, covered_until, streams, findings=findings, lost=lost)
 
     def _insist_on_slot(self) -> None:
         """While the slot is ours nobody else can have committed WAL: others need it before they look what there is."""
@@ -305,7 +312,7 @@ class _Follower:
         if self._batch is not None or self.covered_until - proven < every:
             return
         batch = self._begin()
-        stretch = Stretch(self._committed, self._committed, self.covered_until, findings=self._findings())
+        stretch = self._stretch(self._committed, self.covered_until)
         self._committed_point(self._stored(batch, stretch))
 
 

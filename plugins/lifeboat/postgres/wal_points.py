@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from lifeboat.errors import ManifestInvalid, TimelineConflict
-from lifeboat.postgres.details import WAL, WalDetails, as_details
+from lifeboat.postgres.details import WAL, LostWal, WalDetails, as_details
 from lifeboat.postgres.lsn import Lsn
 from lifeboat.postgres.wal_server import WalServer
 from lifeboat.repository.catalogue import Catalogue, Copy
@@ -31,6 +31,7 @@ class Stretch:
         ended: whether the timeline has ended at ``end``.
         findings: what a person should know of it.
         standby: whether it was read from a standby.
+        lost: what was lost before it, while a full is due because of that.
     """
 
     start: Lsn
@@ -41,6 +42,7 @@ class Stretch:
     ended: bool = False
     findings: tuple[str, ...] = ()
     standby: bool = False
+    lost: LostWal | None = None
 
     @property
     def partial(self) -> str | None:
@@ -162,6 +164,7 @@ class WalPoints:
             ended=stretch.ended,
             begins=begun.branches_at,
             standby=stretch.standby,
+            lost=stretch.lost,
         )
         manifest = Manifest(
             system=repository.system,
