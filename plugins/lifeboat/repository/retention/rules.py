@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 
 from lifeboat.policy.duration import Duration
+from lifeboat.policy.model import Policy
 
 CLOCKS_DIFFER = timedelta(hours=1)
 """So much more WAL stays than a base needs: the clocks of servers and workers differ."""
@@ -48,6 +49,24 @@ class SourceRules:
     minimum_copies: int = 1
     most_share: float = 0.2
     most_count: int = 3
+
+
+def rules_of(policy: Policy, source: str) -> SourceRules:
+    """What a policy says of one source's retention. Copies on a local disk can't be taken back: its room is needed."""
+    retention = policy.retention
+    targets = {
+        name: TargetRules(target.retention, timedelta() if target.scheme == "file" else retention.undelete.fixed)
+        for name, target in policy.targets.items()
+    }
+    return SourceRules(
+        {tier.value: tier_policy.retention for tier, tier_policy in policy.sources[source].tiers.items()},
+        targets,
+        policy.zone,
+        retention.keep_at_least,
+        retention.minimum_copies,
+        retention.most_deleted / 100,
+        retention.few_deleted,
+    )
 
 
 @dataclass(frozen=True)
