@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -11,6 +11,7 @@ from lifeboat.policy.naming import Tier
 from lifeboat.policy.sources import SourcePolicy
 from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.journal import Journal
+from lifeboat.repository.retention.points import Role
 from lifeboat.repository.system import SystemRepository, Work
 from lifeboat.repository.verification import Verified
 from lifeboat.targets.target import Finding
@@ -82,6 +83,10 @@ class Kind(Protocol):
 
     def point_kinds(self, tier: Tier, source: SourcePolicy) -> tuple[str, ...]:
         """Every kind of recovery point that a tier's runs may make, that of :meth:`point_kind` first."""
+        ...
+
+    def roles(self) -> Mapping[str, Role]:
+        """What each kind of recovery point is to the others, for retention."""
         ...
 
     def preflight(self, repository: SystemRepository, source_name: str, tier: Tier, *, tick: Tick) -> list[Finding]:

@@ -107,6 +107,15 @@ def test_a_target_is_never_without_a_full_backup(write: Write, retention: str, k
     assert kept or problems[0].key == "targets.local.retention"
 
 
+@pytest.mark.parametrize(("copies", "kept"), [(1, True), (2, False)])
+def test_more_copies_than_targets_that_keep_theirs_are_refused(write: Write, copies: int, kept: bool) -> None:
+    local = "  local: {url: file:///srv/backups, marker: m, retention: 7d}\nencryption:"
+    text = write("shop.yaml", ("encryption:", local)).read_text() + f"retention: {{minimum_copies: {copies}}}\n"
+    problems = _check(write("shop.yaml", text=text)).problems
+    assert (problems == ()) is kept
+    assert kept or (problems[0].key, "none would ever leave" in problems[0].what) == ("retention.minimum_copies", True)
+
+
 def test_a_tier_is_never_without_a_recovery_point(write: Write) -> None:
     text = write().read_text() + '      monthly: {schedule: "0 1 * * 0#1", retention: 34d}\n'
     (problem,) = _check(write("shop.yaml", text=text)).problems

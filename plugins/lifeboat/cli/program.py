@@ -27,6 +27,7 @@ from lifeboat.cli.policy import app as policy_verbs
 from lifeboat.cli.preflight import preflight_verb
 from lifeboat.cli.remains import remains_verb
 from lifeboat.cli.restore import restore_verb
+from lifeboat.cli.retention import app as retention_verbs
 from lifeboat.cli.target import app as target_verbs
 from lifeboat.cli.verify import verify_verb
 from lifeboat.errors import Cancelled, LifeboatError
@@ -52,6 +53,7 @@ app.command("verify")(verify_verb)
 app.command("copy")(copy_verb)
 app.command("restore")(restore_verb)
 app.command("remains")(remains_verb)
+app.add_typer(retention_verbs, name="retention")
 app.add_typer(journal_verbs, name="journal")
 app.add_typer(key_verbs, name="key")
 app.add_typer(target_verbs, name="target")

@@ -49,6 +49,7 @@ def check(loaded: LoadedPolicy, *, clock: Callable[[], datetime] = utc_now) -> V
         *_objectives(policy, cases),
         *_runs(policy, today),
         *_retentions(policy, today),
+        *_copies(policy),
         *_signing(policy, now),
     ]
     document = read_document(loaded.text, loaded.path)
@@ -137,6 +138,22 @@ def _retentions(policy: Policy, today: date) -> Iterator[_Found]:
                 )
         if isinstance(source, PostgresSource):
             yield from _chains(policy, name, source, today)
+
+
+def _copies(policy: Policy) -> Iterator[_Found]:
+    """A copy that leaves early leaves others behind: on the targets that keep theirs as long as the tiers say."""
+    lasting = [name for name, target in policy.targets.items() if target.retention is None]
+    early = [name for name, target in policy.targets.items() if target.retention is not None]
+    if early and policy.retention.minimum_copies > len(lasting):
+        yield (
+            ("retention", "minimum_copies"),
+            f"{policy.retention.minimum_copies} copies would have to stay elsewhere before one leaves "
+            f"{' or '.join(early)} early, and only {len(lasting)} of the targets keep theirs as long as the tiers say: "
+            "none would ever leave.",
+            f"Write {len(lasting)} or less, or remove the `retention` of a target."
+            if lasting
+            else "Remove the `retention` of a target.",
+        )
 
 
 def _chains(policy: Policy, name: str, source: PostgresSource, today: date) -> Iterator[_Found]:

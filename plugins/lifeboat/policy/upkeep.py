@@ -9,7 +9,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from lifeboat.policy.cron import Cron
-from lifeboat.policy.duration import Span
+from lifeboat.policy.duration import Duration, ExactDuration, Span
 from lifeboat.policy.naming import Name
 from lifeboat.policy.part import ConnectionId, Part
 from lifeboat.policy.people import Percent, Text
@@ -39,8 +39,19 @@ class RetentionPolicy(Part):
     keep_at_least: Annotated[int, Field(ge=1)] = 1
     """How many verified recovery points of each source stay, whatever their age."""
 
-    most_deleted: Percent = 50
-    """The largest share of a source's recovery points that one run may remove; a plan above it is refused."""
+    most_deleted: Percent = 20
+    """The largest share of a tier's recovery points on one target that one run may remove; a plan above it is
+    refused."""
+
+    few_deleted: Annotated[int, Field(ge=0)] = 3
+    """So many of a tier may go at once whatever share of it they are."""
+
+    minimum_copies: Annotated[int, Field(ge=1)] = 1
+    """A copy that leaves its target before its tier's retention ends goes only while so many verified ones stay
+    elsewhere."""
+
+    undelete: ExactDuration = Duration(seconds=7 * 86400)
+    """How long a deletion can be taken back before the bytes go; on a `file://` target, whose room is needed, never."""
 
 
 class ReviewPolicy(Part):

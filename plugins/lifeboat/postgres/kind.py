@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -33,6 +33,7 @@ from lifeboat.postgres.wal_collection import collect_wal, receiver_name
 from lifeboat.postgres.wal_following import follow_wal
 from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.journal import Journal
+from lifeboat.repository.retention.points import Role
 from lifeboat.repository.system import SystemRepository, Work
 from lifeboat.repository.verification import Verified
 from lifeboat.source import BackedUp, FullDue, Progress, Stay, Tick
@@ -51,6 +52,10 @@ class PostgresKind:
     def point_kinds(self, tier: Tier, source: SourcePolicy) -> tuple[str, ...]:
         """The incremental tier takes fulls, too, where it has nothing to build upon."""
         return (INCREMENTAL, FULL) if tier is Tier.INCREMENTAL else (self.point_kind(tier, source),)
+
+    def roles(self) -> Mapping[str, Role]:
+        """Incrementals build upon fulls, and WAL leads on from both; archives and exports stand alone."""
+        return {FULL: Role.BASE, INCREMENTAL: Role.LINK, WAL: Role.LOG, LOGICAL: Role.ALONE, EXPORT: Role.ALONE}
 
     def preflight(self, repository: SystemRepository, source_name: str, tier: Tier, *, tick: Tick) -> list[Finding]:
         """Version, settings, privileges, slot, TLS and clock of the server."""
