@@ -381,6 +381,7 @@ def test_both_are_asked_of_the_server_and_only_where_they_matter(make_postgres: 
     server = make_postgres(settings={"summarize_wal": "on", "wal_summary_keep_time": "1h"})
     create_backup_role(server)
     server.write_settings(synchronous_standby_names="*")
+    server.restart()
     subjects = {"wal_summary_keep_time", "synchronous_standby_names"}
     wanted = {"interval": timedelta(hours=6), "receiver": "lifeboat wal erp db"}
     found = {finding.subject for finding in look(server, tiers=("wal", "daily", "incremental"), **wanted)}

@@ -108,7 +108,7 @@ def _tell_of_degraded(done: BackedUp, source_name: str, journal: Journal) -> Bac
 
 def tiers_of(source: SourcePolicy, tier: Tier, work: Work) -> tuple[Tier, ...]:
     """The tiers that a recovery point carries, the one that it is made for first."""
-    if not isinstance(source, PostgresSource) or source.method_of(tier) != "logical":
+    if not isinstance(source, PostgresSource):
         return (tier,)
     together = carried(source, tier, work.due)
     return (tier, *(other for other in together if other is not tier))

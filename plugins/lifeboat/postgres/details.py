@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
@@ -55,6 +56,7 @@ class FullDetails(_Model):
         standby: whether it was read from a standby. Then ``started`` and ``stopped`` are bounds: what the standby had
             replayed of the primary's work by the primary's clock, and the later of both clocks; and the segment that
             holds ``stop_lsn`` is not closed behind it: recovery needs that one from the WAL runs.
+        due: the day on whose schedule it was made; ``None`` when a person started it.
     """
 
     system_identifier: int
@@ -68,6 +70,7 @@ class FullDetails(_Model):
     plain_total: int
     server: ServerFacts
     standby: bool = False
+    due: date | None = Field(default=None, exclude_if=lambda due: due is None)
 
 
 class IncrementalDetails(FullDetails):

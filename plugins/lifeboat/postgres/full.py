@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from datetime import datetime
+from datetime import date, datetime
 from functools import partial
 from threading import Thread
 
@@ -177,7 +177,9 @@ def back_up_physical(
             closing.join()
             raise
         started, stopped = bounds.around(backup.stop)
-        details = _details(facts, bootstrap_superuser(session), backup, started, stopped, streams, standby=standby)
+        details = _details(
+            facts, bootstrap_superuser(session), backup, started, stopped, streams, standby=standby, due=work.due
+        )
         if parent is not None:
             details = IncrementalDetails(
                 **dict(details), parent_manifest=parent.copy.sha256, whole=whole_sizes(session, backup)
@@ -274,6 +276,7 @@ def _details(
     streams: tuple[StoredStream, ...],
     *,
     standby: bool,
+    due: date | None,
 ) -> FullDetails:
     return FullDetails(
         system_identifier=facts.system_identifier,
@@ -287,6 +290,7 @@ def _details(
         plain_total=sum(stream.plain_size for stream in streams),
         server=facts,
         standby=standby,
+        due=due,
     )
 
 

@@ -29,6 +29,7 @@ from lifeboat.postgres.logical_preflight import preflight_logical
 from lifeboat.postgres.logical_verification import verify_deep_logical
 from lifeboat.postgres.preflight import preflight
 from lifeboat.postgres.replication import ReplicationConnection
+from lifeboat.postgres.same_day import back_up_long_full, found_in_words, is_for_long_tiers
 from lifeboat.postgres.wal_collection import collect_wal, receiver_name
 from lifeboat.postgres.wal_following import follow_wal
 from lifeboat.repository.catalogue import Copy
@@ -135,23 +136,16 @@ class PostgresKind:
                 ),
                 tier,
             )
+        if is_for_long_tiers(work.tiers):
+            copy, made = back_up_long_full(
+                repository, source_name, source, work, journal, progress=progress, tick=tick, retain_until=retain_until
+            )
+            return _physical(copy, f"It carries {', '.join(copy.manifest.tiers)}: ") if made else _found(copy, tier)
         how = back_up_incremental if tier is Tier.INCREMENTAL else back_up_full
         done = how(
             repository, source_name, source, work, journal, progress=progress, tick=tick, retain_until=retain_until
         )
-        copy, before = (done.copy, _remark(done)) if isinstance(done, Taken) else (done, "")
-        manifest = copy.manifest
-        alarm = ""
-        if manifest.state == "damaged":
-            alarm = (
-                f"The server found damaged pages while it was read: {'; '.join(manifest.findings)} The backup is kept "
-                "as damaged; it never counts as good."
-            )
-        return BackedUp(
-            (copy,),
-            f"{before}{manifest.plain_size / 1e6:,.1f} MB read, {manifest.stored_size / 1e6:,.1f} MB stored",
-            alarm,
-        )
+        return _physical(done.copy, _remark(done)) if isinstance(done, Taken) else _physical(done)
 
     def verify_deep(
         self, repository: SystemRepository, target: str, copy: Copy, *, passed: Callable[[int], None], tick: Tick
@@ -186,6 +180,21 @@ def _full_due(source: PostgresSource, lost: LostWal | None) -> FullDue | None:
     return FullDue(because_of(lost), mark_of(lost), first, tuple(others))
 
 
+def _physical(copy: Copy, before: str = "") -> BackedUp:
+    manifest, alarm = copy.manifest, ""
+    if manifest.state == "damaged":
+        alarm = (
+            f"The server found damaged pages while it was read: {'; '.join(manifest.findings)} The backup is kept "
+            "as damaged; it never counts as good."
+        )
+    read, stored = manifest.plain_size / 1e6, manifest.stored_size / 1e6
+    return BackedUp((copy,), f"{before}{read:,.1f} MB read, {stored:,.1f} MB stored", alarm)
+
+
+def _found(copy: Copy, tier: Tier) -> BackedUp:
+    return BackedUp((copy,), found_in_words(copy, tier))
+
+
 def _remark(taken: Taken) -> str:
     manifest = taken.copy.manifest
     if taken.reason:
@@ -202,10 +211,7 @@ def _logical(copy: Copy, made: bool, tier: Tier) -> BackedUp:
     manifest, details = copy.manifest, logical_details(copy.manifest)
     tiers = ", ".join(manifest.tiers)
     if not made:
-        who = manifest.run.dag_id or manifest.run.command or "another run"
-        return BackedUp(
-            (copy,), f"{manifest.recovery_point}, made by {who} for {tiers}, carries the tier {tier} of this day, too."
-        )
+        return _found(copy, tier)
     databases = len(details.databases)
     return BackedUp(
         (copy,),

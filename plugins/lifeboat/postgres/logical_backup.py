@@ -8,21 +8,20 @@ https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-SNAPSHOT-
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 
 from lifeboat.policy.postgres_source import PostgresSource
-from lifeboat.postgres.client_programs import access_for, client_programs, wait_a_moment
+from lifeboat.postgres.client_programs import access_for, client_programs
 from lifeboat.postgres.connecting import connect_sql, no_tick
 from lifeboat.postgres.details import as_details
 from lifeboat.postgres.full import source_parameters
-from lifeboat.postgres.logical_databases import Session, chosen, databases_of, may_read_passwords
+from lifeboat.postgres.logical_databases import chosen, databases_of, may_read_passwords
 from lifeboat.postgres.logical_details import LOGICAL, LogicalDetails, logical_details
 from lifeboat.postgres.logical_dump import Dumping, dump_database, dump_globals
 from lifeboat.postgres.parameters import ConnectionParameters, Tls, connection_parameters
+from lifeboat.postgres.same_day import already_made, note_found, one_at_a_time
 from lifeboat.postgres.server_facts import server_facts
 from lifeboat.postgres.standby import is_standby, promoted, replayed
 from lifeboat.repository.catalogue import Copy
@@ -33,7 +32,6 @@ from lifeboat.repository.manifest import Manifest
 from lifeboat.repository.system import PRIMARY, SystemRepository, Work, tool_versions
 
 Progress = Callable[[int, int], None]
-LOOK_SECONDS = 2.0
 """How often a backup that waits for another one of the same source looks whether it has ended."""
 
 
@@ -65,19 +63,14 @@ def back_up_logical(
     """
     target, catalogue = repository.target(PRIMARY), repository.catalogue(PRIMARY)
     refuse_if_committed(target, RecoveryPointFolder(repository.system, source_name, str(work.recovery_point)))
-    parameters = source_parameters(repository, source, what=f"logical {repository.system} {source_name}")
-    with connect_sql(parameters, tick=tick) as session, _alone(session, repository.system, source_name, tick):
+    words = f"logical {repository.system} {source_name}"
+    parameters = source_parameters(repository, source, what=words)
+    with connect_sql(parameters, tick=tick) as session, one_at_a_time(session, f"lifeboat {words}", tick):
         standby = is_standby(session, allowed=source.standby)
         earlier = catalogue.recovery_points(source_name).of_kind(LOGICAL)
-        if (found := already_made(earlier, work)) is not None:
-            journal.write(
-                "backup_skipped",
-                source=source_name,
-                recovery_point=found.manifest.recovery_point,
-                target=PRIMARY,
-                tiers=list(work.tiers[:1]),
-                what="an archive that was made for the same day carries this tier",
-            )
+        found = already_made(earlier, work, lambda manifest: logical_details(manifest).due)
+        if found is not None:
+            note_found(journal, source_name, work, found)
             return found, False
         work = work.after(newest_id(earlier))
         begun = repository.outside.clock()
@@ -156,33 +149,6 @@ def back_up_logical(
         findings=findings,
     )
     return copy, True
-
-
-def already_made(earlier: list[Copy], work: Work) -> Copy | None:
-    """The archive that was made for the same day and carries this run's tier already; ``None`` when there is none."""
-    if work.due is None:
-        return None
-    for copy in reversed(earlier):
-        carries = copy.manifest.state == "good" and set(work.tiers[:1]) <= set(copy.manifest.tiers)
-        if carries and logical_details(copy.manifest).due == work.due:
-            return copy
-    return None
-
-
-@contextmanager
-def _alone(session: Session, system: str, source: str, tick: Callable[[], None]) -> Iterator[None]:
-    """Keep logical archives of one source apart: the second one waits for the first, and may find its work done.
-
-    An advisory lock of the connection's own database: it goes with the session, so a dead worker leaves none.
-    """
-    digest = hashlib.sha256(f"lifeboat logical {system} {source}".encode()).digest()
-    key = int.from_bytes(digest[:8], "big", signed=True)
-    while True:
-        row = session.execute("SELECT pg_try_advisory_lock(%s)", (key,)).fetchone()
-        if row is not None and row[0]:
-            break
-        wait_a_moment(tick, LOOK_SECONDS)
-    yield
 
 
 def _to(repository: SystemRepository, source: PostgresSource, database: str) -> ConnectionParameters:
