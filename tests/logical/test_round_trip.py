@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import itertools
 import re
+import threading
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from lifeboat.errors import RestoreError
+from lifeboat.postgres import logical_dump
 from lifeboat.postgres.details import as_details
+from lifeboat.postgres.logical_databases import Session
+from lifeboat.postgres.logical_details import Contents
 from lifeboat.postgres.server_facts import TablespaceFacts
 from lifeboat.repository.catalogue import Copy
+from lifeboat.streams.stored import StoredStream
 from sandbox import postgres_builds
 from sandbox.postgres import PostgresServer
 from sandbox.postgres_builds import WHEEL_MAJOR
@@ -97,6 +103,36 @@ def test_a_sequence_that_a_default_asks_goes_on_where_it_stood(archives: Archive
     name = bring_back(archives, copy, databases=[DATABASE], only=["sales.changes"])
     query = "SELECT last_value, is_called FROM sales.numbers"
     assert archives.home.run_sql(query, database=name) == archives.home.run_sql(query, database=DATABASE)
+
+
+def test_numbers_that_are_drawn_while_an_archive_is_made_do_not_make_it_look_wrong(
+    own_archives: Callable[..., Archives], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sequences stand in no snapshot: what ``pg_dump`` has read is measured by where they stood before it began."""
+    mine = own_archives()
+    mine.server.run_sql("CREATE TABLE drawn (id bigserial, t text)")
+    mine.server.run_sql("INSERT INTO drawn (t) SELECT 'x' FROM generate_series(1, 9)")
+    dumped = threading.Event()
+    dump, count = logical_dump._dump, logical_dump.contents_of
+
+    def dump_and_tell(*words: Any) -> StoredStream:
+        try:
+            return dump(*words)
+        finally:
+            dumped.set()
+
+    def draw_and_count(session: Session, **more: Any) -> Contents:
+        assert dumped.wait(60)
+        mine.server.run_sql("SELECT nextval('drawn_id_seq') FROM generate_series(1, 50)")
+        return count(session, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(logical_dump, "_dump", dump_and_tell)
+        patch.setattr(logical_dump, "contents_of", draw_and_count)
+        copy = mine.back_up()
+    for number, only in enumerate(((), ("public.drawn",))):
+        mine.restore(mine.plan(copy, databases=["postgres"], only=list(only), name=f"back_{number}"))
+        assert mine.home.run_sql("SELECT nextval('drawn_id_seq')", database=f"back_{number}") == [(10,)]
 
 
 def test_a_foreign_key_to_a_table_that_was_not_asked_for_is_said(archives: Archives, copy: Copy) -> None:

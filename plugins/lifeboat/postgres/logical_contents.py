@@ -140,6 +140,7 @@ def contents_of(
     large_objects: bool = True,
     only: Collection[tuple[str, str]] | None = None,
     sequences: Collection[tuple[str, str]] = (),
+    stood: tuple[SequenceContent, ...] | None = None,
 ) -> Contents:
     """Count and fingerprint everything.
 
@@ -147,6 +148,7 @@ def contents_of(
         large_objects: whether the large objects' content is looked at; they are counted in any case.
         only: tables, by schema and name; by default all.
         sequences: which of them, where not all tables are counted.
+        stood: all sequences, where that was read before: they are in no snapshot, and go on while rows are counted.
 
     Raises:
         PostgresError: a table can't be read: the text says which and why.
@@ -156,9 +158,11 @@ def contents_of(
         for table, columns in tables_of(session):
             if only is None or (table.schema_name, table.name) in only:
                 found.append(table if columns is None else _counted(session, table, columns))
+        if stood is None:
+            stood = tuple(sequences_of(session, None if only is None else sequences))
         return Contents(
             tables=tuple(found),
-            sequences=tuple(sequences_of(session, None if only is None else sequences)),
+            sequences=stood,
             large_objects=_large_objects(session, content=large_objects),
         )
     except psycopg.Error as error:

@@ -19,6 +19,7 @@ from lifeboat.postgres.logical_contents import (
     contents_of,
     reading_session,
     refused_reading,
+    sequences_of,
     tables_of,
     unlogged_elsewhere,
     watch,
@@ -218,10 +219,12 @@ def _side_by_side(
         dumping.tick()
 
     def count() -> Contents:
-        return contents_of(session, large_objects=dumping.policy.large_objects)
+        return contents_of(session, large_objects=dumping.policy.large_objects, stood=stood)
 
     settings = dumping.settings if len(plans) == 1 else one_of_many(dumping.settings)
     watch(session, look)
+    # After the snapshot, so that no row in it has a later number; before pg_dump, which must not find an earlier one.
+    stood = tuple(sequences_of(session))
     with (
         ThreadPoolExecutor(1, thread_name_prefix="count") as counting,
         ThreadPoolExecutor(dumping.policy.side_by_side, thread_name_prefix="dump") as pool,
