@@ -1,7 +1,10 @@
-"""What a store, or somebody who can write to it, may do to an export: nothing of it is restored."""
+"""What a store, or somebody who can write to it, may do to an export, and a worker that dies: it is found."""
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,8 @@ import pytest
 from lifeboat.errors import KeyUnavailable, LifeboatError, ManifestInvalid, RecoveryPointMissing
 from lifeboat.repository.catalogue import Copy
 from lifeboat.streams.key_making import new_local_key, write_secret
+from sandbox.postgres import PostgresServer
+from sandbox.processes import wait_until
 from tests.exports.conftest import SOURCE, Exporter
 from tests.exports.test_round_trip import restore
 
@@ -96,3 +101,27 @@ def test_another_key_opens_nothing(exporter: Exporter, exports: tuple[Copy, Copy
     with pytest.raises(KeyUnavailable):
         stranger.verify(exports[0])
     assert exporter.verify(exports[0]).rows == 1000
+
+
+def test_a_worker_killed_with_9_commits_nothing_and_the_next_try_succeeds(
+    exporter: Exporter, run_sql: RunSql, export_server: PostgresServer, tmp_path: Path
+) -> None:
+    run_sql("CREATE TABLE large AS SELECT n, repeat(md5(n::text), 40) AS noise FROM generate_series(1, 80000) AS n")
+    connections = tmp_path / "connections.json"
+    connections.touch(mode=0o600)
+    connections.write_text(json.dumps({"demo_database": json.loads(export_server.airflow_connection("lifeboat"))}))
+    options = ["--policies", str(exporter.system.policies), "--connections", str(connections)]
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "lifeboat.cli", *options, "backup", "demo", "database", "--tier", "export", "--no-copy"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    copying = "SELECT FROM pg_stat_activity WHERE usename = 'lifeboat' AND state = 'active' AND query LIKE 'COPY%'"
+    wait_until(lambda: bool(run_sql(copying)), within=90, what="the worker reads a table")
+    worker.kill()
+    worker.wait()
+    ours = "SELECT FROM pg_stat_activity WHERE usename = 'lifeboat'"
+    wait_until(lambda: not run_sql(ours), within=30, what="the server has ended its sessions")
+    assert exporter.committed() == []
+    assert exporter.export().manifest.sequence == 1
