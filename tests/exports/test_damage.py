@@ -15,7 +15,9 @@ from lifeboat.errors import KeyUnavailable, LifeboatError, ManifestInvalid, Reco
 from lifeboat.repository.catalogue import Copy
 from lifeboat.streams.key_making import new_local_key, write_secret
 from sandbox.postgres import PostgresServer
+from sandbox.postgres_role import create_backup_role
 from sandbox.processes import wait_until
+from tests.damaged_page import make_rotten
 from tests.exports.conftest import SOURCE, Exporter
 from tests.exports.test_round_trip import restore
 
@@ -125,3 +127,16 @@ def test_a_worker_killed_with_9_commits_nothing_and_the_next_try_succeeds(
     wait_until(lambda: not run_sql(ours), within=30, what="the server has ended its sessions")
     assert exporter.committed() == []
     assert exporter.export().manifest.sequence == 1
+
+
+def test_a_damaged_page_of_the_source_fails_the_export_and_nothing_is_committed(
+    make_postgres: Callable[..., PostgresServer], make_exporter: Callable[..., Exporter]
+) -> None:
+    server = make_postgres()
+    create_backup_role(server)
+    server.run_sql("GRANT pg_read_all_data TO lifeboat")
+    make_rotten(server)
+    exporter = make_exporter(server=server, databases="postgres")
+    with pytest.raises(LifeboatError, match="invalid page"):
+        exporter.export()
+    assert exporter.committed() == []

@@ -9,6 +9,7 @@ import pytest
 
 from lifeboat.errors import LifeboatError
 from lifeboat.repository.catalogue import Copy
+from tests.damaged_page import make_rotten
 from tests.exports.test_damage import DAMAGES
 from tests.logical.archives import Archives
 
@@ -46,3 +47,10 @@ def test_any_damage_to_any_object_is_found_and_nothing_is_restored(small: Archiv
     assert small.verify(copy)["rows"] == 500
     small.restore(small.plan(copy, name="back"))
     assert small.home.run_sql("SELECT count(*) FROM users", database="back") == [(500,)]
+
+
+def test_a_damaged_page_of_the_source_fails_the_archive_and_nothing_is_committed(small: Archives) -> None:
+    make_rotten(small.server)
+    with pytest.raises(LifeboatError, match=r"invalid page|rotten"):
+        small.back_up()
+    assert small.committed() == []
