@@ -30,6 +30,7 @@ from sandbox.postgres_builds import binaries
 from sandbox.postgres_template import Template
 from sandbox.processes import is_alive, wait_until
 from tests.dags.stage import BUCKET, NEVER, SOURCE, Client, Stage, System
+from tests.damaged_page import make_rotten
 
 DUMP = "dump_compress_upload"
 PAST = datetime(2026, 3, 1, tzinfo=UTC)
@@ -187,7 +188,7 @@ def _make_systems(stage: Stage) -> None:
     )
     stage.system("steady", source="    max_rate: 2 MiB/s")
     _lose_wal(stage.system("gapped", source="    max_rate: 2 MiB/s"))
-    _damage(stage.system("damaged", tier="retries: 2").server)
+    make_rotten(stage.system("damaged", tier="retries: 2").server)
     nowhere = _s3_target("primary", "q", "not_there") + _s3_target("offsite", "q", "not_there_either")
     stage.system("quiet", targets=nowhere, connected=False)
     stage.system("half", targets=nowhere)
@@ -228,17 +229,6 @@ def _lose_wal(system: System) -> None:
         server.run_sql("INSERT INTO ledger SELECT coalesce(max(n), 0) + 1 FROM ledger")
         server.run_sql("SELECT pg_switch_wal()")
     server.run_sql("CHECKPOINT")
-
-
-def _damage(server: PostgresServer) -> None:
-    """Change some bytes of a page behind the server's back."""
-    server.run_sql("CREATE TABLE rotten AS SELECT generate_series(1, 5000) AS n")
-    place = server.data_directory / str(server.run_sql("SELECT pg_relation_filepath('rotten')")[0][0])
-    server.stop()
-    with place.open("r+b") as file:
-        file.seek(8192 + 4000)
-        file.write(b"garbage")
-    server.start()
 
 
 def _begin_the_others(play: Play) -> None:

@@ -28,6 +28,7 @@ from lifeboat.targets.target import Readable
 from sandbox.accounts import CLONE
 from sandbox.postgres import PostgresServer
 from sandbox.processes import wait_until
+from tests.damaged_page import make_rotten
 from tests.recovery.line import SOURCE, Line, commit, ledger
 from tests.recovery.silent_proxy import SilentProxy
 
@@ -86,13 +87,7 @@ def test_a_backend_that_is_terminated_in_mid_backup_commits_nothing(
 def test_a_damaged_page_makes_a_damaged_backup_that_is_never_a_base(line: Line) -> None:
     server = line.server
     good = line.full()
-    server.run_sql("CREATE TABLE rotten AS SELECT generate_series(1, 5000) AS n")
-    path = server.data_directory / server.run_sql("SELECT pg_relation_filepath('rotten')")[0][0]
-    server.stop()
-    with path.open("r+b") as file:
-        file.seek(8192 + 4000)
-        file.write(b"garbage")
-    server.start()
+    make_rotten(server)
     backed = PostgresKind().back_up(
         line.repository,
         SOURCE,

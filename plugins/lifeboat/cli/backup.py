@@ -178,7 +178,7 @@ class _Run:
         if done.damaged:
             raise BackupFailed(done.alarm, "Look into the server's data at once; the older recovery points are good.")
         if done.alarm:
-            self._failed(BackupFailed(done.alarm, "What was made is stored; see to the remedy now."))
+            self._failed(BackupFailed(done.alarm, "What was made is stored; mend what is said here now."))
 
     def _journal(self, step: str, *targets: str) -> Journal:
         return self.repository.journal(*targets, run=f"command-{step}", actor=self._actor)

@@ -38,14 +38,16 @@ def plan_verb(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say of every copy whether it stays or would go, and why. Nothing is changed."""
+    from lifeboat.policy.built import built_tiers
+
     here = surroundings(ctx)
     loaded = here.loaded(system)
     if source is not None:
         check_source(loaded, source)
     repository = here.repository(loaded)
     now = repository.outside.clock() if at is None else time_in(at, loaded.policy.zone)[0]
-    built = [name for name, one in loaded.policy.sources.items() if one.kind == "postgres"]
-    plans = [_plan(repository, name, now, wal=wal, as_json=as_json) for name in ([source] if source else built)]
+    sources = [source] if source is not None else list(dict.fromkeys(name for name, _ in built_tiers(loaded.policy)))
+    plans = [_plan(repository, name, now, wal=wal, as_json=as_json) for name in sources]
     if as_json:
         show_json({"system": system, "at": iso(now), "sources": plans})
     else:
@@ -79,8 +81,8 @@ def _plan(repository: SystemRepository, source: str, now: datetime, *, wal: bool
                 for one in decisions
             ],
         }
-    for target in repository.policy.targets:
-        _show(repository.system, source, target, _of(decisions, target), repository.policy.zone, wal=wal)
+    for state in held.states:
+        _show(repository.system, source, state.target, _of(decisions, state.target), repository.policy.zone, wal=wal)
     for sentence in stopped:
         warn(f"{source}: {sentence} Such a plan is not carried out.")
     return {}

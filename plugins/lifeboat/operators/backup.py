@@ -461,5 +461,6 @@ def _raise_alarm(context: Context, task: str) -> None:
     alarms = {str(point.get("alarm") or "") for point in ti.xcom_pull(task_ids=task) or []} - {""}
     if alarms:
         raise BackupFailed(
-            " ".join(sorted(alarms)), "What was made is stored; see to the remedy before the next incident."
+            " ".join(sorted(alarms)),
+            "What was made is stored; mend what is said here before the next incident.",
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
 from lifeboat.outside import utc_now
+from lifeboat.policy.built import built_targets
 from lifeboat.policy.cron import longest_gap
 from lifeboat.policy.document import Document, Key, dotted, read_document
 from lifeboat.policy.duration import Duration
@@ -142,8 +143,9 @@ def _retentions(policy: Policy, today: date) -> Iterator[_Found]:
 
 def _copies(policy: Policy) -> Iterator[_Found]:
     """A copy that leaves early leaves others behind: on the targets that keep theirs as long as the tiers say."""
-    lasting = [name for name, target in policy.targets.items() if target.retention is None]
-    early = [name for name, target in policy.targets.items() if target.retention is not None]
+    targets = built_targets(policy)
+    lasting = [name for name, target in targets.items() if target.retention is None]
+    early = [name for name, target in targets.items() if target.retention is not None]
     if early and policy.retention.minimum_copies > len(lasting):
         yield (
             ("retention", "minimum_copies"),

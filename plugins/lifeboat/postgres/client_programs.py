@@ -14,7 +14,6 @@ import re
 import selectors
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -345,11 +344,3 @@ def _read(descriptor: int, take: Callable[[bytes], None]) -> bool:
     if data:
         take(data)
     return not data
-
-
-def wait_a_moment(tick: Callable[[], None], seconds: float) -> None:
-    """Let time pass, and look around meanwhile."""
-    deadline = time.monotonic() + seconds
-    while (left := deadline - time.monotonic()) > 0:
-        tick()
-        time.sleep(min(TICK_SECONDS, left))

@@ -13,6 +13,7 @@ from datetime import datetime
 from functools import partial
 
 from lifeboat.policy.postgres_source import PostgresSource
+from lifeboat.postgres.advisory_lock import wait_for_lock
 from lifeboat.postgres.client_programs import access_for, client_programs
 from lifeboat.postgres.connecting import connect_sql, no_tick
 from lifeboat.postgres.details import as_details
@@ -21,7 +22,7 @@ from lifeboat.postgres.logical_databases import chosen, databases_of, may_read_p
 from lifeboat.postgres.logical_details import LOGICAL, LogicalDetails, logical_details
 from lifeboat.postgres.logical_dump import Dumping, dump_database, dump_globals
 from lifeboat.postgres.parameters import ConnectionParameters, Tls, connection_parameters
-from lifeboat.postgres.same_day import already_made, note_found, one_at_a_time
+from lifeboat.postgres.same_day import already_made, note_found
 from lifeboat.postgres.server_facts import server_facts
 from lifeboat.postgres.standby import is_standby, promoted, replayed
 from lifeboat.repository.catalogue import Copy
@@ -65,7 +66,9 @@ def back_up_logical(
     refuse_if_committed(target, RecoveryPointFolder(repository.system, source_name, str(work.recovery_point)))
     words = f"logical {repository.system} {source_name}"
     parameters = source_parameters(repository, source, what=words)
-    with connect_sql(parameters, tick=tick) as session, one_at_a_time(session, f"lifeboat {words}", tick):
+    with connect_sql(parameters, tick=tick) as session:
+        # The second one waits for the first, and may find its work done.
+        wait_for_lock(session, f"lifeboat {words}", tick=tick)
         standby = is_standby(session, allowed=source.standby)
         earlier = catalogue.recovery_points(source_name).of_kind(LOGICAL)
         found = already_made(earlier, work, lambda manifest: logical_details(manifest).due)

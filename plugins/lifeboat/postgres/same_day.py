@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from datetime import date, datetime
 
 from lifeboat.policy.naming import Tier
 from lifeboat.policy.postgres_source import PostgresSource
 from lifeboat.policy.together import LONG_TIERS
-from lifeboat.postgres.client_programs import wait_a_moment
+from lifeboat.postgres.advisory_lock import wait_for_lock
 from lifeboat.postgres.connecting import connect_sql, no_tick
 from lifeboat.postgres.details import FULL, full_details
 from lifeboat.postgres.full import Progress, back_up_full, source_parameters
-from lifeboat.postgres.slot import Session
 from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.journal import Journal
 from lifeboat.repository.manifest import Manifest
 from lifeboat.repository.system import PRIMARY, SystemRepository, Work
-
-LOOK_SECONDS = 2.0
 
 
 def already_made(earlier: Iterable[Copy], work: Work, due: Callable[[Manifest], date | None]) -> Copy | None:
@@ -52,22 +47,6 @@ def note_found(journal: Journal, source: str, work: Work, found: Copy) -> None:
     )
 
 
-@contextmanager
-def one_at_a_time(session: Session, words: str, tick: Callable[[], None]) -> Iterator[None]:
-    """Keep backups of one kind apart: the second one waits for the first, and may find its work done.
-
-    An advisory lock of the connection's own database: it goes with the session, so a dead worker leaves none.
-    """
-    digest = hashlib.sha256(words.encode()).digest()
-    key = int.from_bytes(digest[:8], "big", signed=True)
-    while True:
-        row = session.execute("SELECT pg_catalog.pg_try_advisory_lock(%s)", (key,)).fetchone()
-        if row is not None and row[0]:
-            break
-        wait_a_moment(tick, LOOK_SECONDS)
-    yield
-
-
 def back_up_long_full(
     repository: SystemRepository,
     source_name: str,
@@ -92,7 +71,9 @@ def back_up_long_full(
     """
     words = f"long full {repository.system} {source_name}"
     parameters = source_parameters(repository, source, what=words)
-    with connect_sql(parameters, tick=tick) as session, one_at_a_time(session, f"lifeboat {words}", tick):
+    with connect_sql(parameters, tick=tick) as session:
+        # The second one waits for the first, and finds its work done.
+        wait_for_lock(session, f"lifeboat {words}", tick=tick)
         earlier = repository.catalogue(PRIMARY).recovery_points(source_name).of_kind(FULL)
         found = already_made(earlier, work, lambda manifest: full_details(manifest).due)
         if found is not None:

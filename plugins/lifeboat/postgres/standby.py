@@ -9,7 +9,6 @@ Source: https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-R
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import psycopg
 from psycopg.rows import TupleRow
 
 from lifeboat.errors import BackupFailed, PostgresError
+from lifeboat.postgres.advisory_lock import wait_for_lock
 from lifeboat.postgres.connecting import TICK_SECONDS
 from lifeboat.postgres.lsn import Lsn
 from lifeboat.postgres.refusals import clean_message
@@ -157,19 +157,14 @@ def hold_alone(session: Session, words: str, *, seconds: float, tick: Callable[[
     Raises:
         PostgresError: it still has it after that time.
     """
-    key = int.from_bytes(hashlib.sha256(words.encode()).digest()[:8], "big", signed=True)
-    deadline = time.monotonic() + seconds
     # The server notices a dead worker's machine within a minute; by itself it would take hours.
     for setting, value in _KEEPALIVES.items():
         _value(session, f"SELECT pg_catalog.set_config('{setting}', '{value}', false)")
-    while not _value(session, f"SELECT pg_catalog.pg_try_advisory_lock({key})"):
-        if time.monotonic() > deadline:
-            raise PostgresError(
-                f"Another run collects the WAL of this standby, and did not end within {seconds:.0f} s.",
-                "Look for its session in pg_stat_activity of the standby: its application_name begins with 'lifeboat'.",
-            )
-        tick()
-        time.sleep(TICK_SECONDS)
+    if not wait_for_lock(session, words, tick=tick, seconds=seconds):
+        raise PostgresError(
+            f"Another run collects the WAL of this standby, and did not end within {seconds:.0f} s.",
+            "Look for its session in pg_stat_activity of the standby: its application_name begins with 'lifeboat'.",
+        )
 
 
 def promoted(standby_wanted: bool, standby: bool) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from datetime import datetime
@@ -13,6 +12,7 @@ import psycopg
 
 from lifeboat.errors import BackupFailed
 from lifeboat.policy.postgres_source import PostgresSource
+from lifeboat.postgres.advisory_lock import take_lock
 from lifeboat.postgres.exports.choosing import Hidden
 from lifeboat.postgres.exports.packing import Packer
 from lifeboat.postgres.exports.queries import MAKE_MASK_KEY, copy_statement
@@ -145,10 +145,7 @@ def back_up_export(
 
 def _keep_others_out(session: Sql, system: str, source: str) -> None:
     """Two exports at once would take the same place in their row. The lock goes with its session."""
-    digest = hashlib.sha256(f"lifeboat export {system} {source}".encode()).digest()
-    key = int.from_bytes(digest[:8], "big", signed=True)
-    row = session.execute("SELECT pg_catalog.pg_try_advisory_lock(%s)", [key]).fetchone()
-    if row is None or not row[0]:
+    if not take_lock(session, f"lifeboat export {system} {source}"):
         raise BackupFailed(
             f"Another export of {system} {source} is under way.",
             "Let it end, and try again. After a worker's death the server frees its lock when it notices the broken "

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from lifeboat.errors import Cancelled, LifeboatError
+from lifeboat.policy.built import built_targets
 from lifeboat.repository.catalogue import Copy, Listing
 from lifeboat.repository.last_verified import LastVerified, Place, last_verified
 from lifeboat.repository.layout import WAL
@@ -23,7 +24,7 @@ class Held:
     """What all targets hold of one source.
 
     Attributes:
-        states: one for each target of the policy, in its order.
+        states: one for each target that is written to, `primary` first.
         latest: the newest moment at which anything of it was committed.
     """
 
@@ -57,7 +58,7 @@ def read_source(
         roles: of each kind of recovery point. One of an unknown kind freezes the source, too.
         tick: called between reads; may raise to stop.
     """
-    targets = list(repository.policy.targets)
+    targets = list(built_targets(repository.policy))
     looked = side_by_side(
         lambda target: _look(repository, source, target, roles, tick, most_events),
         targets,
