@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.copying import copy as copy_point
 from lifeboat.repository.retention.points import Role, TargetState
@@ -45,6 +47,13 @@ def test_points_are_read_with_what_they_need_and_whether_each_copy_was_verified(
     assert states["local"].points == ()
     assert {state.frozen for state in states.values()} == {""}
     assert read_source(world.repository(), SOURCE, ROLES).latest == damaged.manifest.committed
+
+
+def test_wal_leads_on_from_what_a_late_standby_had_replayed_and_not_from_when_it_was_read(world: World) -> None:
+    world.point(moment=world.clock() - timedelta(hours=5))
+    world.point()
+    late, other = read(world)["primary"].points
+    assert other.begun - late.begun == timedelta(hours=6)
 
 
 def test_a_copy_is_as_good_as_its_own_targets_journal_says(world: World) -> None:

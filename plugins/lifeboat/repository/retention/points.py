@@ -30,7 +30,7 @@ class HeldPoint:
         kind: the source's own word: ``full``, ``incremental``, ``wal``, ``logical``, ``export``.
         role: see :class:`Role`.
         tiers: that it counts for.
-        begun: when the work began: WAL from then on leads on from it.
+        begun: when the work began, or the moment of the data where that is earlier: WAL from then on leads on from it.
         moment: what the data stand for; for WAL the moment up to which it reaches.
         needs: the recovery points that it can't be restored without: its parent, and those whose objects it refers to.
         good: whether this copy was verified, and found good when last looked at.

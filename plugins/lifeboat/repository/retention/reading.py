@@ -129,7 +129,8 @@ def held_point(copy: Copy, role: Role) -> HeldPoint:
         manifest.kind,
         role,
         manifest.tiers or (manifest.kind,),
-        manifest.begun,
+        # What was read from a standby is as old as the standby was then: WAL from that moment on leads on from it.
+        min(manifest.begun, manifest.moment),
         manifest.moment,
         () if manifest.parent is None else (manifest.parent,),
     )
