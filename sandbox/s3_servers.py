@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
 from lifeboat.outside import Connection
-from sandbox.accounts import SandboxError
+from sandbox.accounts import CLONE, SandboxError
 from sandbox.loopback_server import LoopbackServer, installed_program
 
 REGION = "us-east-1"
@@ -131,8 +132,9 @@ class MotoServer(S3Server):
         super().__init__(name, log, access_key, secret_key, port)
 
     def arguments(self) -> list[str | Path]:
-        # -m would name the module moto.server; the script beside the interpreter is the same.
-        return [installed_program("moto_server"), "-H", "127.0.0.1", "-p", str(self.port)]
+        # -P: modules of this folder are called as others are.
+        launcher = CLONE / "sandbox" / "moto_launcher.py"
+        return [sys.executable, "-P", launcher, "-H", "127.0.0.1", "-p", str(self.port)]
 
     def environment(self) -> dict[str, str]:
         # moto answers an unknown action with a redirect into the real AWS unless it is told where it lives.

@@ -2,7 +2,8 @@
 
 Found on the way:
 
-- moto's S3 compares no checksum that comes with an object, forgets the lock of a multipart upload, does not know
+- moto's S3 looks whether an object is there and stores it in two steps (the sandbox lets it do that one at a time);
+  compares no checksum that comes with an object, forgets the lock of a multipart upload, does not know
   GetObjectRetention, and says of every upload in progress that it began in 2010;
 - rclone's S3 ignores If-None-Match and If-Match; repeats, unexamined, the CRC-32, encryption and lock headers that came
   with an object (the CRC-32 of the whole even with the answer to a Range), and encrypts and locks nothing; answers
