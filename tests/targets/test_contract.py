@@ -10,7 +10,8 @@ Found on the way:
   NoSuchUpload to a listing of uploads when there are none; reads a whole object for its first HEAD or listing (ETag);
   with --dir-cache-time 0 two writers of one object lock each other up; refuses access keys of two letters;
 - rclone's SFTP says that it makes hard links, and makes none; its rename replaces what is there, and where several
-  clients rename to one name at once, it may not show the object until its directory cache has aged (5 minutes).
+  clients rename to one name at once, it may not show the object until its directory cache has aged (5 minutes); the
+  same befalls files in a folder that several clients make at once.
 """
 
 from __future__ import annotations
@@ -94,9 +95,11 @@ def test_an_object_that_is_written_once_is_not_written_twice(target: Target) -> 
 def test_of_several_writers_of_one_object_exactly_one_wins(place: Place) -> None:
     """On a store without conditional writes (rclone) nobody can promise it: there, at least one and whole.
 
-    rclone's SFTP may then not show for minutes what it holds: what it holds is looked at on its disk.
+    rclone's SFTP may then not show for minutes what it holds: what it holds is looked at on its disk. And where several
+    make one folder at once, it may lose sight of files in it: whose writer then fails, with a clear error, has not won.
     """
     targets = [place.open() for _ in range(6)]
+    on_disk = place.kind == "rclone-sftp"
     start = threading.Barrier(len(targets))
     won: list[bytes] = []
 
@@ -107,6 +110,10 @@ def test_of_several_writers_of_one_object_exactly_one_wins(place: Place) -> None
             targets[number].put_new(KEY, data)
         except ObjectExists:
             return
+        except TargetError as error:
+            if on_disk and "file does not exist" in error.what:
+                return
+            raise
         won.append(data)
 
     threads = [threading.Thread(target=write, args=(number,)) for number in range(len(targets))]
@@ -114,7 +121,6 @@ def test_of_several_writers_of_one_object_exactly_one_wins(place: Place) -> None
         thread.start()
     for thread in threads:
         thread.join()
-    on_disk = place.kind == "rclone-sftp"
     held = (place.extra["root"] / KEY).read_bytes() if on_disk else targets[0].read(KEY)
     assert held in won
     if targets[0].conditional_writes:
