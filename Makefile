@@ -42,8 +42,7 @@ lint: install ## Check style, types and the direction of imports
 	$(BIN)/lint-imports
 
 test: lint install-tests test-bare ## Check everything and run the whole suite
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --ignore tests/dags/test_runs.py --ignore tests/dags/test_celery.py
-	$(BIN)/python -m pytest tests/dags/test_runs.py tests/dags/test_celery.py
+	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 test-bare: install ## Install the command line where there is no Airflow, and see that it works
 	@$(PYTHON) sandbox/set_up.py --bare

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadScopeScheduling
 
 from sandbox import processes
 from sandbox.accounts import remove_server_directory, server_directory, sweep_outer_room
@@ -18,6 +20,27 @@ from sandbox.postgres_template import Template
 # How long an example takes says how busy the machine is, and nothing of the code.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
+
+
+class OneWorkerAModule(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+    """A module's tests stay on one worker, so that what they share is made once; so do all that run an Airflow, of which
+    a machine of two cores carries one at a time."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        module = nodeid.split("::", 1)[0]
+        return "airflow" if module in RUN_AIRFLOW else module
+
+
+RUN_AIRFLOW = ("tests/dags/test_runs.py", "tests/dags/test_celery.py", "tests/sandbox/test_airflow.py")
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneWorkerAModule:
+    return OneWorkerAModule(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those that run an Airflow come first: together they take longest, and they wait more than they work."""
+    items.sort(key=lambda item: item.nodeid.split("::", 1)[0] not in RUN_AIRFLOW)
 
 
 class Clock:

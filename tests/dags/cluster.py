@@ -62,6 +62,7 @@ class Cluster(Stage):
                 "AIRFLOW__CELERY__BROKER_URL": self.redis.url,
                 "AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT": "604800",
                 "AIRFLOW__OPERATORS__DEFAULT_QUEUE": "backup",
+                "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "120",
                 "LIFEBOAT_POLICIES": str(self.policies),
             },
         )

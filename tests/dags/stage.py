@@ -243,8 +243,11 @@ class Stage:
         self.airflow = AirflowSandbox(
             directory / "airflow",
             self.metadata,
-            # Many runs go on at once here, on few cores.
-            environment={"AIRFLOW__CORE__PARALLELISM": "6"},
+            # Many runs go on at once here, on few cores; and no DAG changes its shape after the start.
+            environment={
+                "AIRFLOW__CORE__PARALLELISM": "6",
+                "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "120",
+            },
         )
 
     def _server(self, name: str, **settings: str) -> PostgresServer:

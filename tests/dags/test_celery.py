@@ -17,7 +17,7 @@ from sandbox.postgres_template import Template
 from tests.dags.cluster import WORKERS, Cluster
 from tests.dags.stage import SOURCE, System
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("airflow")]
+pytestmark = pytest.mark.timeout(600)
 
 DUMP = "dump_compress_upload"
 

@@ -20,7 +20,7 @@ from sandbox.processes import is_alive, wait_until
 from tests.dags.play import DUMP, PAST, TOGETHER, Play
 from tests.dags.stage import SOURCE, System
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("airflow")]
+pytestmark = pytest.mark.timeout(600)
 
 NEAR, OFFSITE = 0, 1  # the order of alpha's and remote's targets besides the primary one
 

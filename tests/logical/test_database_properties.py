@@ -17,7 +17,6 @@ from sandbox.postgres import SUPERUSER, PostgresServer
 from tests.logical.archives import Archives
 from tests.recovery.line import system_in
 
-pytestmark = pytest.mark.xdist_group("logical_properties")
 WARD = """
     CREATE ROLE landlord; CREATE ROLE lodger; CREATE ROLE "Odd one";
     CREATE DATABASE ward TEMPLATE template0 OWNER landlord TABLESPACE attic CONNECTION LIMIT 50

@@ -18,7 +18,6 @@ from sandbox import postgres_builds
 from sandbox.postgres import PostgresServer
 from tests.logical.archives import DATABASE, Archives
 
-pytestmark = pytest.mark.xdist_group("logical_existing")
 _NAMES = (f"there_{number}" for number in itertools.count())
 Make = Callable[..., str]
 

@@ -37,7 +37,6 @@ from tests.logical.archives import SOURCE, Archives
 from tests.recovery.line import system_in
 
 MEGABYTES = 16
-pytestmark = pytest.mark.xdist_group("logical_faults")
 
 
 @pytest.fixture(scope="module")

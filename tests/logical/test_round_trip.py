@@ -24,7 +24,6 @@ from sandbox.postgres import PostgresServer
 from sandbox.postgres_builds import WHEEL_MAJOR
 from tests.logical.archives import DATABASE, Archives
 
-pytestmark = pytest.mark.xdist_group("logical_round_trip")
 ODD = 'Odd "Names"'
 _NAMES = (f"back_{number}" for number in itertools.count())
 

@@ -44,7 +44,6 @@ from tests.recovery.test_under_load import SAFE, Writer, agreeing_balances, asse
 
 _log = logging.getLogger(__name__)
 LINKS = 6
-pytestmark = pytest.mark.xdist_group("chains under load")
 
 
 @dataclass

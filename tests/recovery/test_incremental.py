@@ -36,7 +36,6 @@ from tests.recovery.test_chains_under_load import flipped, hidden
 from tests.recovery.test_full_faults import BACKING_UP, committed, midway, nothing_left
 
 ROWS = "SELECT n FROM ledger"
-pytestmark = pytest.mark.xdist_group("incremental")
 SUMMARIZING = {"fsync": "off", "summarize_wal": "on"}
 
 
