@@ -23,7 +23,7 @@ settings.load_profile("untimed")
 
 
 class OneWorkerAModule(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
-    """A module's tests stay on one worker, so that what they share is made once; so do all that run an Airflow, of which
+    """A module's tests stay on one worker: what they share is made once. So do all that run an Airflow, of which
     a machine of two cores carries one at a time."""
 
     def _split_scope(self, nodeid: str) -> str:

@@ -87,8 +87,8 @@ def test_foreign_files_are_never_remains(world: World) -> None:
 
 def test_a_manifest_that_can_not_be_believed_stops_the_clean_up(world: World) -> None:
     repository = world.repository()
-    world.store(repository, world.work(mark="0001"))
-    copy = world.point(repository)
+    world.store(repository, world.work(mark="7f3a"))
+    copy = world.point(repository, work=world.work(mark="7f3a", attempt=2))
     world.file(copy.manifest.folder.manifest).write_text("{}")
     age(world, world.clock() - timedelta(days=400))
     before = everything(world)

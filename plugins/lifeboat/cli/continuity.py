@@ -82,7 +82,8 @@ def compare_with_journal(view: Overview, events: Sequence[Event], target: str) -
     holes = []
     for holding in view.holdings:
         if holding.target == target:
-            listing = Listing(tuple(holding.copies), (*holding.points.unreadable, *holding.wal.unreadable))
+            copies = (*holding.copies, *holding.points.deleted, *holding.wal.deleted)
+            listing = Listing(copies, (*holding.points.unreadable, *holding.wal.unreadable))
             found = against_journal(listing, events, source=view.source, target=target)
             holes += [Hole(view.source, target, what) for what in found]
     return holes

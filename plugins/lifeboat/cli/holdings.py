@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from lifeboat.cli.cancellation import STOP
@@ -30,6 +30,7 @@ class Holding:
         broken: incrementals whose chain is not whole there, in sentences.
         faults: what is stored and contradicts itself, in sentences.
         trouble: why less can be said here than there is, in sentences.
+        removed: recovery points that retention removed there, with their numbers; not read where no number is missing.
     """
 
     target: str
@@ -40,6 +41,7 @@ class Holding:
     broken: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
     trouble: tuple[str, ...] = ()
+    removed: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def copies(self) -> list[Copy]:
@@ -119,6 +121,7 @@ def holdings(
 
 def _holding(repository: SystemRepository, target: str, source: str) -> Holding:
     from lifeboat.postgres.restore_sources import offer_from
+    from lifeboat.repository.marking import read_removed
 
     STOP.check()
     catalogue = repository.catalogue(target)
@@ -135,4 +138,14 @@ def _holding(repository: SystemRepository, target: str, source: str) -> Holding:
         trouble.append(f"What can be reached is not known without a key: {error}")
     except LifeboatError as error:
         faults.append(f"What can be reached is not known: {error}")
-    return Holding(target, source, points, wal, reaches, broken, tuple(faults), tuple(trouble))
+    removed = {}
+    if _lacks_numbers(points):
+        removed = read_removed(catalogue.target, repository.system, source, repository.trusted)
+    return Holding(target, source, points, wal, reaches, broken, tuple(faults), tuple(trouble), removed)
+
+
+def _lacks_numbers(points: Listing) -> bool:
+    rows: dict[str, set[int]] = {}
+    for copy in (*points.copies, *points.deleted):
+        rows.setdefault(copy.manifest.kind, set()).add(copy.manifest.sequence)
+    return any(max(row) - min(row) + 1 != len(row) for row in rows.values())

@@ -88,11 +88,11 @@ class Surroundings:
             return self._from_kit[1]
         return outside_from(os.environ, self.connections)
 
-    def repository(self, loaded: LoadedPolicy) -> SystemRepository:
+    def repository(self, loaded: LoadedPolicy, *, removing: bool = False) -> SystemRepository:
         """The system's targets, keys and journal."""
         from lifeboat.repository.system import SystemRepository
 
-        return SystemRepository(loaded, self.outside(), break_glass=self.break_glass)
+        return SystemRepository(loaded, self.outside(), break_glass=self.break_glass, removing=removing)
 
 
 def surroundings(ctx: typer.Context) -> Surroundings:

@@ -142,8 +142,10 @@ def findings_of(holding: Holding) -> list[str]:
     rows: dict[tuple[str, int | None], list[Copy]] = {}
     for copy in holding.copies:
         rows.setdefault((copy.manifest.kind, copy.manifest.timeline), []).append(copy)
-    for row in rows.values():
-        found += sequence_findings(row)
+    for (kind, _), row in rows.items():
+        deleted = [copy for copy in holding.points.deleted if copy.manifest.kind == kind]
+        numbers = [number for point, number in holding.removed.items() if f"-{kind}-" in point]
+        found += sequence_findings([*row, *deleted], numbers)
     return [*found, *holding.broken, *holding.faults]
 
 

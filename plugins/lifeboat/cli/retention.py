@@ -1,110 +1,170 @@
-"""``lifeboat retention``: which copies stay, which would go, and why."""
+"""``lifeboat retention plan`` and ``run``: which copies stay, which go and why, and letting them go."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lifeboat.cli import retention_marks
 from lifeboat.cli.cancellation import STOP
 from lifeboat.cli.moment import time_in
-from lifeboat.cli.output import iso, note, say, show_json, show_table, warn
-from lifeboat.cli.outside import check_source, surroundings
+from lifeboat.cli.output import fail, iso, note, say, show_json, show_table, warn
+from lifeboat.cli.outside import check_source, surroundings, targets_of
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
+    from lifeboat.policy.model import LoadedPolicy
     from lifeboat.repository.retention.decisions import Decision
+    from lifeboat.repository.retention.source_plan import SourcePlan
     from lifeboat.repository.system import SystemRepository
 
-app = typer.Typer(help="See which copies stay, which would go, and why.", no_args_is_help=True)
+app = typer.Typer(
+    help="Which copies stay, which go and why; holds, deletions, and taking them back.", no_args_is_help=True
+)
+retention_marks.add_to(app)
 
-
-@app.callback()
-def _verbs() -> None:
-    """So that the one verb there is keeps its name."""
+System = Annotated[str, typer.Argument(help="The system, as its policy calls it.")]
+OneSource = Annotated[str | None, typer.Argument(help="The source in it; by default every one.")]
 
 
 @app.command("plan")
 def plan_verb(
     ctx: typer.Context,
-    system: Annotated[str, typer.Argument(help="The system, as its policy calls it.")],
-    source: Annotated[str | None, typer.Argument(help="The source in it; by default every one.")] = None,
+    system: System,
+    source: OneSource = None,
     at: Annotated[str | None, typer.Option(help="Plan for this moment; by default now.", metavar="MOMENT")] = None,
     wal: Annotated[bool, typer.Option("--wal", help="List every WAL run, not only how many.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say of every copy whether it stays or would go, and why. Nothing is changed."""
-    from lifeboat.policy.built import built_tiers
-
     here = surroundings(ctx)
     loaded = here.loaded(system)
-    if source is not None:
-        check_source(loaded, source)
+    sources = _sources(loaded, source)
     repository = here.repository(loaded)
     now = repository.outside.clock() if at is None else time_in(at, loaded.policy.zone)[0]
-    sources = [source] if source is not None else list(dict.fromkeys(name for name, _ in built_tiers(loaded.policy)))
-    plans = [_plan(repository, name, now, wal=wal, as_json=as_json) for name in sources]
+    plans = []
+    for name in sources:
+        plan = _planned(repository, name, now)
+        plans.append(plan)
+        if not as_json:
+            _show_plan(repository, plan, wal=wal)
     if as_json:
-        show_json({"system": system, "at": iso(now), "sources": plans})
+        documents = [_document(plan, repository.policy.zone) for plan in plans]
+        show_json({"system": system, "at": iso(now), "sources": documents})
     else:
         note("Nothing was changed.")
 
 
-def _plan(repository: SystemRepository, source: str, now: datetime, *, wal: bool, as_json: bool) -> dict[str, Any]:
+@app.command("run")
+def run_verb(
+    ctx: typer.Context,
+    system: System,
+    source: OneSource = None,
+    target: Annotated[str | None, typer.Option(help="Clean this target alone.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Carry the plan out: hide what goes, and remove what was hidden long enough. What the DAG does every day."""
+    from lifeboat.errors import Cancelled, LifeboatError
+
+    here = surroundings(ctx)
+    loaded = here.loaded(system)
+    sources, targets = _sources(loaded, source), targets_of(loaded, target)
+    repository = here.repository(loaded, removing=True)
+    done: list[dict[str, Any]] = []
+    failed = False
+    for name in sources:
+        for place in targets:
+            try:
+                done.append(_clean(repository, name, place))
+            except Cancelled:
+                raise
+            except LifeboatError as error:
+                failed = True
+                fail(error)
+    if as_json:
+        show_json({"system": system, "cleaned": done})
+    if failed or any(one["stopped"] for one in done):
+        raise typer.Exit(1)
+
+
+def _sources(loaded: LoadedPolicy, source: str | None) -> list[str]:
+    from lifeboat.policy.built import built_tiers
+
+    if source is not None:
+        check_source(loaded, source)
+        return [source]
+    return list(dict.fromkeys(name for name, _ in built_tiers(loaded.policy)))
+
+
+def _planned(repository: SystemRepository, source: str, now: datetime) -> SourcePlan:
     from lifeboat.backup.kinds import kind_of
-    from lifeboat.repository.retention.guarding import stopped_by_clock, stopped_by_number
-    from lifeboat.repository.retention.planning import plan_source
-    from lifeboat.repository.retention.reading import read_source
-    from lifeboat.repository.retention.rules import rules_of
+    from lifeboat.repository.retention.source_plan import source_plan
 
     roles = kind_of(repository.policy.sources[source].kind).roles()
-    held = read_source(repository, source, roles, tick=STOP.check)
-    rules = rules_of(repository.policy, source)
-    decisions = plan_source(held.states, rules, now)
-    stopped = [one for one in (stopped_by_clock(held.latest, now), *stopped_by_number(decisions, rules)) if one]
-    if as_json:
-        return {
-            "source": source,
-            "stopped": stopped,
-            "copies": [
-                {
-                    "target": one.target,
-                    "recovery_point": one.point.recovery_point,
-                    "action": one.action.value,
-                    "reason": one.reason.value,
-                    "because": one.sentence(repository.policy.zone),
-                }
-                for one in decisions
-            ],
-        }
-    for state in held.states:
-        _show(repository.system, source, state.target, _of(decisions, state.target), repository.policy.zone, wal=wal)
-    for sentence in stopped:
-        warn(f"{source}: {sentence} Such a plan is not carried out.")
-    return {}
+    return source_plan(repository, source, roles, now, tick=STOP.check)
 
 
-def _of(decisions: Iterable[Decision], target: str) -> list[Decision]:
-    return [one for one in decisions if one.target == target]
+def _clean(repository: SystemRepository, source: str, target: str) -> dict[str, Any]:
+    from lifeboat.backup.kinds import kind_of
+    from lifeboat.cli.recording import actor
+    from lifeboat.repository.retention.cleaning import clean
+
+    roles = kind_of(repository.policy.sources[source].kind).roles()
+    done = clean(repository, source, roles, target, run="command-retention", actor=actor(), tick=STOP.check)
+    words = f"{repository.system} {source} on {target}"
+    for sentence in done.stopped:
+        warn(f"{words}: {sentence}")
+    say(f"{words}: {done.in_words()}")
+    return {"source": source, "target": target} | done.document()
 
 
-def _show(system: str, source: str, target: str, decisions: Sequence[Decision], zone: ZoneInfo, *, wal: bool) -> None:
+def _document(plan: SourcePlan, zone: ZoneInfo) -> dict[str, Any]:
+    return {
+        "source": plan.source,
+        "stopped": list(plan.stopped),
+        "copies": [
+            {
+                "target": one.target,
+                "recovery_point": one.point.recovery_point,
+                "action": one.action.value,
+                "reason": one.reason.value,
+                "because": one.sentence(zone),
+            }
+            for one in plan.decisions
+        ],
+    }
+
+
+def _show_plan(repository: SystemRepository, plan: SourcePlan, *, wal: bool) -> None:
+    for state in plan.held.states:
+        title = f"{repository.system} {plan.source} on {state.target}"
+        _show(title, plan.of(state.target), repository.policy.zone, wal=wal)
+        for mark in plan.held.marks:
+            if mark.kind == "quarantined" and mark.target == state.target:
+                say(f"{title}: {mark.recovery_point} is set aside: {mark.reason}")
+    for sentence in plan.stopped:
+        warn(f"{plan.source}: {sentence} Such a plan is not carried out.")
+
+
+def _show(title: str, decisions: Sequence[Decision], zone: ZoneInfo, *, wal: bool) -> None:
     listed = [one for one in decisions if wal or one.point.kind != "wal"]
     if listed:
         show_table(
-            f"{system} {source} on {target}", ("id", "tiers", ""),
+            title, ("id", "tiers", ""),
             [(one.point.recovery_point, ", ".join(one.point.tiers), one.sentence(zone)) for one in listed],
         )  # fmt: skip
     if not wal:
         for words, count in Counter(_wal_in_words(one) for one in decisions if one.point.kind == "wal").items():
-            say(f"{system} {source} on {target}: {count} WAL runs {words}.")
+            say(f"{title}: {count} WAL runs {words}.")
     if not decisions:
-        say(f"{system} {source} on {target}: nothing is there.")
+        say(f"{title}: nothing is there.")
 
 
 def _wal_in_words(decision: Decision) -> str:
-    return f"{'go' if decision.action.value == 'goes' else 'stay'} ({decision.reason.value})"
+    verbs = {"stays": "stay", "goes": "go", "waits": "are deleted", "returns": "come back", "purged": "are removed"}
+    return f"{verbs[decision.action.value]} ({decision.reason.value})"

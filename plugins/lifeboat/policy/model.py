@@ -197,14 +197,16 @@ class LoadedPolicy:
         """The ids of all connections that the policy names; with ``source``, those that its backup can't do without.
 
         The latter are those of the targets, the keys, the signature and the source itself: not of other sources, alerts
-        or the staging environment, not of optional keys.
+        or the staging environment, not of optional keys, nor those that only retention uses.
         """
         if source is None:
             return set(_named_connections(self.policy))
         policy = self.policy
         keys = [key for key in policy.encryption.keys if not key.optional]
         parts: list[Part] = [*policy.targets.values(), *keys, policy.signing, policy.sources[source]]
-        return {name for part in parts for name in _named_connections(part)}
+        removing = {target.retention_connection for target in policy.targets.values()}
+        kept = {target.connection for target in policy.targets.values()}
+        return {name for part in parts for name in _named_connections(part)} - (removing - kept)
 
 
 def _named_connections(value: object) -> Iterator[str]:

@@ -9,7 +9,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
-from lifeboat.policy.duration import Span
+from lifeboat.policy.duration import ExactDuration, Span
 from lifeboat.policy.environment import ExpandedText
 from lifeboat.policy.part import ConnectionId, Part, Queue
 from lifeboat.policy.problems import Refused
@@ -99,6 +99,10 @@ class TargetPolicy(Part):
     connection: ConnectionId | None = None
     """The Airflow connection with its credentials and address; an `s3://` target without one uses the machine's own."""
 
+    retention_connection: ConnectionId | None = None
+    """The Airflow connection that retention removes with. With one, the account of `connection` needs no right to
+    delete, and a worker that is stolen can't."""
+
     required: bool = True
     """Whether a backup without a copy here has failed. The primary target is always required."""
 
@@ -111,6 +115,10 @@ class TargetPolicy(Part):
 
     retention: Span | None = None
     """How long copies stay here, where that is shorter than the tier says."""
+
+    undelete: ExactDuration | None = None
+    """How long a deletion here can be taken back, where that is not what `retention.undelete` says. On a `file://`
+    target, whose room is needed, it can't be unless this says so."""
 
     verify: Literal["read", "store"] = "read"
     """How stored bytes are proven: `read` reads them back, `store` trusts the checksum that the store keeps."""
@@ -201,5 +209,6 @@ class TargetPolicy(Part):
             )
         if self.verify == "store":
             raise Refused("A `file://` target keeps no checksum of its own.", "Use `verify: read`.", key=("verify",))
-        if self.connection is not None:
-            raise Refused("A `file://` target has no connection.", "Remove it.", key=("connection",))
+        for key in ("connection", "retention_connection"):
+            if getattr(self, key) is not None:
+                raise Refused("A `file://` target has no connection.", "Remove it.", key=(key,))

@@ -51,7 +51,8 @@ class RetentionPolicy(Part):
     elsewhere."""
 
     undelete: ExactDuration = Duration(seconds=7 * 86400)
-    """How long a deletion can be taken back before the bytes go; on a `file://` target, whose room is needed, never."""
+    """How long a deletion can be taken back before the bytes go; on a `file://` target, whose room is needed, only
+    where the target's own `undelete` says so."""
 
 
 class ReviewPolicy(Part):

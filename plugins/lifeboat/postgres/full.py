@@ -129,7 +129,7 @@ def back_up_physical(
     target = repository.target(PRIMARY)
     catalogue = repository.catalogue(PRIMARY)
     refuse_if_committed(target, RecoveryPointFolder(repository.system, source_name, str(work.recovery_point)))
-    earlier = catalogue.recovery_points(source_name)
+    earlier = catalogue.recovery_points(source_name, deleted=True)
     work = work.after(newest_id(earlier.of_kind(kind)))
     destination = repository.destination(target, source_name, work, retain_until=retain_until)
     begun = repository.outside.clock()
@@ -186,7 +186,7 @@ def back_up_physical(
             )
         insist_on_all_tablespaces(tablespaces, session, backup)
         insist_on_same_timeline(facts, backup)
-    place = next_place(catalogue.recovery_points(source_name).of_kind(kind))
+    place = next_place(catalogue.recovery_points(source_name, deleted=True).of_kind(kind))
     manifest = Manifest(
         system=repository.system,
         source=source_name,

@@ -70,7 +70,7 @@ def back_up_logical(
         # The second one waits for the first, and may find its work done.
         wait_for_lock(session, f"lifeboat {words}", tick=tick)
         standby = is_standby(session, allowed=source.standby)
-        earlier = catalogue.recovery_points(source_name).of_kind(LOGICAL)
+        earlier = catalogue.recovery_points(source_name, deleted=True).of_kind(LOGICAL)
         found = already_made(earlier, work, lambda manifest: logical_details(manifest).due)
         if found is not None:
             note_found(journal, source_name, work, found)
@@ -114,7 +114,7 @@ def back_up_logical(
         dumped_by=programs.version,
         standby=standby,
     )
-    place = next_place(catalogue.recovery_points(source_name).of_kind(LOGICAL))
+    place = next_place(catalogue.recovery_points(source_name, deleted=True).of_kind(LOGICAL))
     findings = [*_findings(details, earlier), *dumping.said, *filter(None, [promoted(source.standby, standby)])]
     manifest = Manifest(
         system=repository.system,

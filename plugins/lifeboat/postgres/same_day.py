@@ -74,7 +74,7 @@ def back_up_long_full(
     with connect_sql(parameters, tick=tick) as session:
         # The second one waits for the first, and finds its work done.
         wait_for_lock(session, f"lifeboat {words}", tick=tick)
-        earlier = repository.catalogue(PRIMARY).recovery_points(source_name).of_kind(FULL)
+        earlier = repository.catalogue(PRIMARY).recovery_points(source_name, deleted=True).of_kind(FULL)
         found = already_made(earlier, work, lambda manifest: full_details(manifest).due)
         if found is not None:
             note_found(journal, source_name, work, found)

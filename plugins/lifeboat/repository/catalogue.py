@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from lifeboat.errors import (
@@ -23,9 +24,13 @@ from lifeboat.repository.layout import (
     timeline_of,
 )
 from lifeboat.repository.manifest import Manifest, digest_of, parse_manifest
+from lifeboat.repository.marking import read_marks
+from lifeboat.repository.marks import Marks
 from lifeboat.repository.side_by_side import side_by_side
 from lifeboat.repository.signing import LARGEST_SIGNATURE_BYTES, TrustedKeys
 from lifeboat.targets.target import Target
+
+_log = logging.getLogger(__name__)
 
 READERS = 8
 """Manifests are small and far away: several are read side by side."""
@@ -64,10 +69,17 @@ class Unreadable:
 
 @dataclass(frozen=True)
 class Listing:
-    """A source's recovery points on one target, oldest first."""
+    """A source's recovery points on one target, oldest first.
+
+    Attributes:
+        copies: those that can be used.
+        unreadable: those that can't be believed.
+        deleted: those that a mark of retention hides; their bytes are still there.
+    """
 
     copies: tuple[Copy, ...]
     unreadable: tuple[Unreadable, ...]
+    deleted: tuple[Copy, ...] = ()
 
     def of_kind(self, kind: str) -> list[Copy]:
         """Those of one kind, in their order."""
@@ -87,14 +99,40 @@ class Catalogue:
         reserved = {"journal", "policies"}
         return [name for name in self.target.list_folders(f"{self.system}/") if name not in reserved]
 
-    def recovery_points(self, source: str) -> Listing:
-        """All recovery points of a source but its WAL."""
-        return self._read(self._folders(source, None))
+    def recovery_points(self, source: str, *, deleted: bool = False) -> Listing:
+        """All recovery points of a source but its WAL.
 
-    def wal(self, source: str, timeline: int | None = None) -> Listing:
+        Args:
+            deleted: with those that a mark of retention hides, and that can be taken back.
+        """
+        listing = self._read(self._folders(source, None))
+        return listing if deleted else self._without_deleted(source, listing)
+
+    def wal(self, source: str, timeline: int | None = None, *, deleted: bool = False) -> Listing:
         """The WAL runs of a source, on one timeline or on all."""
         timelines = self.timelines(source) if timeline is None else [timeline]
-        return self._read(folder for one in timelines for folder in self._folders(source, one))
+        listing = self._read(folder for one in timelines for folder in self._folders(source, one))
+        return listing if deleted else self._without_deleted(source, listing)
+
+    def marks(self, source: str) -> Marks:
+        """What was decided about a source's recovery points, as this target has it. A mark that can't be believed hides
+        nothing, and is no reason not to restore: it is told in the log."""
+        try:
+            return Marks(read_marks(self.target, self.system, source, self._trusted))
+        except ManifestInvalid as error:
+            _log.warning("All recovery points of %s are shown, also deleted ones. %s", source, error)
+            return Marks(())
+
+    def _without_deleted(self, source: str, listing: Listing) -> Listing:
+        if not listing.copies:
+            return listing
+        marks = self.marks(source)
+        shown: list[Copy] = []
+        hidden: list[Copy] = []
+        for copy in listing.copies:
+            mark = marks.deleted(copy.manifest.recovery_point, self.target.name, copy.sha256)
+            (shown if mark is None else hidden).append(copy)
+        return Listing(tuple(shown), listing.unreadable, tuple(hidden))
 
     def newest_wal(self, source: str, timeline: int) -> Copy | None:
         """The newest committed WAL run of a timeline; ``None`` when there is none.
@@ -148,8 +186,18 @@ class Catalogue:
                 for timeline in self.timelines(source)
             ]
         for place in places:
-            if self.target.stat(place.manifest) is not None:
-                return self.read(place)
+            if self.target.stat(place.manifest) is None:
+                continue
+            copy = self.read(place)
+            mark = self.marks(source).deleted(recovery_point, self.target.name, copy.sha256)
+            if mark is None:
+                return copy
+            raise RecoveryPointMissing(
+                f"{recovery_point} of {self.system} {source} was deleted on target {self.target.name} at "
+                f"{mark.time:%Y-%m-%d %H:%M} UTC: {mark.reason}",
+                "Its bytes are still there: `lifeboat retention undo "
+                f"{self.system} {source} {recovery_point} --target {self.target.name}` takes the deletion back.",
+            )
         raise RecoveryPointMissing(
             f"No recovery point {recovery_point} of {self.system} {source} is committed on target {self.target.name}.",
             f"See `lifeboat list {self.system} {source} --target {self.target.name}`.",
@@ -200,31 +248,36 @@ class Catalogue:
             return Unreadable(folder, self.target.name, str(error))
 
 
-def sequence_findings(copies: Iterable[Copy]) -> list[str]:
+def sequence_findings(copies: Iterable[Copy], removed: Collection[int] = ()) -> list[str]:
     """What is wrong with a row of recovery points of one kind: missing, repeated, or not following each other.
 
     The oldest may be any number, since retention removes from that end. A missing newest one can't be seen here: other
     targets and the journal tell.
+
+    Args:
+        removed: the numbers of those that retention removed: they are not missing.
     """
     findings: list[str] = []
     before: Copy | None = None
     for copy in sorted(copies, key=lambda copy: copy.manifest.sequence):
         manifest = copy.manifest
         if before is not None:
-            findings.extend(_follows(before, copy))
+            findings.extend(_follows(before, copy, removed))
         before = copy
         if manifest.state == "damaged":
             findings.append(f"{manifest.recovery_point} is damaged: {'; '.join(manifest.findings)}")
     return findings
 
 
-def _follows(before: Copy, copy: Copy) -> list[str]:
+def _follows(before: Copy, copy: Copy, removed: Collection[int]) -> list[str]:
     manifest, older = copy.manifest, before.manifest
     if manifest.sequence == older.sequence:
         return [f"{older.recovery_point} and {manifest.recovery_point} both are number {manifest.sequence}."]
     if manifest.sequence != older.sequence + 1:
-        missing = manifest.sequence - older.sequence - 1
-        return [f"{missing} missing between {older.recovery_point} and {manifest.recovery_point}."]
+        missing = sum(number not in removed for number in range(older.sequence + 1, manifest.sequence))
+        return (
+            [] if not missing else [f"{missing} missing between {older.recovery_point} and {manifest.recovery_point}."]
+        )
     if manifest.previous is None or manifest.previous.sha256 != before.sha256:
         return [f"{manifest.recovery_point} was not made after {older.recovery_point} as it is stored here."]
     return []

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from lifeboat.repository.catalogue import Copy, Listing
 from lifeboat.repository.journal import Event
 from lifeboat.repository.layout import RecoveryPointId
+from lifeboat.repository.marks import points_of
 
 
 def differences(listings: Mapping[str, Listing]) -> list[str]:
@@ -59,30 +60,35 @@ def against_journal(listing: Listing, events: Iterable[Event], *, source: str, t
     """What the journal says against one target's listing of one source.
 
     Args:
-        listing: the source's recovery points there, with or without its WAL.
+        listing: the source's recovery points there, with or without its WAL; with those that were deleted and can be
+            taken back.
         events: the journal's, in order, from whichever target.
         source, target: which source and which target are meant.
 
     Returns:
         Sentences on the newest recovery point of each listed kind that was committed there and is gone, and on those
-        whose manifest is another one than was committed.
+        whose manifest is another one than was committed. What retention removed is not missing.
     """
     present = {copy.manifest.recovery_point: copy for copy in listing.copies}
     unreadable = {bad.folder.recovery_point for bad in listing.unreadable}
     newest: dict[str, str] = {}
+    gone: set[str] = set()
     findings: list[str] = []
     for event in events:
         point = event.recovery_point
+        if event.kind == "purged" and event.source == source and event.target == target:
+            gone.update(points_of(event))
         if event.kind not in ("backup_committed", "copy_committed") or point is None:
             continue
         if event.source != source or event.target != target:
             continue
         kind = RecoveryPointId.parse(point).kind
         newest[kind] = max(newest.get(kind, ""), point)
+        gone.discard(point)
         held = present.get(point)
         if held is not None and held.sha256 != event.details.get("manifest"):
             findings.append(f"{point} on {target} has another manifest than the journal says was committed.")
     for point in newest.values():
-        if point not in present and point not in unreadable:
+        if point not in present and point not in unreadable and point not in gone:
             findings.append(f"{point}, the newest of its kind that was committed on {target}, is not there any more.")
     return findings

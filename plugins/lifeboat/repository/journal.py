@@ -26,6 +26,7 @@ from lifeboat.repository.signing import Signer, TrustedKeys
 from lifeboat.targets.target import Target
 
 _log = logging.getLogger(__name__)
+_STAMP = "%Y%m%dT%H%M%S.%fZ"
 
 EventKind = Literal[
     "backup_begun",
@@ -45,6 +46,17 @@ EventKind = Literal[
     "timeline_ended",
     "full_forced",
     "remains_removed",
+    "soft_deleted",
+    "deletion_undone",
+    "purge_begun",
+    "purge_withdrawn",
+    "purged",
+    "held",
+    "hold_released",
+    "quarantined",
+    "quarantine_ended",
+    "retention_stopped",
+    "retention_ended",
     "restore_begun",
     "restore_ended",
     "restore_failed",
@@ -106,10 +118,19 @@ class Event(BaseModel):
         return _canonical(self.model_dump(mode="json")) + b"\n"
 
     @property
+    def file(self) -> str:
+        """The last part of its key: sorts by time, and is the event's own."""
+        return f"{self.time.astimezone(UTC).strftime(_STAMP)}-{self.run}-{self.number:04d}.json"
+
+    @property
     def key(self) -> str:
         """Where it is stored."""
-        stamp = self.time.astimezone(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-        return f"{journal_folder(self.system, self.time)}{stamp}-{self.run}-{self.number:04d}.json"
+        return journal_folder(self.system, self.time) + self.file
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the document: what other events call it by."""
+        return hashlib.sha256(self.to_json()).hexdigest()
 
 
 def journal_schema_text() -> str:

@@ -4,6 +4,8 @@
 <system>/<source>/<recovery point>/<attempt>/manifest.json.sig  signature of the manifest that commits the attempt
 <system>/<source>/<recovery point>/manifest.json             the commit mark
 <system>/<source>/wal/<timeline>/<recovery point>/…          the same, for a run's WAL segments
+<system>/<source>/marks/…                                    events on what may be read and removed: holds, deletions
+<system>/<source>/removed/…                                  events on what retention removed
 <system>/journal/<yyyy>/<mm>/<dd>/…                          events
 <system>/policies/<digest>.yaml                              each policy that a backup was made by
 """
@@ -21,6 +23,8 @@ SIGNATURE = "manifest.json.sig"
 WAL = "wal"
 JOURNAL = "journal"
 POLICIES = "policies"
+MARKS = "marks"
+REMOVED = "removed"
 _STAMP = "%Y%m%dT%H%M%SZ"
 _ID = re.compile(r"(?P<stamp>[0-9]{8}T[0-9]{6}Z)-(?P<kind>[a-z]+)-(?P<mark>[0-9a-f]{4})")
 _ATTEMPT = re.compile(r"attempt-[0-9]{2}-[0-9a-f]{8}")
@@ -118,6 +122,16 @@ def source_folder(system: str, source: str, timeline: int | None = None) -> str:
     if timeline is None:
         return f"{system}/{source}/"
     return f"{system}/{source}/{WAL}/{timeline:08X}/"
+
+
+def marks_folder(system: str, source: str) -> str:
+    """Where the events lie that decide what is to be seen of a source, and what may go."""
+    return f"{system}/{source}/{MARKS}/"
+
+
+def removed_folder(system: str, source: str) -> str:
+    """Where the events lie that say which recovery points of a source were removed, and so are not missing."""
+    return f"{system}/{source}/{REMOVED}/"
 
 
 def journal_folder(system: str, day: datetime | None = None) -> str:

@@ -108,13 +108,17 @@ class SystemRepository:
         loaded: the policy.
         outside: connections, clients and the clock.
         break_glass: files with RSA private keys, for reading only.
+        removing: open targets by the connections that may delete, where the policy names such.
     """
 
-    def __init__(self, loaded: LoadedPolicy, outside: Outside, *, break_glass: Sequence[Path] = ()) -> None:
+    def __init__(
+        self, loaded: LoadedPolicy, outside: Outside, *, break_glass: Sequence[Path] = (), removing: bool = False
+    ) -> None:
         self.loaded = loaded
         self.policy = loaded.policy
         self.outside = outside
         self._break_glass = break_glass
+        self._removing = removing
         self._targets: dict[str, Target] = {}
 
     @property
@@ -134,7 +138,10 @@ class SystemRepository:
                 f"It has: {', '.join(self.policy.targets)}.",
             )
         if name not in self._targets:
-            self._targets[name] = open_target(name, self.policy.targets[name], self.outside)
+            policy = self.policy.targets[name]
+            if self._removing and policy.retention_connection is not None:
+                policy = policy.model_copy(update={"connection": policy.retention_connection})
+            self._targets[name] = open_target(name, policy, self.outside)
         return self._targets[name]
 
     def catalogue(self, target: str) -> Catalogue:

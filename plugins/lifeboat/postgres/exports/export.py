@@ -77,7 +77,7 @@ def back_up_export(
     target = repository.target(PRIMARY)
     catalogue = repository.catalogue(PRIMARY)
     refuse_if_committed(target, RecoveryPointFolder(repository.system, source_name, str(work.recovery_point)))
-    work = work.after(newest_id(catalogue.recovery_points(source_name).of_kind(EXPORT)))
+    work = work.after(newest_id(catalogue.recovery_points(source_name, deleted=True).of_kind(EXPORT)))
     point = str(work.recovery_point)
     tiers = () if work.only else work.tiers
     begun = repository.outside.clock()
@@ -105,7 +105,7 @@ def back_up_export(
             packer.abort(failure)
             raise
         details = export.details(session, standby=standby)
-    place = next_place(catalogue.recovery_points(source_name).of_kind(EXPORT))
+    place = next_place(catalogue.recovery_points(source_name, deleted=True).of_kind(EXPORT))
     partial_words = (f"A partial export: {', '.join(work.only)}.",) if work.only else ()
     manifest = Manifest(
         system=repository.system,

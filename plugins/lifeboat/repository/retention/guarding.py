@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from lifeboat.repository.retention.decisions import Action, Decision
 from lifeboat.repository.retention.rules import SET_BACK, SourceRules
@@ -21,6 +21,24 @@ def stopped_by_clock(latest: datetime | None, now: datetime) -> str:
     return (
         f"It is {now:%Y-%m-%d %H:%M:%S} UTC here, and something was written at {latest:%Y-%m-%d %H:%M:%S} UTC: one of "
         "the two clocks is wrong. Nothing is deleted until that is known."
+    )
+
+
+LONGEST_SILENCE = timedelta(days=35)
+"""Longer than a month: the rarest schedule but the yearly one."""
+
+
+def stopped_by_silence(latest: datetime | None, now: datetime) -> str:
+    """Why nothing may go where nothing was written for so long; empty where something was.
+
+    A clock that jumped ahead looks like that, and so do backups that fail: either way what is old is what there is.
+    """
+    if latest is None or now - latest <= LONGEST_SILENCE:
+        return ""
+    return (
+        f"It is {now:%Y-%m-%d %H:%M} UTC here, and the newest thing was written at {latest:%Y-%m-%d %H:%M} UTC, more "
+        f"than {LONGEST_SILENCE.days} days ago: the clock is ahead, or nothing is backed up any more. Nothing is "
+        "deleted until something new is there."
     )
 
 

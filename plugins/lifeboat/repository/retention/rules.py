@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 
 from lifeboat.policy.duration import Duration
 from lifeboat.policy.model import Policy
+from lifeboat.policy.targets import TargetPolicy
 
 CLOCKS_DIFFER = timedelta(hours=1)
 """So much more WAL stays than a base needs: the clocks of servers and workers differ."""
@@ -55,7 +56,7 @@ def rules_of(policy: Policy, source: str) -> SourceRules:
     """What a policy says of one source's retention. Copies on a local disk can't be taken back: its room is needed."""
     retention = policy.retention
     targets = {
-        name: TargetRules(target.retention, timedelta() if target.scheme == "file" else retention.undelete.fixed)
+        name: TargetRules(target.retention, _undelete(target, retention.undelete))
         for name, target in policy.targets.items()
     }
     return SourceRules(
@@ -67,6 +68,12 @@ def rules_of(policy: Policy, source: str) -> SourceRules:
         retention.most_deleted / 100,
         retention.few_deleted,
     )
+
+
+def _undelete(target: TargetPolicy, otherwise: Duration) -> timedelta:
+    if target.undelete is not None:
+        return target.undelete.fixed
+    return timedelta() if target.scheme == "file" else otherwise.fixed
 
 
 @dataclass(frozen=True)

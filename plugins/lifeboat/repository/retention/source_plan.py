@@ -1,0 +1,58 @@
+"""The plan for one source as it stands: read, decided, guarded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from lifeboat.repository.retention.decisions import Action, Decision
+from lifeboat.repository.retention.guarding import stopped_by_clock, stopped_by_number, stopped_by_silence
+from lifeboat.repository.retention.planning import plan_source
+from lifeboat.repository.retention.points import Role
+from lifeboat.repository.retention.reading import Held, read_source
+from lifeboat.repository.retention.rules import rules_of
+from lifeboat.repository.system import SystemRepository
+
+
+@dataclass(frozen=True)
+class SourcePlan:
+    """What would happen to each copy of one source, and why it may not.
+
+    Attributes:
+        source: its name.
+        at: the moment that it is made for.
+        held: what it was made of.
+        decisions: one for each copy.
+        stopped: why it is not carried out, in sentences; empty when it may be.
+    """
+
+    source: str
+    at: datetime
+    held: Held
+    decisions: tuple[Decision, ...]
+    stopped: tuple[str, ...]
+
+    def of(self, target: str, *actions: Action) -> list[Decision]:
+        """The decisions about one target's copies; with actions, these alone."""
+        return [one for one in self.decisions if one.target == target and (not actions or one.action in actions)]
+
+
+def source_plan(
+    repository: SystemRepository,
+    source: str,
+    roles: Mapping[str, Role],
+    now: datetime,
+    *,
+    tick: Callable[[], None] = lambda: None,
+) -> SourcePlan:
+    """Read what all targets hold of a source, and decide about each copy."""
+    held = read_source(repository, source, roles, tick=tick)
+    rules = rules_of(repository.policy, source)
+    decisions = tuple(plan_source(held.states, rules, now))
+    stopped = (
+        stopped_by_clock(held.latest, now),
+        stopped_by_silence(held.latest, now) if any(one.action is Action.GOES for one in decisions) else "",
+        *stopped_by_number(decisions, rules),
+    )
+    return SourcePlan(source, now, held, decisions, tuple(one for one in stopped if one))
