@@ -281,8 +281,7 @@ def test_wherever_a_cleanup_dies_the_next_one_ends_its_work_and_nothing_is_left_
         system.clean()
         world.clock.advance(days=days)
     start = world.clock()
-    untouched = world.roots["primary"].with_name("untouched")
-    world.roots["primary"].rename(untouched)
+    untouched = _set_aside(world)
     steps = 0
     while True:
         steps += 1
@@ -314,8 +313,7 @@ def test_two_cleanups_at_once_do_together_what_one_does_wherever_they_cross(worl
         system.clean()
         world.clock.advance(days=days)
     start = world.clock()
-    untouched = world.roots["primary"].with_name("untouched")
-    world.roots["primary"].rename(untouched)
+    untouched = _set_aside(world)
     steps = 0
     while True:
         steps += 1
@@ -343,8 +341,7 @@ def test_a_hold_that_crosses_a_removal_is_heeded_or_says_that_it_came_too_late(w
     system.clean()
     world.clock.advance(days=8)
     start = world.clock()
-    untouched = world.roots["primary"].with_name("untouched")
-    world.roots["primary"].rename(untouched)
+    untouched = _set_aside(world)
     steps, outcomes = 0, set()
     while True:
         steps += 1
@@ -373,6 +370,15 @@ def test_a_hold_that_crosses_a_removal_is_heeded_or_says_that_it_came_too_late(w
     assert ("held", False) not in outcomes
 
 
+def _set_aside(world: World) -> Path:
+    """Keep every target as it is, to begin with it again and again."""
+    place = world.roots["primary"].with_name("untouched")
+    for name, root in world.roots.items():
+        shutil.copytree(root, place / name)
+    return place
+
+
 def _restore(world: World, untouched: Path) -> None:
-    shutil.rmtree(world.roots["primary"], ignore_errors=True)
-    shutil.copytree(untouched, world.roots["primary"])
+    for name, root in world.roots.items():
+        shutil.rmtree(root)
+        shutil.copytree(untouched / name, root)
