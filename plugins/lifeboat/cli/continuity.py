@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from lifeboat.cli.overview import Entry, Overview, findings_of
 
 if TYPE_CHECKING:
+    from lifeboat.cli.holdings import Holding
     from lifeboat.repository.journal import Event
     from lifeboat.repository.system import SystemRepository
 
@@ -33,7 +34,7 @@ class Hole:
 def compare_targets(repository: SystemRepository, view: Overview) -> list[Hole]:
     """What one target has and another lacks, or has otherwise.
 
-    Where a target keeps copies for a shorter time, older ones are not missed there.
+    Where a target keeps copies for a shorter time, older ones are not missed there; nor is what retention deleted.
     """
     holes = [Hole(view.source, holding.target, what) for holding in view.holdings for what in findings_of(holding)]
     holes += [Hole(view.source, holding.target, what, False) for holding in view.holdings for what in holding.trouble]
@@ -49,21 +50,30 @@ def compare_targets(repository: SystemRepository, view: Overview) -> list[Hole]:
         if entry.differs
     ]
     for holding in view.holdings:
-        missing = _missing(repository, entries, holding.target)
+        missing = _missing(repository, entries, holding)
         if missing:
             required = repository.policy.targets[holding.target].required
             holes.append(Hole(view.source, holding.target, _words(missing), required))
     return holes
 
 
-def _missing(repository: SystemRepository, entries: Iterable[Entry], target: str) -> list[Entry]:
+def _missing(repository: SystemRepository, entries: Iterable[Entry], holding: Holding) -> list[Entry]:
+    from lifeboat.repository.marking import read_removed
+
+    target = holding.target
     retention = repository.policy.targets[target].retention
     since: datetime | None = None
     if retention is not None:
         since = retention.before(repository.outside.clock(), repository.policy.zone)
-    return [
+    missing = [
         entry for entry in entries if target not in entry.copies and (since is None or entry.manifest.begun >= since)
     ]
+    if not missing:
+        return []
+    store, system = repository.target(target), repository.system
+    gone = set(read_removed(store, system, holding.source, repository.trusted))
+    gone |= {copy.manifest.recovery_point for copy in (*holding.points.deleted, *holding.wal.deleted)}
+    return [entry for entry in missing if entry.manifest.recovery_point not in gone]
 
 
 def _words(missing: Sequence[Entry]) -> str:

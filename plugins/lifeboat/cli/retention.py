@@ -49,7 +49,7 @@ def plan_verb(
     now = repository.outside.clock() if at is None else time_in(at, loaded.policy.zone)[0]
     plans = []
     for name in sources:
-        plan = _planned(repository, name, now)
+        plan = _planned(repository, name, now, supposed=at is not None)
         plans.append(plan)
         if not as_json:
             _show_plan(repository, plan, wal=wal)
@@ -101,12 +101,12 @@ def _sources(loaded: LoadedPolicy, source: str | None) -> list[str]:
     return list(dict.fromkeys(name for name, _ in built_tiers(loaded.policy)))
 
 
-def _planned(repository: SystemRepository, source: str, now: datetime) -> SourcePlan:
+def _planned(repository: SystemRepository, source: str, now: datetime, *, supposed: bool) -> SourcePlan:
     from lifeboat.backup.kinds import kind_of
     from lifeboat.repository.retention.source_plan import source_plan
 
     roles = kind_of(repository.policy.sources[source].kind).roles()
-    return source_plan(repository, source, roles, now, tick=STOP.check)
+    return source_plan(repository, source, roles, now, supposed=supposed, tick=STOP.check)
 
 
 def _clean(repository: SystemRepository, source: str, target: str) -> dict[str, Any]:

@@ -44,15 +44,23 @@ def source_plan(
     roles: Mapping[str, Role],
     now: datetime,
     *,
+    supposed: bool = False,
     tick: Callable[[], None] = lambda: None,
 ) -> SourcePlan:
-    """Read what all targets hold of a source, and decide about each copy."""
+    """Read what all targets hold of a source, and decide about each copy.
+
+    Args:
+        now: the moment to decide for.
+        supposed: whether it is another one than the present: that nothing was written until then says nothing.
+        tick: called between reads; may raise to stop.
+    """
     held = read_source(repository, source, roles, tick=tick)
     rules = rules_of(repository.policy, source)
     decisions = tuple(plan_source(held.states, rules, now))
+    goes = any(one.action is Action.GOES for one in decisions)
     stopped = (
         stopped_by_clock(held.latest, now),
-        stopped_by_silence(held.latest, now) if any(one.action is Action.GOES for one in decisions) else "",
+        stopped_by_silence(held.latest, now) if goes and not supposed else "",
         *stopped_by_number(decisions, rules),
     )
     return SourcePlan(source, now, held, decisions, tuple(one for one in stopped if one))
