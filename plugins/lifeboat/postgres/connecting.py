@@ -14,7 +14,8 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import psycopg
@@ -24,9 +25,9 @@ from psycopg.pq.abc import PGconn
 from psycopg.rows import TupleRow
 from psycopg.waiting import Ready
 
-from lifeboat.errors import PostgresError
+from lifeboat.errors import BackupFailed, PostgresError
 from lifeboat.postgres.parameters import CONNECT_SECONDS, ConnectionParameters
-from lifeboat.postgres.refusals import connection_refused
+from lifeboat.postgres.refusals import clean_message, connection_refused
 
 _Answer = TypeVar("_Answer")
 TICK_SECONDS = 0.25
@@ -37,6 +38,22 @@ ANSWER_SECONDS = 15.0
 
 def no_tick() -> None:
     """What a wait does in between when its caller has nothing to look after."""
+
+
+@contextmanager
+def failing_clearly() -> Iterator[None]:
+    """A statement that fails within, or a session that is lost, becomes an error that says what to do.
+
+    Raises:
+        BackupFailed: in the place of psycopg's own errors; all others pass.
+    """
+    try:
+        yield
+    except psycopg.Error as error:
+        raise BackupFailed(
+            f"The server ended the session, or refused a statement: {clean_message(str(error))}.",
+            "Look at the server's log, and run it again: what was not committed is brought then.",
+        ) from error
 
 
 class Session(psycopg.Connection[TupleRow]):
