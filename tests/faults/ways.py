@@ -108,6 +108,8 @@ class Protected:
         self.port: int | None = None
         self.ahead = timedelta()
         self._number = 0
+        # A server goes with the thread that started it, and some callbacks run on threads that soon end.
+        self._keeper = ThreadPoolExecutor(1, thread_name_prefix="keeper")
 
     def repository(self, *, bend: Mapping[str, str] | None = None) -> SystemRepository:
         """The system as one worker opens it, its policy's text bent."""
@@ -186,6 +188,11 @@ class Protected:
         self._number += 1
         self.server.run_sql("INSERT INTO ledger VALUES (%s)", [self._number])
         self.server.run_sql("UPDATE noise SET n = -n")
+
+    def crash(self) -> None:
+        """The server dies as by a loss of power, and is back before anybody looks."""
+        self._keeper.submit(self.server.kill).result(60)
+        self._keeper.submit(self.server.start).result(60)
 
     def lose_sessions(self) -> None:
         """The server takes the worker for dead, and ends its sessions."""
