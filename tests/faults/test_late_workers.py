@@ -59,9 +59,11 @@ def test_a_worker_thought_dead_that_comes_to_its_commit_after_the_retrys_changes
 def test_a_second_run_at_once_is_refused_until_the_first_has_committed(protected: Protected, way: Way) -> None:
     protected.change()
     before = protected.copies(way)
-    with protected.at_the_gate(way, protected.work(way), the_signature) as (_, first):
-        with pytest.raises(BackupFailed, match="under way"):
-            protected.run(way)
+    with (
+        protected.at_the_gate(way, protected.work(way), the_signature) as (_, first),
+        pytest.raises(BackupFailed, match="under way"),
+    ):
+        protected.run(way)
     copy = first.result()
     assert isinstance(copy, Copy), copy
     assert protected.copies(way) == [*before, copy]
@@ -81,9 +83,12 @@ def test_a_second_run_at_once_waits_until_the_first_has_committed(
         wait(tick)  # type: ignore[arg-type]
 
     monkeypatch.setattr(advisory_lock, "_wait_a_moment", wait_and_tell)
-    with ThreadPoolExecutor(1) as pool, protected.at_the_gate(way, protected.work(way, due=due), the_signature) as (
-        gate,
-        first,
+    with (
+        ThreadPoolExecutor(1) as pool,
+        protected.at_the_gate(way, protected.work(way, due=due), the_signature) as (
+            gate,
+            first,
+        ),
     ):
         second = pool.submit(protected.run, way, protected.work(way, due=due))
         while not waiting.wait(0.1):

@@ -71,14 +71,10 @@ def offsites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Off
         local, aside = root / "local", root / "aside"
         local.mkdir()
         yield {
-            "openssh": Offsite(
-                openssh.url("backups"), openssh.airflow_connection_uri(), openssh.kill, openssh.start
-            ),
+            "openssh": Offsite(openssh.url("backups"), openssh.airflow_connection_uri(), openssh.kill, openssh.start),
             "rclone-sftp": Offsite(rclone.url("backups"), rclone.airflow_connection_uri(), rclone.kill, rclone.start),
             "s3": Offsite("s3://backups/lifeboat", s3.airflow_connection_uri(), s3.kill, s3.start),
-            "local": Offsite(
-                local.as_uri(), "", lambda: local.rename(aside), lambda: aside.rename(local)
-            ),
+            "local": Offsite(local.as_uri(), "", lambda: local.rename(aside), lambda: aside.rename(local)),
         }
 
 

@@ -129,8 +129,8 @@ class Protected:
         password = self.server.passwords["lifeboat"]
         return Connection(name, "postgres", "127.0.0.1", self.port or self.server.port, "lifeboat", password)
 
-    def journal(self, repository: SystemRepository) -> Journal:
-        return repository.journal("primary", run="test", actor="a test")
+    def journal(self, repository: SystemRepository, *others: str) -> Journal:
+        return repository.journal("primary", *others, run="test", actor="a test")
 
     def work(self, way: Way, *, due: date | None = None) -> Work:
         return Work.new(
@@ -170,10 +170,9 @@ class Protected:
     def verified(self, copy: Copy, target: str = "primary") -> Copy:
         """Insist on every byte of a copy and journal it; returns the copy."""
         repository = self.repository()
+        journal = self.journal(repository, *({target} - {"primary"}))
         points = [Point.of(copy)]
-        verify(
-            repository, SOURCE, target, points, self.journal(repository), deep=True, passed=lambda _: None, tick=no_tick
-        )
+        verify(repository, SOURCE, target, points, journal, deep=True, passed=lambda _: None, tick=no_tick)
         return copy
 
     def proven(self, way: Way, copy: Copy) -> None:

@@ -140,7 +140,7 @@ class WalCollection:
         return tuple(filter(None, [self.branch, promoted(self._standby_wanted, self.standby)]))
 
     def _wait_for_others(self) -> None:
-        """The slot is held while WAL is streamed, and not while it is committed: the lock is held until both are done."""
+        """The slot is held while WAL is streamed, the lock until it is committed, too."""
         words = self._application
         hold_alone(self.session, words, seconds=self._patience, tick=self._tick)
 
