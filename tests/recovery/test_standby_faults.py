@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from lifeboat.errors import BackupFailed, PostgresError
+from lifeboat.errors import PostgresError
 from lifeboat.policy.naming import Tier
 from lifeboat.postgres import logical_dump
 from lifeboat.postgres.connecting import no_tick
 from lifeboat.postgres.exports import export as exports
 from lifeboat.postgres.full import _Archives
 from lifeboat.postgres.kind import PostgresKind
+from lifeboat.postgres.moments import AtRecoveryPoint
 from lifeboat.repository.catalogue import Copy
 from sandbox.postgres import PostgresServer
 from sandbox.postgres_builds import WHEEL_MAJOR
@@ -98,6 +99,7 @@ def test_a_read_that_replay_cancels_commits_nothing_says_what_to_set_and_can_be_
     def vacuum() -> None:
         pair.primary.run_sql("DELETE FROM ledger WHERE n < (SELECT max(n) FROM ledger)")
         pair.primary.run_sql("VACUUM ledger")
+        commit(pair.primary, 20_000 + next(_numbers))  # what a vacuum wrote is flushed by the next commit
         follow(pair.primary, pair.standby)  # and with that every read that was in its way has ended
 
     commit(pair.primary, *(10_000 + next(_numbers) for _ in range(3)))
@@ -106,7 +108,7 @@ def test_a_read_that_replay_cancels_commits_nothing_says_what_to_set_and_can_be_
         take(line, tier)
     assert "max_standby_streaming_delay" in failed.value.remedy
     assert line.repository.catalogue("primary").recovery_points(SOURCE).copies == ()
-    deep_of_tables(line, take(line, tier), rows=1)
+    deep_of_tables(line, take(line, tier), rows=2)
 
 
 def deep_of_tables(line: Line, copy: Copy, *, rows: int) -> None:
@@ -135,25 +137,26 @@ def test_tables_read_from_a_standby_that_is_promoted_meanwhile_are_those_of_the_
         deep_of_tables(line, after, rows=known + 10)
 
 
-def test_a_standby_promoted_in_mid_incremental_commits_nothing_and_the_next_run_takes_a_full(
+def test_a_standby_promoted_in_mid_incremental_commits_nothing_of_it_and_a_full_is_taken_at_once(
     pair: Pair, line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with follower_of(pair.primary, tmp_path / "own", ("summarize_wal", "on")) as new:
         line.server = new
         follow(pair.primary, new)
         full = line.verify(line.full())
-        commit(pair.primary, 20_000)
+        # More than is on its way when the standby is promoted.
+        pair.primary.run_sql("CREATE TABLE bulk AS SELECT repeat(md5(n::text), 30) FROM generate_series(1, 24000) AS n")
         pair.primary.run_sql("SELECT pg_switch_wal()")
         pair.primary.run_sql("CHECKPOINT")
         follow(pair.primary, new)
         new.run_sql("CHECKPOINT")
-        with monkeypatch.context() as patch:
-            promote_in_mid_stream(patch, _Archives, new)
-            with pytest.raises(BackupFailed, match="promoted"):
-                line.incremental()
-        assert line.repository.catalogue("primary").recovery_points(SOURCE).copies == (full,)
+        promote_in_mid_stream(monkeypatch, _Archives, new)
         taken = line.incremental()
+        assert "the standby was promoted during online backup" in taken.reason
+        assert line.repository.catalogue("primary").recovery_points(SOURCE).copies == (full, taken.copy)
         assert taken.copy.manifest.kind == "full"
-        assert "timeline" in taken.reason
         assert taken.copy.manifest.details["timeline"] == 2
         deep(line, taken.copy)
+        assert line.ask(
+            line.restore(AtRecoveryPoint(taken.copy.manifest.recovery_point)), "SELECT count(*) FROM bulk"
+        ) == [(24000,)]

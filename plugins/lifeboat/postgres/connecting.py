@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg import pq
 from psycopg.abc import PQGen
+from psycopg.errors import error_from_result
 from psycopg.pq.abc import PGconn
 from psycopg.rows import TupleRow
 from psycopg.waiting import Ready
@@ -82,11 +83,20 @@ class Session(psycopg.Connection[TupleRow]):
         except StopIteration as ended:
             answer: _Answer = ended.value
             return answer
-        except psycopg.Error:
+        except psycopg.Error as error:
+            if error.sqlstate is None and (reason := self._last_words()) is not None:
+                raise reason from error
             raise
         except BaseException:
             self.pgconn.finish()
             raise
+
+    def _last_words(self) -> psycopg.Error | None:
+        """Why the server hung up: libpq has read it together with the end of the connection, and psycopg then speaks of
+        that end alone."""
+        if self.pgconn.status != pq.ConnStatus.BAD or (result := self.pgconn.get_result()) is None:
+            return None
+        return error_from_result(result) if result.error_field(pq.DiagnosticField.SQLSTATE) else None
 
 
 def connect_sql(
