@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lifeboat.backup.steps import Point, copy_to
+from lifeboat.backup.steps import Point, copy_to, verify
 from lifeboat.cli.program import run
 from lifeboat.postgres.connecting import no_tick
 from lifeboat.repository.catalogue import Copy
@@ -33,8 +33,9 @@ def points(protected: Protected) -> dict[Way, Copy]:
     for way, copy in made.items():
         named = [Point.of(copy)]
         copy_to(repository, SOURCE, way.tier, "offsite", named, journal, passed=lambda _: None, tick=no_tick)
-    for copy in made.values():
-        protected.verified(copy, "offsite")
+    journal = protected.journal(repository, "offsite")
+    named = [Point.of(copy) for copy in made.values()]
+    verify(repository, SOURCE, "offsite", named, journal, deep=False, passed=lambda _: None, tick=no_tick)
     return made
 
 
@@ -131,7 +132,7 @@ def test_a_chain_and_the_wal_behind_it(
         assert wal.manifest.recovery_point in said
         assert "Say --target offsite: it holds the same, found good there" in said, said
         assert list(server_place.iterdir()) == []
-        code, said = restore(*words, "--target", "offsite")
+        code, said = restore(*words, "--target", "offsite", "--plan")
     assert code == 0, said
 
 

@@ -167,12 +167,11 @@ class Protected:
             return list(catalogue.wal(SOURCE).copies)
         return catalogue.recovery_points(SOURCE).of_kind(way.kind)
 
-    def verified(self, copy: Copy, target: str = "primary") -> Copy:
+    def verified(self, copy: Copy) -> Copy:
         """Insist on every byte of a copy and journal it; returns the copy."""
         repository = self.repository()
-        journal = self.journal(repository, *({target} - {"primary"}))
-        points = [Point.of(copy)]
-        verify(repository, SOURCE, target, points, journal, deep=True, passed=lambda _: None, tick=no_tick)
+        points, journal = [Point.of(copy)], self.journal(repository)
+        verify(repository, SOURCE, "primary", points, journal, deep=True, passed=lambda _: None, tick=no_tick)
         return copy
 
     def proven(self, way: Way, copy: Copy) -> None:
