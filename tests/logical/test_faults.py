@@ -52,7 +52,15 @@ def big(tmp_path_factory: pytest.TempPathFactory, module_server: Callable[..., P
 
 def children() -> list[psutil.Process]:
     """The client programs that run as our children."""
-    return [child for child in psutil.Process().children(recursive=True) if child.name().startswith("pg_")]
+    return [child for child in psutil.Process().children(recursive=True) if name_of(child).startswith("pg_")]
+
+
+def name_of(process: psutil.Process) -> str:
+    """Its name; empty when it has ended, as processes of the server do all the time."""
+    try:
+        return str(process.name())
+    except psutil.NoSuchProcess:
+        return ""
 
 
 def sessions(server: PostgresServer) -> int:

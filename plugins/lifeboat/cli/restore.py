@@ -292,6 +292,7 @@ def _show_plan(proposal: Proposal, as_json: bool) -> None:
 
 def _carry_out(repository: SystemRepository, proposal: Proposal) -> Restored:
     from lifeboat.cli.recording import BestEffortJournal
+    from lifeboat.cli.restore_elsewhere import naming_other_copies
     from lifeboat.postgres.restore import restore
 
     plan = proposal.plan
@@ -303,7 +304,7 @@ def _carry_out(repository: SystemRepository, proposal: Proposal) -> Restored:
     }
     journal.write("restore_begun", **about, moment=str(plan.moment), into=str(proposal.request.into))
     try:
-        with _phases() as progress:
+        with naming_other_copies(repository, plan.copies), _phases() as progress:
             restored = restore(repository, plan, proposal.request, progress=progress, tick=STOP.check)
     except BaseException as failure:
         what = str(failure)[:2000] if isinstance(failure, LifeboatError) else ""

@@ -15,6 +15,7 @@ from lifeboat.cli.output import exact_moment, note, say, show_fields, show_json,
 from lifeboat.cli.outside import in_words, targets_of
 from lifeboat.cli.progress import bar
 from lifeboat.cli.restore_choice import NEAREST_FIRST
+from lifeboat.cli.restore_elsewhere import naming_other_copies
 from lifeboat.errors import Cancelled, LifeboatError, RecoveryPointMissing, RestoreError
 
 if TYPE_CHECKING:
@@ -67,7 +68,8 @@ def restore_export(repository: SystemRepository, source: str, policy: PostgresSo
     _insist_on_sense(wanted)
     copy, passed_over = _find(repository, source, wanted)
     restore = _Restore(repository, source, policy, wanted, copy)
-    restore.look()
+    with naming_other_copies(repository, [copy]):
+        restore.look()
     for remark in passed_over:
         note(f"note: {remark}", "yellow")
     if not wanted.as_json:
@@ -238,7 +240,7 @@ class _Restore:
         tables = [record.path for record in self._records][:100]
         journal.write("restore_begun", **about, into=goal, tables=tables)
         try:
-            with bar("Fetched", self._fetch_bytes) as progress:
+            with naming_other_copies(self._repository, [self._copy]), bar("Fetched", self._fetch_bytes) as progress:
                 done = self._files_written(progress.passed) if wanted.into else self._loaded(progress.passed)
         except BaseException as failure:
             what = str(failure)[:2000] if isinstance(failure, LifeboatError) else ""

@@ -17,6 +17,7 @@ from lifeboat.cli.output import length, note, say, show_fields, show_json, warn
 from lifeboat.cli.outside import in_words, targets_of
 from lifeboat.cli.progress import Bar, bar
 from lifeboat.cli.restore_choice import NEAREST_FIRST
+from lifeboat.cli.restore_elsewhere import naming_other_copies
 from lifeboat.cli.restore_logical_plan import document, show_plan
 from lifeboat.errors import Cancelled, LifeboatError, RestoreError
 
@@ -79,24 +80,26 @@ def restore_into_connection(
     if show_globals:
         from lifeboat.postgres.logical_restore import globals_script
 
-        say(globals_script(repository, copy))
+        with naming_other_copies(repository, [copy]):
+            say(globals_script(repository, copy))
         return
     if wish.into is not None and wish.name is not None:
         raise RestoreError("--as names a new database, and --into-database one that is there.", "Say one of them.")
     parameters = _parameters(repository, source, wish.connection, None)
-    plan = prepare(
-        repository,
-        copy,
-        parameters,
-        binaries=wish.binaries or source.binaries,
-        databases=wish.databases,
-        only=wish.only,
-        name=wish.name,
-        existing=None if wish.into is None else _parameters(repository, source, wish.connection, wish.into),
-        globals_wanted=wish.with_globals,
-        owners=wish.owners,
-        tick=STOP.check,
-    )
+    with naming_other_copies(repository, [copy]):
+        plan = prepare(
+            repository,
+            copy,
+            parameters,
+            binaries=wish.binaries or source.binaries,
+            databases=wish.databases,
+            only=wish.only,
+            name=wish.name,
+            existing=None if wish.into is None else _parameters(repository, source, wish.connection, wish.into),
+            globals_wanted=wish.with_globals,
+            owners=wish.owners,
+            tick=STOP.check,
+        )
     remarks = [*passed_over, *plan.remarks]
     if as_json and plan_only:
         show_json(document(plan, parameters, remarks))
@@ -175,7 +178,7 @@ def _carry_out(
     into = [one.name for one in plan.databases]
     journal.write("restore_begun", **about, connection=wish.connection, into=into, only=list(wish.only))
     try:
-        with _phases() as progress:
+        with naming_other_copies(repository, [plan.copy]), _phases() as progress:
             restored = _do(repository, source, wish, plan, progress)
     except BaseException as failure:
         what = str(failure)[:2000] if isinstance(failure, LifeboatError) else ""

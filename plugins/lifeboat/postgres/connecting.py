@@ -14,19 +14,21 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import psycopg
 from psycopg import pq
 from psycopg.abc import PQGen
+from psycopg.errors import error_from_result
 from psycopg.pq.abc import PGconn
 from psycopg.rows import TupleRow
 from psycopg.waiting import Ready
 
-from lifeboat.errors import PostgresError
+from lifeboat.errors import BackupFailed, PostgresError
 from lifeboat.postgres.parameters import CONNECT_SECONDS, ConnectionParameters
-from lifeboat.postgres.refusals import connection_refused
+from lifeboat.postgres.refusals import clean_message, connection_refused
 
 _Answer = TypeVar("_Answer")
 TICK_SECONDS = 0.25
@@ -37,6 +39,22 @@ ANSWER_SECONDS = 15.0
 
 def no_tick() -> None:
     """What a wait does in between when its caller has nothing to look after."""
+
+
+@contextmanager
+def failing_clearly() -> Iterator[None]:
+    """A statement that fails within, or a session that is lost, becomes an error that says what to do.
+
+    Raises:
+        BackupFailed: in the place of psycopg's own errors; all others pass.
+    """
+    try:
+        yield
+    except psycopg.Error as error:
+        raise BackupFailed(
+            f"The server ended the session, or refused a statement: {clean_message(str(error))}.",
+            "Look at the server's log, and run it again: what was not committed is brought then.",
+        ) from error
 
 
 class Session(psycopg.Connection[TupleRow]):
@@ -65,11 +83,20 @@ class Session(psycopg.Connection[TupleRow]):
         except StopIteration as ended:
             answer: _Answer = ended.value
             return answer
-        except psycopg.Error:
+        except psycopg.Error as error:
+            if error.sqlstate is None and (reason := self._last_words()) is not None:
+                raise reason from error
             raise
         except BaseException:
             self.pgconn.finish()
             raise
+
+    def _last_words(self) -> psycopg.Error | None:
+        """Why the server hung up: libpq has read it together with the end of the connection, and psycopg then speaks of
+        that end alone."""
+        if self.pgconn.status != pq.ConnStatus.BAD or (result := self.pgconn.get_result()) is None:
+            return None
+        return error_from_result(result) if result.error_field(pq.DiagnosticField.SQLSTATE) else None
 
 
 def connect_sql(

@@ -20,7 +20,7 @@ from lifeboat.postgres.base_backup import (
     SentTablespace,
     stream_base_backup,
 )
-from lifeboat.postgres.connecting import connect_sql, no_tick
+from lifeboat.postgres.connecting import connect_sql, failing_clearly, no_tick
 from lifeboat.postgres.details import FULL, INCREMENTAL, FullDetails, IncrementalDetails, Tablespace, as_details
 from lifeboat.postgres.manifest_upload import upload_manifest_of
 from lifeboat.postgres.parameters import ConnectionParameters, Tls, connection_parameters
@@ -137,6 +137,7 @@ def back_up_physical(
     write_event = partial(journal.write, source=source_name, recovery_point=point)
     parameters = source_parameters(repository, source, what=f"{kind} {repository.system} {source_name}")
     with ExitStack() as stack:
+        stack.enter_context(failing_clearly())
         session = stack.enter_context(connect_sql(parameters, tick=tick))
         facts = server_facts(session)
         standby = is_standby(session, allowed=source.standby)
@@ -186,34 +187,35 @@ def back_up_physical(
             )
         insist_on_all_tablespaces(tablespaces, session, backup)
         insist_on_same_timeline(facts, backup)
-    place = next_place(catalogue.recovery_points(source_name, deleted=True).of_kind(kind))
-    manifest = Manifest(
-        system=repository.system,
-        source=source_name,
-        recovery_point=point,
-        attempt=work.attempt,
-        kind=kind,
-        tiers=work.tiers,
-        sequence=place.sequence,
-        previous=place.previous,
-        chain=parent.manifest.chain if parent is not None else point,
-        parent=parent.manifest.recovery_point if parent is not None else None,
-        begun=begun,
-        committed=repository.outside.clock(),
-        moment=started if standby else stopped,
-        state="damaged" if backup.damage else "good",
-        findings=tuple(filter(None, [backup.damage, *remarks, *backup.notices, promoted(source.standby, standby)])),
-        degraded=destination.keyring.left_out,
-        details=as_details(details),
-        streams=streams,
-        wrapped_keys=wrapped_keys(destination.keyring.wrapping_keys),
-        tool_versions=tool_versions() | {"postgresql": facts.version},
-        policy_digest=repository.loaded.digest,
-        run=work.run,
-        note=work.note,
-    )
-    repository.keep_policy(target)
-    copy = commit(target, manifest, repository.signer)
+        # Under the reservation still: another one would take the same place in the row.
+        place = next_place(catalogue.recovery_points(source_name, deleted=True).of_kind(kind))
+        manifest = Manifest(
+            system=repository.system,
+            source=source_name,
+            recovery_point=point,
+            attempt=work.attempt,
+            kind=kind,
+            tiers=work.tiers,
+            sequence=place.sequence,
+            previous=place.previous,
+            chain=parent.manifest.chain if parent is not None else point,
+            parent=parent.manifest.recovery_point if parent is not None else None,
+            begun=begun,
+            committed=repository.outside.clock(),
+            moment=started if standby else stopped,
+            state="damaged" if backup.damage else "good",
+            findings=tuple(filter(None, [backup.damage, *remarks, *backup.notices, promoted(source.standby, standby)])),
+            degraded=destination.keyring.left_out,
+            details=as_details(details),
+            streams=streams,
+            wrapped_keys=wrapped_keys(destination.keyring.wrapping_keys),
+            tool_versions=tool_versions() | {"postgresql": facts.version},
+            policy_digest=repository.loaded.digest,
+            run=work.run,
+            note=work.note,
+        )
+        repository.keep_policy(target)
+        copy = commit(target, manifest, repository.signer)
     write_event(
         "backup_committed",
         target=PRIMARY,

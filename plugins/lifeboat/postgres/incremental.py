@@ -18,7 +18,7 @@ from lifeboat.policy.postgres_source import PostgresSource
 from lifeboat.policy.tiers import LONGEST_CHAIN
 from lifeboat.postgres.base_backup import ParentRefused
 from lifeboat.postgres.chains import Chained, chained
-from lifeboat.postgres.connecting import connect_sql, no_tick
+from lifeboat.postgres.connecting import connect_sql, failing_clearly, no_tick
 from lifeboat.postgres.details import FULL, wal_details
 from lifeboat.postgres.full import Progress, back_up_full, back_up_physical, source_parameters
 from lifeboat.postgres.full_due import stands_behind
@@ -119,7 +119,7 @@ def _choose(
 ) -> ParentChoice:
     settings = source.tiers.get(Tier.INCREMENTAL)
     parameters = source_parameters(repository, source, what="incremental")
-    with connect_sql(parameters, tick=tick) as session:
+    with failing_clearly(), connect_sql(parameters, tick=tick) as session:
         is_standby(session, allowed=source.standby)
         major = session.info.server_version // 10000
         if major < INCREMENTAL_SINCE:

@@ -15,7 +15,7 @@ from functools import partial
 from lifeboat.policy.postgres_source import PostgresSource
 from lifeboat.postgres.advisory_lock import wait_for_lock
 from lifeboat.postgres.client_programs import access_for, client_programs
-from lifeboat.postgres.connecting import connect_sql, no_tick
+from lifeboat.postgres.connecting import connect_sql, failing_clearly, no_tick
 from lifeboat.postgres.details import as_details
 from lifeboat.postgres.full import source_parameters
 from lifeboat.postgres.logical_databases import chosen, databases_of, may_read_passwords
@@ -66,7 +66,7 @@ def back_up_logical(
     refuse_if_committed(target, RecoveryPointFolder(repository.system, source_name, str(work.recovery_point)))
     words = f"logical {repository.system} {source_name}"
     parameters = source_parameters(repository, source, what=words)
-    with connect_sql(parameters, tick=tick) as session:
+    with failing_clearly(), connect_sql(parameters, tick=tick) as session:
         # The second one waits for the first, and may find its work done.
         wait_for_lock(session, f"lifeboat {words}", tick=tick)
         standby = is_standby(session, allowed=source.standby)
@@ -105,42 +105,43 @@ def back_up_logical(
                 known = next(one for one in facts.databases if one.name == database.name)
                 made.append(dump_database(dumping, _to(repository, source, database.name), database, known))
             dump_globals(dumping, parameters.keywords["dbname"], passwords=passwords)
-    details = LogicalDetails(
-        server=facts,
-        due=work.due,
-        databases=tuple(made),
-        left_out=left_out,
-        role_passwords=passwords,
-        dumped_by=programs.version,
-        standby=standby,
-    )
-    place = next_place(catalogue.recovery_points(source_name, deleted=True).of_kind(LOGICAL))
-    findings = [*_findings(details, earlier), *dumping.said, *filter(None, [promoted(source.standby, standby)])]
-    manifest = Manifest(
-        system=repository.system,
-        source=source_name,
-        recovery_point=str(work.recovery_point),
-        attempt=work.attempt,
-        kind=LOGICAL,
-        tiers=work.tiers,
-        sequence=place.sequence,
-        previous=place.previous,
-        chain=str(work.recovery_point),
-        begun=begun,
-        committed=repository.outside.clock(),
-        moment=max(database.moment for database in made),
-        findings=tuple(findings),
-        degraded=destination.keyring.left_out,
-        details=as_details(details),
-        streams=tuple(dumping.stored),
-        wrapped_keys=wrapped_keys(destination.keyring.wrapping_keys),
-        tool_versions=tool_versions() | {"postgresql": facts.version, "pg_dump": programs.version},
-        policy_digest=repository.loaded.digest,
-        run=work.run,
-        note=work.note,
-    )
-    repository.keep_policy(target)
-    copy = commit(target, manifest, repository.signer)
+        # Under the lock still: who waits for it must find what was made.
+        details = LogicalDetails(
+            server=facts,
+            due=work.due,
+            databases=tuple(made),
+            left_out=left_out,
+            role_passwords=passwords,
+            dumped_by=programs.version,
+            standby=standby,
+        )
+        place = next_place(catalogue.recovery_points(source_name, deleted=True).of_kind(LOGICAL))
+        findings = [*_findings(details, earlier), *dumping.said, *filter(None, [promoted(source.standby, standby)])]
+        manifest = Manifest(
+            system=repository.system,
+            source=source_name,
+            recovery_point=str(work.recovery_point),
+            attempt=work.attempt,
+            kind=LOGICAL,
+            tiers=work.tiers,
+            sequence=place.sequence,
+            previous=place.previous,
+            chain=str(work.recovery_point),
+            begun=begun,
+            committed=repository.outside.clock(),
+            moment=max(database.moment for database in made),
+            findings=tuple(findings),
+            degraded=destination.keyring.left_out,
+            details=as_details(details),
+            streams=tuple(dumping.stored),
+            wrapped_keys=wrapped_keys(destination.keyring.wrapping_keys),
+            tool_versions=tool_versions() | {"postgresql": facts.version, "pg_dump": programs.version},
+            policy_digest=repository.loaded.digest,
+            run=work.run,
+            note=work.note,
+        )
+        repository.keep_policy(target)
+        copy = commit(target, manifest, repository.signer)
     write_event(
         "backup_committed",
         target=PRIMARY,

@@ -22,6 +22,7 @@ from lifeboat.postgres.reach import (
 from lifeboat.postgres.room import room
 from lifeboat.postgres.segments import SegmentName
 from lifeboat.postgres.timelines import TimelineHistory
+from lifeboat.repository.catalogue import Copy
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,13 @@ class RestorePlan:
     def stops_early(self) -> bool:
         """Whether recovery may stop before the end of the staged WAL."""
         return bool(self.target)
+
+    @property
+    def copies(self) -> tuple[Copy, ...]:
+        """The recovery points that are read: the base with its chain, and the runs of WAL."""
+        links = [link.copy for link in self.base.links]
+        runs = [stage.run.copy for stage in (*self.histories, *self.stages)]
+        return tuple({copy.manifest.folder.path: copy for copy in (*links, *runs)}.values())
 
 
 def plan_restore(

@@ -9,7 +9,7 @@ from lifeboat.policy.naming import Tier
 from lifeboat.policy.postgres_source import PostgresSource
 from lifeboat.policy.together import LONG_TIERS
 from lifeboat.postgres.advisory_lock import wait_for_lock
-from lifeboat.postgres.connecting import connect_sql, no_tick
+from lifeboat.postgres.connecting import connect_sql, failing_clearly, no_tick
 from lifeboat.postgres.details import FULL, full_details
 from lifeboat.postgres.full import Progress, back_up_full, source_parameters
 from lifeboat.repository.catalogue import Copy
@@ -71,7 +71,7 @@ def back_up_long_full(
     """
     words = f"long full {repository.system} {source_name}"
     parameters = source_parameters(repository, source, what=words)
-    with connect_sql(parameters, tick=tick) as session:
+    with failing_clearly(), connect_sql(parameters, tick=tick) as session:
         # The second one waits for the first, and finds its work done.
         wait_for_lock(session, f"lifeboat {words}", tick=tick)
         earlier = repository.catalogue(PRIMARY).recovery_points(source_name, deleted=True).of_kind(FULL)

@@ -162,8 +162,8 @@ def hold_alone(session: Session, words: str, *, seconds: float, tick: Callable[[
         _value(session, f"SELECT pg_catalog.set_config('{setting}', '{value}', false)")
     if not wait_for_lock(session, words, tick=tick, seconds=seconds):
         raise PostgresError(
-            f"Another run collects the WAL of this standby, and did not end within {seconds:.0f} s.",
-            "Look for its session in pg_stat_activity of the standby: its application_name begins with 'lifeboat'.",
+            f"Another run collects the WAL of this server, and did not end within {seconds:.0f} s.",
+            "Look for its session in pg_stat_activity there: its application_name begins with 'lifeboat'.",
         )
 
 

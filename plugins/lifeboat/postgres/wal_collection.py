@@ -17,7 +17,7 @@ from typing import Any
 
 from lifeboat.errors import LifeboatError, PostgresError, SlotLost, TimelineConflict
 from lifeboat.policy.postgres_source import PostgresSource
-from lifeboat.postgres.connecting import connect_sql, no_tick
+from lifeboat.postgres.connecting import connect_sql, failing_clearly, no_tick
 from lifeboat.postgres.details import LostWal, wal_details
 from lifeboat.postgres.full import ensure_slot, source_parameters
 from lifeboat.postgres.lsn import Lsn
@@ -62,7 +62,8 @@ def collect_wal(
         LifeboatError: what was not committed is still kept by the server's slot.
     """
     points = WalPoints(repository, source_name, journal, retain_until)
-    with WalCollection(repository, source_name, source, work, points, progress=progress, tick=tick) as collection:
+    collection = WalCollection(repository, source_name, source, work, points, progress=progress, tick=tick)
+    with failing_clearly(), collection:
         return collection.collect()
 
 
@@ -118,8 +119,7 @@ class WalCollection:
         with ExitStack() as stack:
             self.session = stack.enter_context(connect_sql(self._parameters, tick=self._tick))
             self.standby = is_standby(self.session, allowed=self._standby_wanted)
-            if self.standby:
-                self._wait_for_others()
+            self._wait_for_others()
             self._wait_for_slot()
             ensure_slot(self.session, self.slot, self.gaps.event)
             self.connection = stack.enter_context(
@@ -140,7 +140,7 @@ class WalCollection:
         return tuple(filter(None, [self.branch, promoted(self._standby_wanted, self.standby)]))
 
     def _wait_for_others(self) -> None:
-        """A run that follows a standby does not hold the slot all the time: it holds a lock."""
+        """The slot is held while WAL is streamed, the lock until it is committed, too."""
         words = self._application
         hold_alone(self.session, words, seconds=self._patience, tick=self._tick)
 

@@ -18,7 +18,7 @@ from time import monotonic
 
 from lifeboat.errors import BackupFailed, Cancelled, PostgresError, TimelineConflict
 from lifeboat.policy.postgres_source import PostgresSource
-from lifeboat.postgres.connecting import TICK_SECONDS, no_tick
+from lifeboat.postgres.connecting import TICK_SECONDS, failing_clearly, no_tick
 from lifeboat.postgres.details import wal_details
 from lifeboat.postgres.lsn import Lsn
 from lifeboat.postgres.slot import BUSY_SECONDS
@@ -74,7 +74,7 @@ def follow_wal(
         repository, source_name, source, work, points, progress=progress, tick=tick, patience=patience
     )
     begun = monotonic()
-    with collection:
+    with failing_clearly(), collection:
         collected = collection.collect()
         for copy in collected.copies:
             stay.committed(copy)

@@ -105,33 +105,34 @@ def back_up_export(
             packer.abort(failure)
             raise
         details = export.details(session, standby=standby)
-    place = next_place(catalogue.recovery_points(source_name, deleted=True).of_kind(EXPORT))
-    partial_words = (f"A partial export: {', '.join(work.only)}.",) if work.only else ()
-    manifest = Manifest(
-        system=repository.system,
-        source=source_name,
-        recovery_point=point,
-        attempt=work.attempt,
-        kind=EXPORT,
-        tiers=tiers,
-        sequence=place.sequence,
-        previous=place.previous,
-        chain=point,
-        begun=begun,
-        committed=repository.outside.clock(),
-        moment=min(database.moment for database in details.databases),
-        findings=(*partial_words, *export.remarks, *filter(None, [promoted(source.standby, standby)])),
-        degraded=destination.keyring.left_out,
-        details=details.model_dump(mode="json"),
-        streams=streams,
-        wrapped_keys=wrapped_keys(destination.keyring.wrapping_keys),
-        tool_versions=tool_versions() | {"postgresql": details.version},
-        policy_digest=repository.loaded.digest,
-        run=work.run,
-        note=work.note,
-    )
-    repository.keep_policy(target)
-    copy = commit(target, manifest, repository.signer)
+        # Under the lock still: another one would take the same place in the row.
+        place = next_place(catalogue.recovery_points(source_name, deleted=True).of_kind(EXPORT))
+        partial_words = (f"A partial export: {', '.join(work.only)}.",) if work.only else ()
+        manifest = Manifest(
+            system=repository.system,
+            source=source_name,
+            recovery_point=point,
+            attempt=work.attempt,
+            kind=EXPORT,
+            tiers=tiers,
+            sequence=place.sequence,
+            previous=place.previous,
+            chain=point,
+            begun=begun,
+            committed=repository.outside.clock(),
+            moment=min(database.moment for database in details.databases),
+            findings=(*partial_words, *export.remarks, *filter(None, [promoted(source.standby, standby)])),
+            degraded=destination.keyring.left_out,
+            details=details.model_dump(mode="json"),
+            streams=streams,
+            wrapped_keys=wrapped_keys(destination.keyring.wrapping_keys),
+            tool_versions=tool_versions() | {"postgresql": details.version},
+            policy_digest=repository.loaded.digest,
+            run=work.run,
+            note=work.note,
+        )
+        repository.keep_policy(target)
+        copy = commit(target, manifest, repository.signer)
     write_event(
         "backup_committed",
         target=PRIMARY,
