@@ -1,7 +1,7 @@
 # Lifeboat. `make demo` shows it at work, `make test` runs the whole suite; both set everything up first.
 
 PYTHON ?= python3
-POSTGRES_MAJORS ?= 15 16
+POSTGRES_MAJORS ?= 15 16 17
 BIN := .venv/bin
 STAMP := .venv/.installed
 
