@@ -30,33 +30,50 @@ pytestmark = pytest.mark.xdist_group("majors")
 COMMITS = "SELECT n, pg_xact_commit_timestamp(xmin) FROM ledger WHERE pg_xact_commit_timestamp(xmin) < %s"
 
 
-@pytest.fixture(scope="module", params=[15, 17], ids=lambda major: f"postgresql-{major}")
-def chain(
-    request: pytest.FixtureRequest, module_path: Path, postgres_template: Callable[[int], Template]
-) -> Iterator[Chain]:
-    """A full, on 17 two incrementals, and WAL after each, made while rows were written all the time."""
-    major = request.param
-    room = module_path / str(major)
-    room.mkdir()
+@pytest.fixture(scope="module")
+def chain_of(module_path: Path, postgres_template: Callable[[int], Template]) -> Iterator[Callable[[int], Chain]]:
+    """Call it with a major version for a chain that was made while rows were written all the time: one for all tests.
+
+    A full, on 17 two incrementals, and WAL after each; the server is stopped.
+    """
+    made: dict[int, Chain] = {}
+
+    def chain(major: int) -> Chain:
+        if major not in made:
+            room = module_path / str(major)
+            room.mkdir()
+            made[major] = chain_in(room, major, postgres_template(major))
+        return made[major]
+
+    yield chain
+    for one in made.values():
+        remove(one.line.place)
+
+
+def chain_in(room: Path, major: int, template: Template) -> Chain:
+    incrementals = 2 if major >= 17 else 0
+    settings = {"fsync": "off", "track_commit_timestamp": "on"} | ({"summarize_wal": "on"} if incrementals else {})
     place = server_directory(room / "place")
-    settings = {"fsync": "off", "track_commit_timestamp": "on"} | ({"summarize_wal": "on"} if major >= 17 else {})
-    with PostgresServer(room / "server", major=major, settings=settings, template=postgres_template(major)) as server:
+    with PostgresServer(room / "server", major=major, settings=settings, template=template) as server:
         prepare(server)
         line = Line(room, place, server, system_in(room))
         with Writer(server):
             links = [line.verify(line.full())]
-            for _ in range(2 if major >= 17 else 0):
+            for _ in range(incrementals):
                 line.wal()
                 links.append(line.link())
             covered = line.wal().covered_until
         assert covered is not None
         commits: dict[int, datetime] = dict(server.run_sql(COMMITS, [covered]))
-        server.stop()
-        yield Chain(line, links, commits, covered, seed=major)
-    remove(place)
+    return Chain(line, links, commits, covered, seed=major)
 
 
-def test_a_moment_after_each_link_comes_back_exactly(chain: Chain) -> None:
+BOTH = pytest.mark.parametrize("major", [15, 17], ids=lambda major: f"postgresql-{major}")
+
+
+@BOTH
+def test_a_moment_after_each_link_comes_back_exactly(chain_of: Callable[[int], Chain], major: int) -> None:
+    chain = chain_of(major)
     line = chain.line
     assert verify_chain(line.repository, "primary", SOURCE) == []
     for number, link in enumerate(chain.links):
@@ -71,7 +88,11 @@ def test_a_moment_after_each_link_comes_back_exactly(chain: Chain) -> None:
             assert again.run_sql("SHOW server_version_num")[0][0].startswith(str(line.server.major))
 
 
-def test_a_flipped_byte_in_a_link_is_found_before_anything_is_used(chain: Chain) -> None:
+@BOTH
+def test_a_flipped_byte_in_a_link_is_found_before_anything_is_used(
+    chain_of: Callable[[int], Chain], major: int
+) -> None:
+    chain = chain_of(major)
     line, phases = chain.line, set[str]()
     last = len(chain.links) - 1
     request = line.request()
