@@ -107,7 +107,8 @@ def test_a_flipped_byte_in_a_link_is_found_before_anything_is_used(
 def test_a_full_and_wal_of_a_standby_come_back(
     major: int, tmp_path: Path, server_place: Path, make_postgres: Callable[..., PostgresServer]
 ) -> None:
-    primary = make_postgres(major=major, settings={"track_commit_timestamp": "on"})
+    settings = {"track_commit_timestamp": "on", "wal_keep_size": "1GB"}
+    primary = make_postgres(major=major, settings=settings)
     prepare(primary)
     with follower_of(primary, tmp_path / "standby", ("track_commit_timestamp", "on")) as standby:
         pair = Pair(primary, standby)
