@@ -1,7 +1,7 @@
 # Lifeboat. `make demo` shows it at work, `make test` runs the whole suite; both set everything up first.
 
 PYTHON ?= python3
-POSTGRES_MAJORS ?= 15 16
+POSTGRES_MAJORS ?= 15 16 17
 BIN := .venv/bin
 STAMP := .venv/.installed
 
@@ -19,7 +19,7 @@ $(STAMP): requirements.txt requirements-dev.txt sandbox/uv.txt sandbox/set_up.py
 	@$(PYTHON) sandbox/set_up.py
 	@touch $@
 
-install-tests: install ## Fetch the servers that tests need: PostgreSQL besides 18 (POSTGRES_MAJORS="15 16 17"), sshd, Redis
+install-tests: install ## Fetch the servers that tests need: PostgreSQL 15 to 17 besides 18, sshd, Redis
 	@$(BIN)/python -m sandbox.postgres_builds $(POSTGRES_MAJORS)
 	@$(BIN)/python -m sandbox.debian_packages openssh-server redis-server
 

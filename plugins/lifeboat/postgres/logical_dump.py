@@ -301,7 +301,7 @@ def _streamed(
     except BaseException as failure:
         writer.abort(failure)
         if isinstance(failure, ProgramFailed):
-            raise _explained(failure, what) from failure
+            raise explained(failure, what) from failure
         raise
     if not stored.plain_size:
         raise BackupFailed(f"Nothing came of {what}, and no error either.", "Run it by hand and look.")
@@ -310,7 +310,8 @@ def _streamed(
     return stored
 
 
-def _explained(failure: ProgramFailed, what: str) -> LifeboatError:
+def explained(failure: ProgramFailed, what: str) -> LifeboatError:
+    """A program's failure to read ``what``, with what to do about it."""
     remedy = next((remedy for sign, remedy in _REMEDIES if sign in failure.what), "Look at the server's log.")
     return BackupFailed(f"Reading {what} failed, and nothing of it is committed: {failure.what}", remedy)
 
