@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from lifeboat.errors import (
     ManifestInvalid,
@@ -13,11 +14,16 @@ from lifeboat.errors import (
     TargetFull,
     TargetUnavailable,
 )
+from lifeboat.repository.bundles import Bundles, DayBundle
 from lifeboat.repository.layout import (
+    BUNDLES,
+    JOURNAL,
     MANIFEST,
+    POLICIES,
     WAL,
     RecoveryPointFolder,
     RecoveryPointId,
+    bundles_folder,
     is_recovery_point,
     source_folder,
     timeline_of,
@@ -84,17 +90,32 @@ class Catalogue:
 
     def sources(self) -> list[str]:
         """The sources that have a folder there."""
-        reserved = {"journal", "policies"}
+        reserved = {BUNDLES, JOURNAL, POLICIES}
         return [name for name in self.target.list_folders(f"{self.system}/") if name not in reserved]
 
     def recovery_points(self, source: str) -> Listing:
         """All recovery points of a source but its WAL."""
-        return self._read(self._folders(source, None))
+        return _listing(self._read_each(self._read_one, self._folders(source, None)))
 
     def wal(self, source: str, timeline: int | None = None) -> Listing:
-        """The WAL runs of a source, on one timeline or on all."""
+        """The WAL runs of a source, on one timeline or on all; those of ended days through their bundles."""
+        bundles = Bundles(self.target, bundles_folder(self.system, source))
+        days: dict[str, list[RecoveryPointFolder]] = {}
+        singly: list[RecoveryPointFolder] = []
+        for folder in self.wal_folders(source, timeline):
+            (days.setdefault(folder.day, []) if folder.day in bundles.days else singly).append(folder)
+        found = self._read_each(self._read_one, singly)
+        for day, folders in days.items():
+            # One day after the other: no more than one is held.
+            bundle = bundles.of(day)
+            there = bundles.existing(bundle, [folder.manifest for folder in folders])
+            found += self._read_each(partial(self._read_bundled, bundle, there), folders)
+        return _listing(found)
+
+    def wal_folders(self, source: str, timeline: int | None = None) -> list[RecoveryPointFolder]:
+        """The folders of WAL runs, committed or not, of one timeline or of all; oldest first on each."""
         timelines = self.timelines(source) if timeline is None else [timeline]
-        return self._read(folder for one in timelines for folder in self._folders(source, one))
+        return [folder for one in timelines for folder in self._folders(source, one)]
 
     def newest_wal(self, source: str, timeline: int) -> Copy | None:
         """The newest committed WAL run of a timeline; ``None`` when there is none.
@@ -169,11 +190,21 @@ class Catalogue:
             raise RecoveryPointMissing(
                 f"{folder.path} on {self.target.name} is not committed.", "Choose another recovery point."
             ) from error
+
+        def signature_at(key: str) -> bytes:
+            try:
+                return self.target.read(key, limit=LARGEST_SIGNATURE_BYTES)
+            except ObjectMissing as error:
+                remedy = "Compare it with the other targets' copies."
+                raise ManifestInvalid(f"{what} has no signature.", remedy) from error
+
+        return self._believed(folder, document, signature_at, what)
+
+    def _believed(
+        self, folder: RecoveryPointFolder, document: bytes, signature_at: Callable[[str], bytes], what: str
+    ) -> Copy:
         manifest = parse_manifest(document, folder, what)
-        try:
-            signature = self.target.read(folder.signature(manifest.attempt), limit=LARGEST_SIGNATURE_BYTES)
-        except ObjectMissing as error:
-            raise ManifestInvalid(f"{what} has no signature.", "Compare it with the other targets' copies.") from error
+        signature = signature_at(folder.signature(manifest.attempt))
         self._trusted.verify_file(document, signature, signed=manifest.committed, what=what)
         return Copy(manifest, document, signature, self.target.name)
 
@@ -181,11 +212,26 @@ class Catalogue:
         names = self.target.list_folders(source_folder(self.system, source, timeline))
         return [RecoveryPointFolder(self.system, source, name, timeline) for name in names if is_recovery_point(name)]
 
-    def _read(self, folders: Iterable[RecoveryPointFolder]) -> Listing:
-        found = side_by_side(self._read_one, folders, at_once=READERS, name="read manifests")
-        copies = [copy for copy in found if isinstance(copy, Copy)]
-        copies.sort(key=lambda copy: (copy.manifest.begun, copy.manifest.sequence))
-        return Listing(tuple(copies), tuple(bad for bad in found if isinstance(bad, Unreadable)))
+    def _read_each(
+        self, read: Callable[[RecoveryPointFolder], Copy | Unreadable | None], folders: Iterable[RecoveryPointFolder]
+    ) -> list[Copy | Unreadable]:
+        found = side_by_side(read, folders, at_once=READERS, name="read manifests")
+        return [one for one in found if one is not None]
+
+    def _read_bundled(
+        self, bundle: DayBundle, there: Collection[str], folder: RecoveryPointFolder
+    ) -> Copy | Unreadable | None:
+        """From the bundle, where it repeats what the target has and can be believed; else the objects themselves."""
+        if folder.manifest in there:
+            try:
+                return self._believed(
+                    folder, bundle[folder.manifest], bundle.__getitem__, f"What it holds for {folder.manifest}"
+                )
+            except ManifestInvalid as error:
+                bundle.refuse(error)
+            except KeyError:
+                pass  # It repeats the manifest, not the signature.
+        return self._read_one(folder)
 
     def _read_one(self, folder: RecoveryPointFolder) -> Copy | Unreadable | None:
         try:
@@ -198,6 +244,13 @@ class Catalogue:
         except (ManifestInvalid, TargetError) as error:
             # A link or a mountain of bytes in a manifest's place says nothing of the other recovery points.
             return Unreadable(folder, self.target.name, str(error))
+
+
+def _listing(found: Iterable[Copy | Unreadable]) -> Listing:
+    found = list(found)
+    copies = [one for one in found if isinstance(one, Copy)]
+    copies.sort(key=lambda copy: (copy.manifest.begun, copy.manifest.sequence))
+    return Listing(tuple(copies), tuple(one for one in found if isinstance(one, Unreadable)))
 
 
 def sequence_findings(copies: Iterable[Copy]) -> list[str]:
