@@ -22,7 +22,7 @@ from typing import Any
 
 import zstandard
 
-from lifeboat.errors import LifeboatError, TargetError
+from lifeboat.errors import TargetError
 from lifeboat.targets.target import ObjectInfo, Target
 
 _log = logging.getLogger(__name__)
@@ -71,12 +71,19 @@ class DayBundle(Mapping[str, bytes]):
     def __len__(self) -> int:
         return len(self._texts)
 
-    def refuse(self, error: LifeboatError) -> None:
-        """Note, once, that something in it can't be believed: the object itself is read."""
+    def repeats(self, listed: ObjectInfo) -> bool:
+        """Whether it repeats an object as the target lists it: in that size."""
+        text = self._texts.get(listed.key)
+        if text is not None and len(text) != listed.size:
+            self.refuse(f"{listed.key} is listed with {listed.size} bytes, and stands in it with {len(text)}.")
+        return text is not None and len(text) == listed.size
+
+    def refuse(self, why: str) -> None:
+        """Note, once, that something in it can't be used: the object itself is read."""
         with self._lock:
             told, self._refused = self._refused, True
         if not told:
-            _note(self._place, error.what)
+            _note(self._place, why)
 
 
 class Bundles:
@@ -134,8 +141,8 @@ class Bundles:
             for some in together.values():
                 there |= self._target.stat_each(some)
         except TargetError as error:
-            bundle.refuse(error)
-        return {key for key, info in there.items() if info.size == len(bundle[key])}
+            bundle.refuse(error.what)
+        return {key for key, info in there.items() if bundle.repeats(info)}
 
 
 class _Unusable(Exception):

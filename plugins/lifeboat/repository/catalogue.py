@@ -228,7 +228,7 @@ class Catalogue:
                     folder, bundle[folder.manifest], bundle.__getitem__, f"What it holds for {folder.manifest}"
                 )
             except ManifestInvalid as error:
-                bundle.refuse(error)
+                bundle.refuse(error.what)
             except KeyError:
                 pass  # It repeats the manifest, not the signature.
         return self._read_one(folder)

@@ -39,11 +39,11 @@ class EventObjects:
             TargetError: it could not be read.
         """
         bundle = self._bundle_of(listed.key)
-        if bundle is not None and len(bundle.get(listed.key, b"")) == listed.size:
+        if bundle is not None and bundle.repeats(listed):
             try:
                 believe(document := bundle[listed.key])
             except ManifestInvalid as error:
-                bundle.refuse(error)
+                bundle.refuse(error.what)
             else:
                 return document
         believe(document := self._target.read(listed.key))

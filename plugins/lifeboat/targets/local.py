@@ -166,6 +166,8 @@ class LocalTarget:
     def stat_each(self, keys: Sequence[str]) -> dict[str, ObjectInfo]:
         found = {}
         for key in keys:
+            check_key(self._name, key)
+        for key in keys:
             try:
                 info = self.stat(key)
             except TargetUnavailable:
