@@ -16,13 +16,25 @@ from importlib.metadata import version
 import psutil  # type: ignore[import-untyped]
 from rich.console import Console
 
-from benchmarks import lag, logical, parsing, report, rounds, sftp
+from benchmarks import history, lag, logical, parsing, report, rounds, sftp
 from benchmarks.measuring import BenchmarkFailed
 from benchmarks.scene import Scene, scene
 from lifeboat.errors import LifeboatError
 from lifeboat.policy.model import StreamPolicy
 
-SECTIONS = ("full", "restore", "incremental", "wal", "follow", "logical", "memory", "levels", "sftp", "parsing")
+SECTIONS = (
+    "full",
+    "restore",
+    "incremental",
+    "wal",
+    "follow",
+    "logical",
+    "memory",
+    "levels",
+    "sftp",
+    "history",
+    "parsing",
+)
 PROGRAMS = {"zstd": "zstd", "openssl": "openssl", "gzip": "gzip", "tar": "tar", "xargs": "findutils"}
 """What the other side needs, by the Debian package that has it."""
 LEVELS = (1, 2, 3, 5)
@@ -104,6 +116,9 @@ def _measure(console: Console, chosen: argparse.Namespace) -> None:
     if "sftp" in wanted:
         megabytes = 100 if chosen.quick else 500
         sftp.show(console, megabytes, sftp.measure(megabytes, times, say))
+    if "history" in wanted:
+        days = 1 if chosen.quick else 7
+        history.show(console, days, history.measure_history(days, 1 if chosen.quick else times, say))
     if "parsing" in wanted:
         say("the DAG files of 25, 50 and 100 systems")
         report.show_parsing(console, parsing.measure())
