@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -89,10 +90,14 @@ def measure_history(days: int, rounds: int, say: Say) -> dict[str, dict[str, lis
             with opened(room) as store:
                 say(f"{name}: making {days} days of {A_DAY} WAL points and as many events")
                 _make_history(store, days)
-                taken[name] = _measure_on(store, days * A_DAY, rounds, lambda what, name=name: say(f"{name}: {what}"))
+                taken[name] = _measure_on(store, days * A_DAY, rounds, partial(_say_of, name, say))
         finally:
             shutil.rmtree(room, ignore_errors=True)
     return taken
+
+
+def _say_of(name: str, say: Say, what: str) -> None:
+    say(f"{name}: {what}")
 
 
 def _measure_on(store: Store, expected: int, rounds: int, say: Say) -> dict[str, list[Read]]:
