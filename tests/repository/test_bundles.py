@@ -300,7 +300,7 @@ def test_verification_looks_at_the_objects_themselves(lost: str, world: World) -
         )  # fmt: skip
 
 
-def test_the_journal_is_verified_by_its_own_objects(world: World) -> None:
+def test_the_journal_is_verified_by_its_own_objects(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     days_of(world, days=1, a_day=1)
     bundle_all(world)
     event = min(key for key in everything(world) if key.startswith("demo/journal/"))
@@ -310,6 +310,9 @@ def test_the_journal_is_verified_by_its_own_objects(world: World) -> None:
     found = list(read_journal(target, SYSTEM, repository.trusted, bundled=False))
     assert next(one.key for one in found if isinstance(one, JournalProblem)) == event
     assert not any(isinstance(one, JournalProblem) for one in read_journal(target, SYSTEM, repository.trusted))
+    arguments = ["--policies", str(world.policy.parent), "journal", "verify", SYSTEM, "--target", "primary", "--json"]
+    assert run(arguments) == 1
+    assert json.loads(capsys.readouterr().out)["targets"][0]["problems"][0]["key"] == event
 
 
 class History(dict[str, Any]):
