@@ -338,7 +338,7 @@ def test_what_can_t_be_read_comes_in_its_order_whatever_is_bundled(world: World)
     assert seen(world) == before
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_objects_bundled_and_any_lost_or_damaged_since_read_as_without_bundles(
     data: st.DataObject, world: World, history: History
@@ -373,6 +373,7 @@ def test_any_objects_bundled_and_any_lost_or_damaged_since_read_as_without_bundl
             world.file(key).write_bytes(objects[key])
 
 
+@pytest.mark.parametrize("far_world", ["local", "openssh"], indirect=True)
 def test_of_two_writers_neither_harms_the_other(far_world: World) -> None:
     days_of(far_world, days=1, a_day=2)
     before = seen(far_world)
