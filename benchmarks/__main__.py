@@ -16,13 +16,16 @@ from importlib.metadata import version
 import psutil  # type: ignore[import-untyped]
 from rich.console import Console
 
-from benchmarks import lag, logical, parsing, report, rounds, sftp
+from benchmarks import history, lag, logical, parsing, report, rounds, sftp
 from benchmarks.measuring import BenchmarkFailed
 from benchmarks.scene import Scene, scene
 from lifeboat.errors import LifeboatError
 from lifeboat.policy.model import StreamPolicy
 
-SECTIONS = ("full", "restore", "incremental", "wal", "follow", "logical", "memory", "levels", "sftp", "parsing")
+SECTIONS = (
+    *("full", "restore", "incremental", "wal", "follow", "logical", "memory", "levels"),
+    *("sftp", "history", "parsing"),
+)
 PROGRAMS = {"zstd": "zstd", "openssl": "openssl", "gzip": "gzip", "tar": "tar", "xargs": "findutils"}
 """What the other side needs, by the Debian package that has it."""
 LEVELS = (1, 2, 3, 5)
@@ -34,6 +37,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="a database of 300 MB, two rounds: a look, no figures")
     parser.add_argument("--only", choices=SECTIONS, action="append", help="this section alone; may be repeated")
     parser.add_argument("--rounds", type=int, metavar="N", help="how often each pair runs (default 3)")
+    parser.add_argument("--days", type=int, metavar="N", help="history: days of WAL each minute (default 7)")
     parser.add_argument("--level", type=int, help="zstd's level (default: the policy's, 2 and for WAL 1)")
     return parser.parse_args()
 
@@ -104,6 +108,9 @@ def _measure(console: Console, chosen: argparse.Namespace) -> None:
     if "sftp" in wanted:
         megabytes = 100 if chosen.quick else 500
         sftp.show(console, megabytes, sftp.measure(megabytes, times, say))
+    if "history" in wanted:
+        days = chosen.days or (1 if chosen.quick else 7)
+        history.show(console, days, history.measure_history(days, chosen.rounds or 1, say))
     if "parsing" in wanted:
         say("the DAG files of 25, 50 and 100 systems")
         report.show_parsing(console, parsing.measure())

@@ -9,11 +9,12 @@ import pytest
 
 from sandbox.demo_system import MARKER, DemoSystem, make_demo_system
 from sandbox.s3_servers import S3Server
+from sandbox.sftp_servers import SftpServer
 from tests.conftest import Clock
 from tests.repository.world import World
-from tests.targets.conftest import moto, own_rclone, rclone, s3_place
+from tests.targets.conftest import moto, openssh, own_rclone, rclone, s3_place, sftp_place
 
-__all__ = ["moto", "own_rclone", "rclone"]
+__all__ = ["moto", "openssh", "own_rclone", "rclone"]
 
 PRIMARY = "url: s3://backups/lifeboat\n    connection: demo_primary"
 OFFSITE = "url: s3://backups/lifeboat\n    connection: demo_offsite"
@@ -27,9 +28,9 @@ def demo_system(tmp_path_factory: pytest.TempPathFactory) -> DemoSystem:
 
 @pytest.fixture
 def make_world(demo_system: DemoSystem, tmp_path: Path, clock: Clock) -> Callable[..., World]:
-    """Call it for a system of its own; ``primary`` may be an S3 server."""
+    """Call it for a system of its own; ``primary`` may be an S3 or an SFTP server."""
 
-    def make(primary: S3Server | None = None) -> World:
+    def make(primary: S3Server | SftpServer | None = None) -> World:
         roots = {}
         text = demo_system.policy.read_text()
         for name, old in (("primary", PRIMARY), ("offsite", OFFSITE), ("local", f"url: file://{demo_system.local}")):
@@ -41,7 +42,8 @@ def make_world(demo_system: DemoSystem, tmp_path: Path, clock: Clock) -> Callabl
             text = text.replace(old, f"url: file://{roots[name]}{marker}")
         environment = {}
         if primary is not None:
-            place = s3_place("s3", primary)
+            far = isinstance(primary, SftpServer)
+            place = sftp_place("sftp", primary) if far else s3_place("s3", primary)
             text = text.replace(
                 f"url: file://{roots.pop('primary')}\n    marker: {MARKER}",
                 f"url: {place.policy['url']}\n    connection: store",

@@ -215,3 +215,30 @@ def test_a_check_finds_no_error_and_leaves_nothing_behind(target: Target, place:
 def test_a_target_knows_its_name_and_its_url_without_credentials(target: Target, place: Place) -> None:
     assert target.name == "store"
     assert target.url == place.policy["url"]
+
+
+def test_many_objects_are_looked_at_in_one_go(target: Target, place: Place) -> None:
+    there = {f"erp/wal/1/20261122T{number:06d}Z-wal/manifest.json": b"x" * number for number in range(1, 8)}
+    for key, data in there.items():
+        target.put_new(key, data)
+    target.put_new("erp/wal/1/20261122T000009Z-wal/other", b"no manifest")
+    target.put_new("erp/wal/1/20261122T000010Z-wal/manifest.json/below", b"a folder of that name")
+    asked = [f"erp/wal/1/20261122T{number:06d}Z-wal/manifest.json" for number in (1, 3, 6, 8, 9, 10)]
+    found = target.stat_each(asked)
+    assert {key: info.size for key, info in found.items()} == {asked[0]: 1, asked[1]: 3, asked[2]: 6}
+    assert all(info.key == key for key, info in found.items())
+    assert target.stat_each(["nowhere/a", "nowhere/b"]) == {}
+    assert target.stat_each([]) == {}
+    with pytest.raises(TargetError):
+        target.stat_each(["../elsewhere"])
+
+
+@pytest.mark.parametrize("place", ["local", "openssh"], indirect=True)
+def test_what_lies_behind_a_link_is_none_of_the_objects_looked_at(place: Place) -> None:
+    target = place.open()
+    target.put_new("erp/real/manifest.json", b"real")
+    root = place.extra["root"]
+    (root / "erp/linked").symlink_to(root / "erp/real")
+    (root / "erp/real/other.json").symlink_to(root / "erp/real/manifest.json")
+    asked = ["erp/real/manifest.json", "erp/real/other.json", "erp/linked/manifest.json"]
+    assert list(target.stat_each(asked)) == asked[:1]

@@ -16,6 +16,7 @@ from lifeboat.policy.naming import Tier
 from lifeboat.policy.postgres_source import PostgresSource
 from lifeboat.policy.sources import SourcePolicy
 from lifeboat.policy.together import carried, longest_kept
+from lifeboat.repository.bundling import bundle_by_the_way
 from lifeboat.repository.catalogue import Catalogue, Copy
 from lifeboat.repository.copying import copy as copy_point
 from lifeboat.repository.journal import EventKind, Journal
@@ -424,6 +425,9 @@ def publish(
                 missing.append(f"{point.id} on {name}: {reason}")
     journal.write("published", source=source_name, copies={point: ", ".join(names) for point, names in copies.items()})
     journal.deliver()
+    for name in built_targets(repository.policy):
+        if any(name in names for names in copies.values()):
+            bundle_by_the_way(repository, source_name, name)
     return Published(copies, missing)
 
 

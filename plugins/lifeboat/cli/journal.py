@@ -120,12 +120,13 @@ def _first_that_answers(
     raise TargetUnavailable("Not one target's journal can be read.", "What each of them says is above.")
 
 
-def _read(repository: SystemRepository, target: str, since: datetime | None = None) -> _Found:
+def _read(repository: SystemRepository, target: str, since: datetime | None = None, *, bundled: bool = True) -> _Found:
     from lifeboat.repository.journal import read_journal
 
     found: _Found = []
     now = repository.outside.clock()
-    for one in read_journal(repository.target(target), repository.system, repository.trusted, since=since, now=now):
+    store = repository.target(target)
+    for one in read_journal(store, repository.system, repository.trusted, since=since, now=now, bundled=bundled):
         STOP.check()
         found.append(one)
     return found
@@ -151,7 +152,7 @@ def verify_verb(
     here = surroundings(ctx)
     loaded = here.loaded(system)
     repository = here.repository(loaded)
-    looked = for_each(targets_of(loaded, target), lambda name: _read(repository, name))
+    looked = for_each(targets_of(loaded, target), lambda name: _read(repository, name, bundled=False))
     documents: list[dict[str, Any]] = []
     seen: dict[str, tuple[str, Event]] = {}
     bad = False

@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from lifeboat.cli.backup import backup_verb
+from lifeboat.cli.bundle import bundle_verb
 from lifeboat.cli.cancellation import STOP
 from lifeboat.cli.copying import copy_verb
 from lifeboat.cli.journal import app as journal_verbs
@@ -52,6 +53,7 @@ app.command("list")(list_verb)
 app.command("verify")(verify_verb)
 app.command("copy")(copy_verb)
 app.command("restore")(restore_verb)
+app.command("bundle")(bundle_verb)
 app.command("remains")(remains_verb)
 app.add_typer(retention_verbs, name="retention")
 app.add_typer(journal_verbs, name="journal")

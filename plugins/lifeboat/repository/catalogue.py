@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from lifeboat.errors import (
     ManifestInvalid,
@@ -14,11 +15,16 @@ from lifeboat.errors import (
     TargetFull,
     TargetUnavailable,
 )
+from lifeboat.repository.bundles import Bundles, DayBundle
 from lifeboat.repository.layout import (
+    BUNDLES,
+    JOURNAL,
     MANIFEST,
+    POLICIES,
     WAL,
     RecoveryPointFolder,
     RecoveryPointId,
+    bundles_folder,
     is_recovery_point,
     source_folder,
     timeline_of,
@@ -96,7 +102,7 @@ class Catalogue:
 
     def sources(self) -> list[str]:
         """The sources that have a folder there."""
-        reserved = {"journal", "policies"}
+        reserved = {BUNDLES, JOURNAL, POLICIES}
         return [name for name in self.target.list_folders(f"{self.system}/") if name not in reserved]
 
     def recovery_points(self, source: str, *, deleted: bool = False) -> Listing:
@@ -105,14 +111,33 @@ class Catalogue:
         Args:
             deleted: with those that a mark of retention hides, and that can be taken back.
         """
-        listing = self._read(self._folders(source, None))
+        listing = _listing(self._read_each(self._read_one, self._folders(source, None)))
         return listing if deleted else self._without_deleted(source, listing)
 
     def wal(self, source: str, timeline: int | None = None, *, deleted: bool = False) -> Listing:
-        """The WAL runs of a source, on one timeline or on all."""
-        timelines = self.timelines(source) if timeline is None else [timeline]
-        listing = self._read(folder for one in timelines for folder in self._folders(source, one))
+        """The WAL runs of a source, on one timeline or on all; those of ended days through their bundles.
+
+        Args:
+            deleted: with those that a mark of retention hides, and that can be taken back.
+        """
+        bundles = Bundles(self.target, bundles_folder(self.system, source))
+        days: dict[str, list[RecoveryPointFolder]] = {}
+        singly: list[RecoveryPointFolder] = []
+        for folder in self.wal_folders(source, timeline):
+            (days.setdefault(folder.day, []) if folder.day in bundles.days else singly).append(folder)
+        found = self._read_each(self._read_one, singly)
+        for day, folders in days.items():
+            # One day after the other: no more than one is held.
+            bundle = bundles.of(day)
+            there = bundles.existing(bundle, [folder.manifest for folder in folders])
+            found += self._read_each(partial(self._read_bundled, bundle, there), folders)
+        listing = _listing(found)
         return listing if deleted else self._without_deleted(source, listing)
+
+    def wal_folders(self, source: str, timeline: int | None = None) -> list[RecoveryPointFolder]:
+        """The folders of WAL runs, committed or not, of one timeline or of all; oldest first on each."""
+        timelines = self.timelines(source) if timeline is None else [timeline]
+        return [folder for one in timelines for folder in self._folders(source, one)]
 
     def marks(self, source: str) -> Marks:
         """What was decided about a source's recovery points, as this target has it. A mark that can't be believed hides
@@ -217,11 +242,21 @@ class Catalogue:
             raise RecoveryPointMissing(
                 f"{folder.path} on {self.target.name} is not committed.", "Choose another recovery point."
             ) from error
+
+        def signature_at(key: str) -> bytes:
+            try:
+                return self.target.read(key, limit=LARGEST_SIGNATURE_BYTES)
+            except ObjectMissing as error:
+                remedy = "Compare it with the other targets' copies."
+                raise ManifestInvalid(f"{what} has no signature.", remedy) from error
+
+        return self._believed(folder, document, signature_at, what)
+
+    def _believed(
+        self, folder: RecoveryPointFolder, document: bytes, signature_at: Callable[[str], bytes], what: str
+    ) -> Copy:
         manifest = parse_manifest(document, folder, what)
-        try:
-            signature = self.target.read(folder.signature(manifest.attempt), limit=LARGEST_SIGNATURE_BYTES)
-        except ObjectMissing as error:
-            raise ManifestInvalid(f"{what} has no signature.", "Compare it with the other targets' copies.") from error
+        signature = signature_at(folder.signature(manifest.attempt))
         self._trusted.verify_file(document, signature, signed=manifest.committed, what=what)
         return Copy(manifest, document, signature, self.target.name)
 
@@ -229,11 +264,26 @@ class Catalogue:
         names = self.target.list_folders(source_folder(self.system, source, timeline))
         return [RecoveryPointFolder(self.system, source, name, timeline) for name in names if is_recovery_point(name)]
 
-    def _read(self, folders: Iterable[RecoveryPointFolder]) -> Listing:
-        found = side_by_side(self._read_one, folders, at_once=READERS, name="read manifests")
-        copies = [copy for copy in found if isinstance(copy, Copy)]
-        copies.sort(key=lambda copy: (copy.manifest.begun, copy.manifest.sequence))
-        return Listing(tuple(copies), tuple(bad for bad in found if isinstance(bad, Unreadable)))
+    def _read_each(
+        self, read: Callable[[RecoveryPointFolder], Copy | Unreadable | None], folders: Iterable[RecoveryPointFolder]
+    ) -> list[Copy | Unreadable]:
+        found = side_by_side(read, folders, at_once=READERS, name="read manifests")
+        return [one for one in found if one is not None]
+
+    def _read_bundled(
+        self, bundle: DayBundle, there: Collection[str], folder: RecoveryPointFolder
+    ) -> Copy | Unreadable | None:
+        """From the bundle, where it repeats what the target has and can be believed; else the objects themselves."""
+        if folder.manifest in there:
+            try:
+                return self._believed(
+                    folder, bundle[folder.manifest], bundle.__getitem__, f"What it holds for {folder.manifest}"
+                )
+            except ManifestInvalid as error:
+                bundle.refuse(error.what)
+            except KeyError:
+                pass  # It repeats the manifest, not the signature.
+        return self._read_one(folder)
 
     def _read_one(self, folder: RecoveryPointFolder) -> Copy | Unreadable | None:
         try:
@@ -246,6 +296,14 @@ class Catalogue:
         except (ManifestInvalid, TargetError) as error:
             # A link or a mountain of bytes in a manifest's place says nothing of the other recovery points.
             return Unreadable(folder, self.target.name, str(error))
+
+
+def _listing(found: Iterable[Copy | Unreadable]) -> Listing:
+    # What was read together depends on which days have bundles: the order must not.
+    found = sorted(found, key=lambda one: (one.manifest.folder if isinstance(one, Copy) else one.folder).path)
+    copies = [one for one in found if isinstance(one, Copy)]
+    copies.sort(key=lambda copy: (copy.manifest.begun, copy.manifest.sequence))
+    return Listing(tuple(copies), tuple(one for one in found if isinstance(one, Unreadable)))
 
 
 def sequence_findings(copies: Iterable[Copy], removed: Collection[int] = ()) -> list[str]:

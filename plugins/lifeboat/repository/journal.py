@@ -20,10 +20,11 @@ from typing import Any, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from lifeboat.errors import Cancelled, LifeboatError, ManifestInvalid, ObjectExists, TargetError, TargetUnavailable
+from lifeboat.repository.event_reading import EventObjects
 from lifeboat.repository.layout import journal_folder
 from lifeboat.repository.published import published_schema
 from lifeboat.repository.signing import Signer, TrustedKeys
-from lifeboat.targets.target import Target
+from lifeboat.targets.target import ObjectInfo, Target
 
 _log = logging.getLogger(__name__)
 _STAMP = "%Y%m%dT%H%M%S.%fZ"
@@ -259,18 +260,27 @@ class Journal:
 
 
 def read_journal(
-    target: Target, system: str, trusted: TrustedKeys, *, since: datetime | None = None, now: datetime | None = None
+    target: Target,
+    system: str,
+    trusted: TrustedKeys,
+    *,
+    since: datetime | None = None,
+    now: datetime | None = None,
+    bundled: bool = True,
 ) -> Iterator[Event | JournalProblem]:
     """A system's events on one target, in order of time, and in their places what is wrong with them.
 
     Args:
         since, now: only the days from ``since`` to ``now`` are listed; all when ``since`` is ``None``.
+        bundled: whether the events of ended days may come from their bundles; not where it is asked whether the
+            journal's own objects are good.
     """
     last: dict[str, tuple[int, str]] = {}
-    for key in _keys(target, system, since, now):
+    objects = EventObjects(target, system, bundled=bundled)
+    for info in _listed(target, system, since, now):
+        key = info.key
         try:
-            document = target.read(key)
-            event = parse_event(document, key, trusted)
+            event, document = read_event(objects, info, trusted)
         except (Cancelled, TargetUnavailable):
             raise
         except LifeboatError as error:
@@ -297,15 +307,27 @@ class JournalProblem:
         return f"JournalProblem({self.key!r}, {self.what!r})"
 
 
-def _keys(target: Target, system: str, since: datetime | None, now: datetime | None) -> Iterable[str]:
+def _listed(target: Target, system: str, since: datetime | None, now: datetime | None) -> Iterable[ObjectInfo]:
     if since is None or now is None:
-        return (info.key for info in target.list(journal_folder(system)))
+        return target.list(journal_folder(system))
     days = (now.astimezone(UTC).date() - since.astimezone(UTC).date()).days
     return (
-        info.key
+        info
         for day in range(days + 1)
         for info in target.list(journal_folder(system, since.astimezone(UTC) + timedelta(days=day)))
     )
+
+
+def read_event(objects: EventObjects, listed: ObjectInfo, trusted: TrustedKeys) -> tuple[Event, bytes]:
+    """A listed event, and its stored bytes.
+
+    Raises:
+        ManifestInvalid: it can't be believed.
+        TargetError: it can't be read.
+    """
+    events: list[Event] = []
+    document = objects.read(listed, lambda found: events.append(parse_event(found, listed.key, trusted)))
+    return events[-1], document
 
 
 def parse_event(document: bytes, key: str, trusted: TrustedKeys) -> Event:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from lifeboat.errors import Cancelled, LifeboatError
-from lifeboat.repository.journal import Event, parse_event
+from lifeboat.repository.event_reading import EventObjects, journal_days
+from lifeboat.repository.journal import Event, read_event
 from lifeboat.repository.layout import journal_folder
 from lifeboat.repository.side_by_side import side_by_side
 from lifeboat.repository.system import SystemRepository
-from lifeboat.targets.target import Target
+from lifeboat.targets.target import ObjectInfo
 
 MOST_EVENTS = 5000
 """So many events of one target are read at most, unless told otherwise: WAL runs alone write hundreds a day."""
@@ -63,15 +64,17 @@ def last_verified(
     found: dict[Place, LastVerified] = {}
     read = 0
     store = repository.target(target)
-    for day in _days(store, repository.system, since, tick):
-        if not missing or read >= most:
+    objects = EventObjects(store, repository.system)
+    oldest = journal_folder(repository.system, since.astimezone(UTC)) if since is not None else ""
+    for day in journal_days(store, repository.system, tick):
+        if not missing or read >= most or day < oldest:
             break
-        keys = sorted((info.key for info in store.list(day)), reverse=True)[: most - read]
-        read += len(keys)
-        for first in range(0, len(keys), PIECE):
+        listed = sorted(store.list(day), key=lambda info: info.key, reverse=True)[: most - read]
+        read += len(listed)
+        for first in range(0, len(listed), PIECE):
             if not missing:
                 break
-            for event in _events(repository, store, keys[first : first + PIECE], tick):
+            for event in _events(repository, objects, listed[first : first + PIECE], tick):
                 place = (event.source or "", event.recovery_point or "", event.target or "")
                 if place in missing and event.kind in ("verified", "verification_failed"):
                     missing.discard(place)
@@ -85,29 +88,16 @@ def _result(event: Event) -> LastVerified:
     return LastVerified(event.time, good, method, manifest)
 
 
-def _days(store: Target, system: str, since: datetime | None, tick: Callable[[], None]) -> Iterable[str]:
-    """The journal's folders of days, newest first."""
-    root = journal_folder(system)
-    oldest = journal_folder(system, since.astimezone(UTC)) if since is not None else ""
-    for year in reversed(store.list_folders(root)):
-        for month in reversed(store.list_folders(f"{root}{year}/")):
-            for day in reversed(store.list_folders(f"{root}{year}/{month}/")):
-                tick()
-                if (folder := f"{root}{year}/{month}/{day}/") < oldest:
-                    return
-                yield folder
-
-
 def _events(
-    repository: SystemRepository, store: Target, keys: Iterable[str], tick: Callable[[], None]
+    repository: SystemRepository, objects: EventObjects, listed: Iterable[ObjectInfo], tick: Callable[[], None]
 ) -> Iterable[Event]:
-    def read(key: str) -> Event | None:
+    def read(info: ObjectInfo) -> Event | None:
         tick()
         try:
-            return parse_event(store.read(key), key, repository.trusted)
+            return read_event(objects, info, repository.trusted)[0]
         except Cancelled:
             raise
         except LifeboatError:
             return None
 
-    return (event for event in side_by_side(read, keys, at_once=AT_ONCE, name="read events") if event is not None)
+    return (event for event in side_by_side(read, listed, at_once=AT_ONCE, name="read events") if event is not None)

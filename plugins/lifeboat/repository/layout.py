@@ -8,6 +8,8 @@
 <system>/<source>/removed/…                                  events on what retention removed
 <system>/journal/<yyyy>/<mm>/<dd>/…                          events
 <system>/policies/<digest>.yaml                              each policy that a backup was made by
+<system>/bundles/journal/<day>-<digest>.jsonl.zst            that day's events once more, for reading them fast
+<system>/bundles/<source>/wal/<day>-<digest>.jsonl.zst       the same of that day's WAL manifests and their signatures
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ JOURNAL = "journal"
 POLICIES = "policies"
 MARKS = "marks"
 REMOVED = "removed"
+BUNDLES = "bundles"
 _STAMP = "%Y%m%dT%H%M%SZ"
 _ID = re.compile(r"(?P<stamp>[0-9]{8}T[0-9]{6}Z)-(?P<kind>[a-z]+)-(?P<mark>[0-9a-f]{4})")
 _ATTEMPT = re.compile(r"attempt-[0-9]{2}-[0-9a-f]{8}")
@@ -103,6 +106,11 @@ class RecoveryPointFolder:
         return f"{source_folder(self.system, self.source, self.timeline)}{self.recovery_point}/"
 
     @property
+    def day(self) -> str:
+        """The day of its id in UTC: ``20261122``."""
+        return self.recovery_point[:8]
+
+    @property
     def manifest(self) -> str:
         """The commit mark's key."""
         return self.path + MANIFEST
@@ -142,3 +150,8 @@ def journal_folder(system: str, day: datetime | None = None) -> str:
 def policy_key(system: str, digest: str) -> str:
     """Where a policy is kept beside the recovery points that were made by it."""
     return f"{system}/{POLICIES}/{digest.removeprefix('sha256:')}.yaml"
+
+
+def bundles_folder(system: str, source: str | None = None) -> str:
+    """Where the day bundles lie: of the journal, or of a source's WAL."""
+    return f"{system}/{BUNDLES}/" + (f"{JOURNAL}/" if source is None else f"{source}/{WAL}/")

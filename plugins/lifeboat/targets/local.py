@@ -6,12 +6,12 @@ import errno
 import io
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lifeboat.errors import TargetError
+from lifeboat.errors import TargetError, TargetUnavailable
 from lifeboat.targets.keys import RESERVED, check_key, check_prefix, fault_of_key
 from lifeboat.targets.local_marker import MARKER, insist_on_marker
 from lifeboat.targets.local_places import Place, Tree, already_there, translated
@@ -162,6 +162,21 @@ class LocalTarget:
             except FileNotFoundError:
                 return None
             return _info(key, found)
+
+    def stat_each(self, keys: Sequence[str]) -> dict[str, ObjectInfo]:
+        found = {}
+        for key in keys:
+            check_key(self._name, key)
+        for key in keys:
+            try:
+                info = self.stat(key)
+            except TargetUnavailable:
+                raise
+            except TargetError:
+                continue
+            if info is not None:
+                found[key] = info
+        return found
 
     def list_folders(self, prefix: str) -> list[str]:
         check_prefix(self._name, prefix)

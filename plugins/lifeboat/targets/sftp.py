@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from urllib.parse import quote
@@ -128,6 +128,12 @@ class SftpTarget:
         check_key(self._name, key)
         found = self._session.run(lambda link: self._tree.look(link, key), f"looking at {key}")
         return None if found is None else info(key, found)
+
+    def stat_each(self, keys: Sequence[str]) -> dict[str, ObjectInfo]:
+        for key in keys:
+            check_key(self._name, key)
+        found = self._session.run(lambda link: self._tree.look_at_each(link, keys), "looking at many objects")
+        return {key: info(key, attributes) for key, attributes in found.items()}
 
     def list_folders(self, prefix: str) -> list[str]:
         check_prefix(self._name, prefix)

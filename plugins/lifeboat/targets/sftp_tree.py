@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 
@@ -17,6 +18,7 @@ from lifeboat.targets.target import ObjectInfo
 
 MARKER = f"{RESERVED}target"
 _FOLDERS_AT_ONCE = 16
+_LOOKS_AT_ONCE = 64
 
 Entry = tuple[str, asyncssh.SFTPAttrs]
 
@@ -114,6 +116,28 @@ class Tree:
             raise self.speaker.not_an_object(key)
         return found
 
+    async def look_at_each(self, link: Link, keys: Sequence[str]) -> dict[str, asyncssh.SFTPAttrs]:
+        """The plain files among them that no link leads to; each folder on the way is looked at once.
+
+        Raises:
+            TargetUnavailable: there is no root.
+        """
+        slots = asyncio.Semaphore(_LOOKS_AT_ONCE)
+
+        async def kind_of(path: str) -> tuple[str, asyncssh.SFTPAttrs | None]:
+            async with slots:
+                try:
+                    return path, await link.sftp.lstat(self.path(path))
+                except MISSING:
+                    return path, None
+
+        await self.insist_on_root(link)
+        above = {key: _folders_above(key) for key in keys}
+        looked = await asyncio.gather(*map(kind_of, {folder for folders in above.values() for folder in folders}))
+        real = {path for path, found in looked if found is not None and found.type == FILEXFER_TYPE_DIRECTORY}
+        files = await asyncio.gather(*(kind_of(key) for key, folders in above.items() if real.issuperset(folders)))
+        return {key: found for key, found in files if found is not None and found.type == FILEXFER_TYPE_REGULAR}
+
     async def make_folders(self, link: Link, key: str) -> None:
         """Make the folders of an object, of mode 0700; those that exist are no error."""
         await self.insist_on_root(link)
@@ -179,6 +203,11 @@ class Tree:
             return files
 
         return sorted(await below(prefix), key=lambda entry: entry[0])
+
+
+def _folders_above(key: str) -> list[str]:
+    parts = key.split("/")
+    return ["/".join(parts[:depth]) for depth in range(1, len(parts))]
 
 
 def info(key: str, found: asyncssh.SFTPAttrs) -> ObjectInfo:

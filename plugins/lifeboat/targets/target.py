@@ -6,7 +6,7 @@ before them. Objects are written once: nothing in Lifeboat changes an object tha
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -109,6 +109,14 @@ class Target(Protocol):
 
     def stat(self, key: str) -> ObjectInfo | None:
         """What is stored under ``key``; ``None`` when nothing is."""
+        ...
+
+    def stat_each(self, keys: Sequence[str]) -> dict[str, ObjectInfo]:
+        """What is stored under each of many keys that have a beginning in common, in far fewer steps than a
+        :meth:`stat` of each.
+
+        A key is left out when nothing is stored under it, or something that ``stat`` would raise an error for.
+        """
         ...
 
     def list_folders(self, prefix: str) -> list[str]:
