@@ -22,10 +22,11 @@ from lifeboat.postgres.connecting import no_tick
 from lifeboat.postgres.deep_verification import verify_chain
 from lifeboat.postgres.full import BASE_BACKUP_SLOT
 from lifeboat.postgres.kind import PostgresKind
-from lifeboat.repository.catalogue import Copy, sequence_findings
+from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.journal import Journal
 from lifeboat.repository.layout import attempt_name
 from lifeboat.repository.manifest import Run
+from lifeboat.repository.sequence import sequence_findings
 from lifeboat.repository.system import SystemRepository, Work
 from lifeboat.targets.target import Readable
 from sandbox.postgres import PostgresServer

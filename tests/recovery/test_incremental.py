@@ -24,10 +24,11 @@ from lifeboat.postgres.details import IncrementalDetails, base_details
 from lifeboat.postgres.full import _Archives
 from lifeboat.postgres.kind import PostgresKind
 from lifeboat.postgres.moments import AtRecoveryPoint, Latest
-from lifeboat.repository.catalogue import Copy, sequence_findings
+from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.comparison import against_journal
 from lifeboat.repository.journal import Event, read_journal
 from lifeboat.repository.layout import RecoveryPointFolder
+from lifeboat.repository.sequence import sequence_findings
 from sandbox.accounts import CLONE, remove, remove_server_directory, server_account, server_directory
 from sandbox.postgres import ENVIRONMENT, PostgresServer
 from sandbox.processes import run, wait_until

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from lifeboat.errors import ManifestInvalid, RecoveryPointMissing, RepositoryError, TargetUnavailable
-from lifeboat.repository.catalogue import Listing, sequence_findings
+from lifeboat.repository.catalogue import Listing
 from lifeboat.repository.comparison import against_journal, differences
 from lifeboat.repository.copying import copy as copy_point
 from lifeboat.repository.journal import Event, read_journal
 from lifeboat.repository.layout import RecoveryPointId, is_attempt, is_recovery_point, timeline_of
+from lifeboat.repository.sequence import sequence_findings
 from tests.repository.world import SOURCE, World
 
 FOREIGN = [

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from lifeboat.errors import ManifestInvalid
 from lifeboat.postgres.details import WalDetails, wal_details
 from lifeboat.postgres.exports.records import EXPORT
-from lifeboat.repository.catalogue import Copy, sequence_findings
+from lifeboat.repository.catalogue import Copy
+from lifeboat.repository.sequence import sequence_findings
 
 if TYPE_CHECKING:
     from datetime import datetime

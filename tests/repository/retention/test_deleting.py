@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 
 from lifeboat.errors import RecoveryPointMissing, RepositoryError, TargetError
-from lifeboat.repository.catalogue import sequence_findings
+from lifeboat.repository.bundles import Bundles
+from lifeboat.repository.bundling import Bundler
 from lifeboat.repository.journal import Event, read_journal
+from lifeboat.repository.layout import RecoveryPointId, bundles_folder
 from lifeboat.repository.marking import read_marks, read_removed
 from lifeboat.repository.retention.decisions import Action
 from lifeboat.repository.retention.keeping import end_quarantine, hold, quarantine, release, undo
+from lifeboat.repository.sequence import sequence_findings
 from tests.repository.retention.cleaned_system import CleanedSystem, dies
 from tests.repository.world import SOURCE, SYSTEM, World, everything
 
@@ -249,6 +252,25 @@ def test_files_that_lifeboat_did_not_write_stay(system: CleanedSystem) -> None:
     done = {one.recovery_point: one for one in system.clean().removed}
     assert done[old(system)[0]].foreign == (folder.path + "notes.txt",)
     assert foreign.read_text() == "mine"
+
+
+def test_the_bundle_of_a_day_goes_with_the_last_of_its_wal(world: World) -> None:
+    system = CleanedSystem(world)
+    wal = system.point(kind="wal", timeline=1, tiers=("wal",))
+    world.clock.advance(days=1)
+    system.days(1)
+    later = system.point(kind="wal", timeline=1, tiers=("wal",))
+    world.clock.advance(days=2)
+    repository = system.repository()
+    written = list(Bundler(repository, "primary").wal(SOURCE))
+    assert len(written) == 2
+    world.clock.advance(days=30)
+    system.point()
+    assert wal in system.clean().deleted.gone
+    world.clock.advance(days=8)
+    system.clean()
+    bundles = Bundles(repository.target("primary"), bundles_folder(SYSTEM, SOURCE))
+    assert list(bundles.days) == [RecoveryPointId.parse(later).begun.strftime("%Y%m%d")]
 
 
 def test_another_copy_in_the_place_of_the_deleted_one_is_not_removed(system: CleanedSystem) -> None:

@@ -6,7 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from lifeboat.repository.bundles import Bundles
+from lifeboat.repository.catalogue import Catalogue
 from lifeboat.repository.journal import Journal
+from lifeboat.repository.layout import WAL, RecoveryPointId, bundles_folder
 from lifeboat.repository.remains import remove_remains
 from lifeboat.repository.retention.deleting import Deleted, purge, soft_delete
 from lifeboat.repository.retention.points import Role
@@ -121,8 +124,20 @@ def remove(
         remains = remove_remains(catalogue, source, now=repository.outside.clock(), leave=aside)
         if remains:
             journal.write("remains_removed", source=source, target=target, objects=len(remains))
+    if any(RecoveryPointId.parse(one.recovery_point).kind == WAL for one in removed):
+        _remove_bundles(repository.catalogue(target), source)
     journal.deliver()
     return tuple(removed), tuple(remains)
+
+
+def _remove_bundles(catalogue: Catalogue, source: str) -> None:
+    """Remove the bundles of days of whose WAL nothing is left: they are no more than a cache of it."""
+    bundles = Bundles(catalogue.target, bundles_folder(catalogue.system, source))
+    left = {folder.day for folder in catalogue.wal_folders(source)}
+    for day, keys in bundles.days.items():
+        if day not in left:
+            for key in keys:
+                catalogue.target.delete(key)
 
 
 def _journal(repository: SystemRepository, target: str, run: str, actor: str) -> Journal:
