@@ -85,7 +85,7 @@ def test_when_copies_were_verified_and_what_retention_sees_is_the_same(world: Wo
     def asked() -> list[Any]:
         repository = world.repository()
         roles = {"wal": Role.LOG}
-        return [last_verified(repository, "primary", places), read_source(repository, SOURCE, roles)]
+        return [last_verified(repository, "primary", places), read_source(repository, SOURCE, roles).states]
 
     before = asked()
     assert all(result.good for result in before[0].values())
