@@ -41,7 +41,8 @@ class DemoSystem:
     def dag_ids(self) -> list[str]:
         """The DAGs that Airflow makes of the policy."""
         policy = load_policy(self.policy).policy
-        return [dag_id(policy.system, source, tier) for source, tier in built_tiers(policy)]
+        tiers = [dag_id(policy.system, source, tier) for source, tier in built_tiers(policy)]
+        return [*tiers, f"{policy.system}_retention_cleanup"]
 
 
 def make_demo_system(

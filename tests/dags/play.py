@@ -29,8 +29,10 @@ from sandbox.postgres import PostgresServer
 from sandbox.postgres_builds import binaries
 from sandbox.postgres_template import Template
 from sandbox.processes import is_alive, wait_until
+from tests.conftest import Clock
 from tests.dags.stage import BUCKET, NEVER, SOURCE, Client, Stage, System
 from tests.damaged_page import make_rotten
+from tests.repository.world import World
 
 DUMP = "dump_compress_upload"
 PAST = datetime(2026, 3, 1, tzinfo=UTC)
@@ -193,6 +195,27 @@ def _make_systems(stage: Stage) -> None:
     stage.system("quiet", targets=nowhere, connected=False)
     stage.system("half", targets=nowhere)
     _make_tiered(stage)
+    for name, days in (("aged", 4), ("hoarded", 6)):
+        _let_it_age(stage.system(name, connected=False), days)
+
+
+def _let_it_age(system: System, days: int) -> None:
+    """Dailies of so many days, forty days ago, and one of today."""
+    world = World(system.policy, Clock(utc_now() - timedelta(days=40)), {}, system=system.name)
+    for day in range(days + 1):
+        if day == days:
+            world.clock.now = utc_now() - timedelta(hours=2)
+        made = world.point(streams={"base.tar": b"the tables"})
+        journal = world.repository().journal("primary", run=f"day-{day}", actor="a test")
+        journal.write(
+            "verified",
+            source=SOURCE,
+            recovery_point=made.manifest.recovery_point,
+            target="primary",
+            method="read",
+            manifest=made.sha256,
+        )
+        world.clock.advance(hours=23)
 
 
 def _make_tiered(stage: Stage) -> None:
@@ -246,6 +269,9 @@ def _begin_the_others(play: Play) -> None:
     play.begin("full", tiered.daily)
     play.begin("export", tiered.dag("export"))
     play.begin("export of a table", tiered.dag("export"), {"tables": ["public.users"]})
+    for name in ("aged", "hoarded"):
+        play.begin(f"{name} dry", play.system(name).cleanup, {"dry_run": True})
+        play.begin(f"{name} clean", play.system(name).cleanup)
     play.client.pause(play.system("gapped").daily)
     play.begin("gap found", play.system("gapped").wal)
 

@@ -104,6 +104,10 @@ class System:
     def wal(self) -> str:
         return self.dag("wal")
 
+    @property
+    def cleanup(self) -> str:
+        return f"{self.name}_retention_cleanup"
+
     def dag(self, tier: str) -> str:
         """The DAG of a tier."""
         return f"{self.name}_database_{tier}"
@@ -243,10 +247,10 @@ class Stage:
         self.airflow = AirflowSandbox(
             directory / "airflow",
             self.metadata,
-            # Many runs go on at once here, on few cores; and no DAG changes its shape after the start.
+            # Many runs go on at once here, on few cores.
             environment={
                 "AIRFLOW__CORE__PARALLELISM": "6",
-                "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "120",
+                "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "20",
             },
         )
 

@@ -120,8 +120,10 @@ def test_the_erp_policy_makes_a_dag_for_each_tier_that_is_built(erp):
         "erp_database_wal": "database_wal.py",
         "erp_database_weekly": "database_tiers.py",
         "erp_database_yearly": "database_tiers.py",
+        "erp_retention_cleanup": "retention_cleanup.py",
         "sales_scorecard_database_daily": "database_tiers.py",
         "sales_scorecard_database_export": "database_tiers.py",
+        "sales_scorecard_retention_cleanup": "retention_cleanup.py",
     }
 
 
@@ -135,13 +137,15 @@ def test_the_trigger_form_of_an_export_takes_single_tables_and_no_other_form_doe
 
 def test_a_new_system_is_a_new_file(parse, policies):
     write(policies, "shop")
-    assert sorted(parse(policies)["dags"]) == ["shop_database_daily", "shop_database_wal"]
+    assert sorted(parse(policies)["dags"]) == ["shop_database_daily", "shop_database_wal", "shop_retention_cleanup"]
     write(policies, "stock")
     assert sorted(parse(policies)["dags"]) == [
         "shop_database_daily",
         "shop_database_wal",
+        "shop_retention_cleanup",
         "stock_database_daily",
         "stock_database_wal",
+        "stock_retention_cleanup",
     ]
 
 
@@ -170,7 +174,7 @@ def test_a_policy_that_was_never_valid_makes_an_import_error_and_leaves_the_othe
     write(policies, "bad", ("retention: 30d}\n", "retention: soon}\n"))
     found = parse(policies)
     assert list(found["errors"]) == ["broken_policies.py"]
-    assert sorted(found["dags"]) == ["good_database_daily", "good_database_wal"]
+    assert sorted(found["dags"]) == ["good_database_daily", "good_database_wal", "good_retention_cleanup"]
 
 
 def test_two_files_with_one_system_name_make_an_import_error_that_names_both(parse, policies):
@@ -211,7 +215,7 @@ def test_a_role_may_see_and_start_every_dag_and_versions_of_several_systems_stay
     for system in ("shop", "stock", "till"):
         write(policies, system, OFFSITE, SLACK)
     one, other = (probe.parse(policies, role="DevOps") for probe in probes)
-    assert len(one["dags"]) == 6
+    assert len(one["dags"]) == 9
     for name, dag in one["dags"].items():
         rights = {"DAGs": ["can_edit", "can_read"], "DAG Runs": ["can_create", "can_read"]}
         assert dag["access"] == {"DevOps": rights}
@@ -229,7 +233,7 @@ def test_a_hundred_systems_parse_far_below_airflows_limit(parse, policies):
     for number in range(100):
         write(policies, f"system{number:03d}", OFFSITE, SLACK)
     found = parse(policies)
-    assert len(found["dags"]) == 200
+    assert len(found["dags"]) == 300
     for file, seconds in found["seconds"].items():
         print(f"{file}: parsed in {seconds:.2f} s; serialised in {found['serialising'][file]:.2f} s")
         assert seconds < BOUND_SECONDS
@@ -294,6 +298,19 @@ def test_the_wal_chain_is_one_task_and_its_copies_which_never_wait_for_another_t
     }
 
 
+def test_the_cleanup_plans_is_guarded_and_hides_before_it_removes_on_each_target(erp):
+    dag = erp["dags"]["erp_retention_cleanup"]
+    assert {name: task["downstream"] for name, task in dag["tasks"].items()} == {
+        "plan": ["guard"],
+        "guard": ["report", "targets.soft_delete"],
+        "targets.soft_delete": ["targets.purge"],
+        "targets.purge": ["report"],
+        "report": [],
+    }
+    assert dag["tasks"]["report"]["rule"] == "all_done"
+    assert dag["defaults"] == {"dry_run": False}
+
+
 def test_the_trigger_form_knows_its_types_and_the_targets_by_name(erp, parse, policies):
     dag = erp["dags"]["erp_database_daily"]
     assert {name: schema["type"] for name, schema in dag["params"].items()} == {
@@ -313,7 +330,8 @@ def test_each_dag_has_a_page_that_says_where_its_copies_are_and_how_to_bring_the
         assert {"erp": "s3://your-erp-backups/lifeboat", "sales_scorecard": "s3://sales-scorecard-backups/lifeboat"}[
             system
         ] in dag["doc"]
-        assert f"lifeboat restore {system} database" in dag["doc"]
+        back = f"restore {system} database" if "retention" not in dag["tags"] else f"retention plan {system}"
+        assert f"lifeboat {back}" in dag["doc"]
     assert "--only schema.table" in erp["dags"]["sales_scorecard_database_export"]["doc"]
 
 

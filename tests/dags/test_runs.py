@@ -90,6 +90,36 @@ def made(play: Play, name: str, task: str = DUMP) -> list[Copy]:
     return [copy for copy in system.fulls() if copy.manifest.recovery_point in ids]
 
 
+def test_a_dry_run_of_the_cleanup_says_what_would_go_and_the_next_run_lets_it_go(play: Play) -> None:
+    assert play.end("aged dry") == "success"
+    assert play.states("aged dry") == {
+        "plan": "success", "guard": "skipped", "targets.soft_delete": "skipped", "targets.purge": "skipped",
+        "report": "success",
+    }  # fmt: skip
+    told = play.client.xcom(*play.runs["aged dry"], "plan")
+    assert told == {SOURCE: {"stopped": [], "goes": {"primary": 3}}}
+    assert "daily is kept for 30d" in play.log("aged dry", "plan")
+    assert play.end("aged clean") == "success"
+    # A directory's room is needed: there nothing waits to be taken back.
+    figures = play.client.xcom(*play.runs["aged clean"], "report")["primary"]
+    assert (figures["deleted"], figures["removed"]) == (3, 3)
+    system = play.system("aged")
+    assert len(system.fulls()) == 2
+    assert [event.kind for event in system.events("purged")] == ["purged"]
+    assert system.events("retention_ended")[0].details["targets"] == {"primary": figures}
+
+
+def test_a_cleanup_that_would_take_too_much_takes_nothing_fails_and_somebody_is_told(play: Play) -> None:
+    assert play.end("hoarded dry") == "success"
+    assert play.end("hoarded clean") == "failed"
+    states = play.states("hoarded clean")
+    assert (states["guard"], states["report"]) == ("failed", "failed")
+    said = play.log("hoarded clean", "guard")
+    assert "5 of 7 recovery points of tier daily would go" in said
+    assert len(play.system("hoarded").fulls()) == 7
+    until("Slack is told", lambda: bool(play.stage.messages(play.runs["hoarded clean"][1])))
+
+
 def test_an_export_of_a_table_from_the_form_is_partial_and_leaves_the_asset_alone(play: Play) -> None:
     assert play.end("export") == "success"
     assert play.end("export of a table") == "success"

@@ -27,13 +27,14 @@ STREAMS = {"base.tar": b"the tables " * 30_000, "backup_manifest": b"{}"}
 
 @dataclass
 class World:
-    """One system. ``roots`` are the directories of those targets that are directories."""
+    """One system, called ``system``. ``roots`` are the directories of those targets that are directories."""
 
     policy: Path
     clock: Clock
     roots: Mapping[str, Path]
     environment: Mapping[str, str] = field(default_factory=dict)
     bend: Callable[[Outside], Outside] = lambda outside: outside
+    system: str = SYSTEM
 
     @property
     def loaded(self) -> LoadedPolicy:
@@ -79,7 +80,7 @@ class World:
         listing = catalogue.recovery_points(SOURCE) if timeline is None else catalogue.wal(SOURCE, timeline)
         place = next_place(listing.of_kind(kind))
         values: dict[str, Any] = {
-            "system": SYSTEM,
+            "system": self.system,
             "source": SOURCE,
             "recovery_point": str(work.recovery_point),
             "attempt": work.attempt,

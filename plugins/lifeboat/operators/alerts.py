@@ -52,7 +52,20 @@ class SlackAlert:
 
 def failure_callbacks(policy: Policy, source: str, tier: str) -> list[SlackAlert]:
     """The alerts of a tier's DAG: one for each Slack channel that takes critical messages."""
-    risk, remedy = _risk_and_remedy(policy, source, tier)
+    return _alerts(policy, *_risk_and_remedy(policy, source, tier))
+
+
+def cleanup_failure_callbacks(policy: Policy) -> list[SlackAlert]:
+    """The alerts of the retention's DAG."""
+    return _alerts(
+        policy,
+        f"nothing is lost, but recovery points of {policy.system} that are past their retention stay on one or more "
+        "targets, whose room may end.",
+        f"`lifeboat retention plan {policy.system}` shows what would go, why, and what stands in the way.",
+    )
+
+
+def _alerts(policy: Policy, risk: str, remedy: str) -> list[SlackAlert]:
     return [
         SlackAlert(channel.connection, risk, remedy, _whom(policy))
         for channel in policy.alerts.channels.values()

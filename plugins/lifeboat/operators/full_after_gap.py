@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowRuntimeError, DagRunTriggerException
 
-from lifeboat.operators.backup import FULL_DUE, Step
+from lifeboat.operators.backup import FULL_DUE
+from lifeboat.operators.step import Step
 from lifeboat.policy.naming import dag_id
 from lifeboat.policy.targets import PRIMARY
 

@@ -77,7 +77,6 @@ def not_built(policy: Policy, built: Built = BUILT) -> list[str]:
         "drills": (policy.drills, f"The drill {_NOT_BUILT}: nobody runs it."),
         "budget": (policy.budget, f"The budget {_NOT_BUILT}: nothing is measured against it."),
         "restore": (policy.restore.approvals, f"The approval of restores {_NOT_BUILT}: nobody is asked."),
-        "retention": (policy.retention, f"Retention {_NOT_BUILT}: nothing is deleted."),
     }
     return notices + [notice for key, (wanted, notice) in asked.items() if wanted and key not in built.keys]
 

@@ -1,0 +1,246 @@
+"""The operators of the retention's DAG: plan, guard, hide, remove, report."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from lifeboat.errors import Cancelled, LifeboatError
+from lifeboat.operators.outside import has_connection
+from lifeboat.operators.step import SystemStep
+from lifeboat.policy.built import built_targets, built_tiers
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from lifeboat.policy.model import LoadedPolicy
+    from lifeboat.repository.retention.points import Role
+    from lifeboat.repository.system import SystemRepository
+
+
+class RetentionStep(SystemStep):
+    """A step of a system's cleanup: it uses the connections that may remove."""
+
+    removing = True
+
+    def _sources(self, repository: SystemRepository) -> dict[str, Mapping[str, Role]]:
+        """The sources, with what each kind of recovery point is to the others."""
+        from lifeboat.backup.kinds import kind_of
+
+        names = dict.fromkeys(source for source, _ in built_tiers(repository.policy))
+        return {name: kind_of(repository.policy.sources[name].kind).roles() for name in names}
+
+
+class PlanCleanup(RetentionStep):
+    """Decide about every copy of every source, and say so in the log.
+
+    Skips a system none of whose targets' connections exist yet. Returns, by source, ``stopped`` (sentences) and
+    ``goes``, ``removed``, ``taken back``: how many, by target.
+    """
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Changes nothing."""
+        from lifeboat.repository.retention.decisions import Action
+        from lifeboat.repository.retention.source_plan import source_plan
+
+        repository = self._repository()
+        _stay_quiet_until_connected(repository.loaded)
+        told: dict[str, Any] = {}
+        words = {Action.GOES: "goes", Action.PURGED: "removed", Action.RETURNS: "taken back"}
+        for source, roles in self._sources(repository).items():
+            plan = source_plan(repository, source, roles, repository.outside.clock(), tick=self._cancellation.check)
+            counts: dict[str, Counter[str]] = {}
+            for one in plan.decisions:
+                if one.action in words:
+                    counts.setdefault(words[one.action], Counter())[one.target] += 1
+                    line = one.sentence(repository.policy.zone)
+                    self.log.info("%s on %s, %s: %s", source, one.target, one.point.recovery_point, line)
+            for state in plan.held.states:
+                if state.frozen:
+                    self.log.warning("%s on %s: nothing goes: %s", source, state.target, state.frozen)
+            for sentence in plan.stopped:
+                self.log.error("%s: %s", source, sentence)
+            told[source] = {"stopped": list(plan.stopped)} | {word: dict(count) for word, count in counts.items()}
+        return told
+
+
+def _stay_quiet_until_connected(loaded: LoadedPolicy) -> None:
+    targets = built_targets(loaded.policy).values()
+    connections = {name for target in targets if (name := target.retention_connection or target.connection)}
+    if connections and not any(has_connection(name) for name in connections):
+        raise AirflowSkipException(f"None of the connections of {loaded.policy.system}'s targets exists yet.")
+
+
+class GuardCleanup(SystemStep):
+    """End a dry run, and a cleanup of which nothing may go on; returns the sources that may.
+
+    Args:
+        plan_task: the task that planned.
+    """
+
+    def __init__(self, *, plan_task: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.plan_task = plan_task
+
+    def execute(self, context: Context) -> list[str]:
+        """Fail where every source is stopped; ``report`` fails for those that are, once the others are cleaned."""
+        ti: Any = context["ti"]
+        planned: dict[str, Any] = ti.xcom_pull(task_ids=self.plan_task)
+        if (context.get("params") or {}).get("dry_run"):
+            raise AirflowSkipException("A dry run: the plan's log says what would go. Nothing was changed.")
+        stopped = {source: told["stopped"] for source, told in planned.items() if told["stopped"]}
+        if planned and len(stopped) == len(planned):
+            raise AirflowFailException(in_words(stopped))
+        return [source for source in planned if source not in stopped]
+
+
+def in_words(stopped: Mapping[str, Sequence[str]]) -> str:
+    """Why sources were not cleaned."""
+    return " ".join(f"{source}: {sentence}" for source, sentences in stopped.items() for sentence in sentences)
+
+
+class CleanTarget(RetentionStep):
+    """One half of a cleanup on one target, for every source that may be cleaned.
+
+    It plans anew, so it can be tried again, and by two runs at once. A source that fails does not keep the others.
+
+    Args:
+        target: which.
+        guard_task: the task that says which sources.
+    """
+
+    template_fields: Sequence[str] = ("target",)
+
+    def __init__(self, *, target: str, guard_task: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.target = target
+        self.guard_task = guard_task
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Return by source what was done.
+
+        Raises:
+            LifeboatError: of the first source that failed, when all were tried.
+        """
+        from lifeboat.operators.run import actor_of, journal_run
+
+        ti: Any = context["ti"]
+        may = ti.xcom_pull(task_ids=self.guard_task) or []
+        repository = self._repository()
+        named = {"run": journal_run(context), "actor": actor_of(context), "tick": self._cancellation.check}
+        done: dict[str, Any] = {}
+        failures: list[LifeboatError] = []
+        for source, roles in self._sources(repository).items():
+            if source not in may:
+                continue
+            try:
+                done[source] = self._clean(repository, source, roles, named)
+            except Cancelled:
+                raise
+            except LifeboatError as failure:
+                self.log.exception("%s on %s was not cleaned", source, self.target)
+                failures.append(failure)
+        if failures:
+            raise failures[0]
+        return done
+
+    def _clean(
+        self, repository: SystemRepository, source: str, roles: Mapping[str, Role], named: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        raise NotImplementedError
+
+
+class SoftDelete(CleanTarget):
+    """Hide what goes, and show again what a rule keeps now; no byte moves."""
+
+    def _clean(
+        self, repository: SystemRepository, source: str, roles: Mapping[str, Role], named: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        from lifeboat.repository.retention.cleaning import hide
+
+        deleted, stopped = hide(repository, source, roles, self.target, **named)
+        for sentence in stopped:
+            self.log.error("%s: %s", source, sentence)
+        gone, back = len(deleted.gone), len(deleted.returned)
+        self.log.info("%s on %s: %d deleted, %d taken back", source, self.target, gone, back)
+        return {"deleted": gone, "taken_back": back, "stopped": list(stopped)}
+
+
+class Purge(CleanTarget):
+    """Remove what was hidden long enough, and what unfinished work left behind."""
+
+    def _clean(
+        self, repository: SystemRepository, source: str, roles: Mapping[str, Role], named: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        from lifeboat.repository.retention.cleaning import remove
+
+        removed, remains = remove(repository, source, roles, self.target, **named)
+        freed = sum(one.stored_size for one in removed)
+        self.log.info(
+            "%s on %s: %d removed (%s MB), %d objects of unfinished work",
+            source, self.target, len(removed), f"{freed / 1e6:,.1f}", len(remains),
+        )  # fmt: skip
+        for one in removed:
+            for key in one.foreign:
+                self.log.warning("%s is not Lifeboat's, and was left.", key)
+        return {"removed": len(removed), "bytes": freed, "remains": len(remains)}
+
+
+class ReportCleanup(RetentionStep):
+    """Record what the cleanup did, and fail when a part of it was stopped or failed.
+
+    Runs in every case; a run that was skipped from its beginning stays skipped.
+
+    Args:
+        plan_task, soft_delete_task, purge_task: whose results it puts together.
+        targets: in the order of the mapped tasks.
+    """
+
+    def __init__(
+        self, *, plan_task: str, soft_delete_task: str, purge_task: str, targets: Sequence[str], **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.plan_task = plan_task
+        self.soft_delete_task = soft_delete_task
+        self.purge_task = purge_task
+        self.targets = list(targets)
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Return the figures, by target."""
+        from lifeboat.repository.system import PRIMARY
+
+        ti: Any = context["ti"]
+        planned: dict[str, Any] | None = ti.xcom_pull(task_ids=self.plan_task)
+        states = dict(ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id]).get(ti.run_id, {}))
+        failed = sorted(task for task, state in states.items() if state in ("failed", "upstream_failed"))
+        if planned is None:
+            if failed:
+                raise AirflowFailException(f"Nothing could be planned: see the log of {', '.join(failed)}.")
+            raise AirflowSkipException("Nothing was planned; the task before says why.")
+        if (context.get("params") or {}).get("dry_run"):
+            return {"dry_run": planned}
+        figures = self._figures(ti)
+        repository = self._repository()
+        journal = self._journal(context, repository, PRIMARY)
+        journal.write("retention_ended", targets=figures, failed=failed)
+        for target, told in figures.items():
+            said = ", ".join(f"{count} {word.replace('_', ' ')}" for word, count in told.items())
+            self.log.info("%s: %s", target, said or "nothing was done")
+        stopped = {source: told["stopped"] for source, told in planned.items() if told["stopped"]}
+        if stopped or failed:
+            tasks = f"Tasks that failed: {', '.join(failed)}; their logs say why." if failed else ""
+            raise AirflowFailException(" ".join(filter(None, [in_words(stopped), tasks])))
+        return figures
+
+    def _figures(self, ti: Any) -> dict[str, dict[str, int]]:
+        figures: dict[str, dict[str, int]] = {}
+        for index, target in enumerate(self.targets):
+            told: Counter[str] = Counter()
+            for task in (self.soft_delete_task, self.purge_task):
+                for source in (ti.xcom_pull(task_ids=task, map_indexes=index) or {}).values():
+                    told.update({word: count for word, count in source.items() if isinstance(count, int)})
+            figures[target] = dict(told)
+        return figures
