@@ -93,7 +93,7 @@ def made(play: Play, name: str, task: str = DUMP) -> list[Copy]:
 def test_a_dry_run_of_the_cleanup_says_what_would_go_and_the_next_run_lets_it_go(play: Play) -> None:
     assert play.end("aged dry") == "success"
     assert play.states("aged dry") == {
-        "plan": "success", "guard": "skipped", "targets.soft_delete": "skipped", "targets.purge": "skipped",
+        "plan": "success", "guard": "skipped", "targets.soft_delete[0]": "skipped", "targets.purge[0]": "skipped",
         "report": "success",
     }  # fmt: skip
     told = play.client.xcom(*play.runs["aged dry"], "plan")
