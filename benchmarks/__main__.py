@@ -16,7 +16,7 @@ from importlib.metadata import version
 import psutil  # type: ignore[import-untyped]
 from rich.console import Console
 
-from benchmarks import history, lag, logical, parsing, report, rounds, sftp
+from benchmarks import history, lag, logical, parsing, report, retention, rounds, sftp
 from benchmarks.measuring import BenchmarkFailed
 from benchmarks.scene import Scene, scene
 from lifeboat.errors import LifeboatError
@@ -24,7 +24,7 @@ from lifeboat.policy.model import StreamPolicy
 
 SECTIONS = (
     *("full", "restore", "incremental", "wal", "follow", "logical", "memory", "levels"),
-    *("sftp", "history", "parsing"),
+    *("sftp", "history", "retention", "parsing"),
 )
 PROGRAMS = {"zstd": "zstd", "openssl": "openssl", "gzip": "gzip", "tar": "tar", "xargs": "findutils"}
 """What the other side needs, by the Debian package that has it."""
@@ -111,6 +111,9 @@ def _measure(console: Console, chosen: argparse.Namespace) -> None:
     if "history" in wanted:
         days = chosen.days or (1 if chosen.quick else 7)
         history.show(console, days, history.measure_history(days, chosen.rounds or 1, say))
+    if "retention" in wanted:
+        say("the plan of a million recovery points")
+        retention.show(console, [retention.measure(points) for points in (100_000, 1_000_000)])
     if "parsing" in wanted:
         say("the DAG files of 25, 50 and 100 systems")
         report.show_parsing(console, parsing.measure())

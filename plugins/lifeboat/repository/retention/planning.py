@@ -44,6 +44,7 @@ class _TargetPlan:
     def __init__(self, state: TargetState, rules: SourceRules, now: datetime) -> None:
         self.state = state
         self.kept: dict[str, _Why] = {}
+        self._past: dict[tuple[str, ...], _Why] = {}
         self._rules = rules
         self._now = now
         self._cutoffs = Cutoffs.of(rules, state.target, now)
@@ -214,8 +215,12 @@ class _TargetPlan:
     def _why_it_goes(self, point: HeldPoint) -> _Why:
         if self._inside_its_tier(point):
             return (Reason.PAST_TARGET, "", self._cutoffs.target)
-        tier = min(point.tiers, key=lambda name: self._cutoffs.tiers[name])
-        return (Reason.PAST_TIER, f"{tier} is kept for {self._rules.tiers[tier]}", self._cutoffs.tiers[tier])
+        # One sentence for all of a tier: of a million WAL points most go.
+        if point.tiers not in self._past:
+            tier = min(point.tiers, key=lambda name: self._cutoffs.tiers[name])
+            about = f"{tier} is kept for {self._rules.tiers[tier]}"
+            self._past[point.tiers] = (Reason.PAST_TIER, about, self._cutoffs.tiers[tier])
+        return self._past[point.tiers]
 
     def _about_deleted(self, point: HeldPoint, why: _Why | None, needed: Mapping[str, str]) -> Decision:
         target, deleted = self.state.target, point.deleted

@@ -18,8 +18,9 @@ from lifeboat.repository.retention.points import HeldPoint, Role, TargetState
 from lifeboat.repository.side_by_side import side_by_side
 from lifeboat.repository.system import SystemRepository
 
-MOST_EVENTS = 200_000
-"""So far back a target's journal is asked when each of its copies was verified: further than a month of WAL."""
+MOST_EVENTS = 5_000_000
+"""So many of a target's events are read at most for when each of its copies was verified: a year of WAL that follows.
+It ends sooner: where all is known, and at the day of the oldest copy's commit."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,9 @@ def _look(
         tick()
         copies = [copy for listing in listings for copy in listing.copies]
         places = [(source, copy.manifest.recovery_point, target) for copy in copies if copy.manifest.kind != WAL]
-        results = last_verified(repository, target, places, most=most_events, tick=tick)
+        # A copy is not verified before it is committed: what was never verified must not make us read everything.
+        since = min((copy.manifest.committed for copy in copies), default=None)
+        results = last_verified(repository, target, places, since=since, most=most_events, tick=tick)
     except Cancelled:
         raise
     except LifeboatError as error:
