@@ -71,7 +71,7 @@ class Pair:
 
 @pytest.fixture(scope="module")
 def pair(module_path: Path, postgres_template: Callable[[int], Template]) -> Iterator[Pair]:
-    settings = {"fsync": "off", "track_commit_timestamp": "on", "summarize_wal": "on"}
+    settings = {"fsync": "off", "autovacuum": "off", "track_commit_timestamp": "on", "summarize_wal": "on"}
     primary = PostgresServer(module_path / "primary", settings=settings, template=postgres_template(WHEEL_MAJOR))
     with primary:
         prepare(primary)
