@@ -152,12 +152,13 @@ def read_removed(target: Target, system: str, source: str, trusted: TrustedKeys)
 
     keys = [info.key for info in target.list(removed_folder(system, source))]
     found = side_by_side(read, keys, at_once=READERS, name="read records of removal")
-    return {
-        point: int(str(told.get("sequence", 0)))
-        for event in found
-        if event is not None and event.kind == "purged" and event.target == target.name
-        for point, told in points_of(event).items()
-    }
+    numbers: dict[str, int] = {}
+    for event in found:
+        if event is None or event.kind != "purged" or event.target != target.name:
+            continue
+        for point, told in points_of(event).items():
+            numbers[point] = max(numbers.get(point, 0), int(str(told.get("sequence", 0))))
+    return numbers
 
 
 def clear_marks(target: Target, system: str, source: str, trusted: TrustedKeys) -> int:

@@ -37,6 +37,7 @@ class Mark:
         target: whose copy; empty for all.
         time: when it was set.
         manifest: SHA-256 of the manifest that it is about: another one in that place is not meant. Empty: any.
+        sequence: the recovery point's number in its row; 0 where that was not known.
         reason: in a sentence, as the person or the plan gave it.
         actor: who set it.
         event: digest of the event, which an answer names.
@@ -47,6 +48,7 @@ class Mark:
     target: str
     time: datetime
     manifest: str
+    sequence: int
     reason: str
     actor: str
     event: str
@@ -128,6 +130,7 @@ def marks_of(event: Event) -> Iterator[Mark]:
             event.target or "",
             event.time,
             str(told.get("manifest", "")),
+            int(str(told.get("sequence", 0))),
             str(told.get("reason", "") or event.details.get("reason", "")),
             event.actor,
             digest,

@@ -61,6 +61,11 @@ def marks(system: CleanedSystem) -> list[Event]:
     return read_marks(repository.target("primary"), SYSTEM, SOURCE, repository.trusted)
 
 
+def removed(system: CleanedSystem) -> dict[str, int]:
+    repository = system.repository()
+    return read_removed(repository.target("primary"), SYSTEM, SOURCE, repository.trusted)
+
+
 def test_what_is_past_its_retention_is_hidden_and_no_byte_of_it_moves(system: CleanedSystem) -> None:
     before = everything(system.world)
     done = system.clean()
@@ -104,12 +109,10 @@ def test_what_was_removed_is_known_and_not_missing(system: CleanedSystem) -> Non
     system.clean()
     system.world.clock.advance(days=8)
     system.clean()
-    repository = system.repository()
-    removed = read_removed(repository.target("primary"), SYSTEM, SOURCE, repository.trusted)
-    assert removed == {old(system)[1]: 2, old(system)[2]: 3}
-    copies = repository.catalogue("primary").recovery_points(SOURCE).copies
+    assert removed(system) == {old(system)[1]: 2, old(system)[2]: 3}
+    copies = system.repository().catalogue("primary").recovery_points(SOURCE).copies
     assert sequence_findings(copies) != []
-    assert sequence_findings(copies, removed.values()) == []
+    assert sequence_findings(copies, removed(system).values()) == []
 
 
 def test_on_a_directory_a_deletion_can_not_be_taken_back_since_its_room_is_needed(world: World) -> None:
@@ -318,6 +321,7 @@ def test_wherever_a_cleanup_dies_the_next_one_ends_its_work_and_nothing_is_left_
         if days:
             system.whole()
             assert not [key for key in everything(world) if any(name in key.split("/") for name in (*gone, wal))]
+            assert removed(system)[gone[0]] == 1
             assert marks(system) == []
         assert system.clean().removed == ()
         if not mortal.dead:

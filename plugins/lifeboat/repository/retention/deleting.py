@@ -144,12 +144,15 @@ def _tell(catalogue: Catalogue, plan: SourcePlan, marks: Marks, removed: Iterabl
         for kind in ("soft_deleted", "purge_begun")
         for mark in marks.of(one.recovery_point, kind, target)
     }
-    points = {
-        one.recovery_point: _numbers(plan, target, one.recovery_point) | {"bytes": one.stored_size} for one in done
-    }
-    events = write_marks(journal, [catalogue.target], "purged", plan.source, points, target=target, answers=answered)
-    for event in events:
+    points: dict[str, dict[str, object]] = {}
+    for one in done:
+        # Of what an earlier run had begun, only its announcement still knows the number.
+        number = max(mark.sequence for mark in marks.of(one.recovery_point, "purge_begun", target))
+        points[one.recovery_point] = {"sequence": number, "bytes": one.stored_size}
+    for event in write_marks(journal, [], "purged", plan.source, points, target=target, answers=answered):
+        # The mark comes last: until it answers the announcement, the next run does all of this again.
         keep_removed(catalogue.target, event)
+        put_mark(catalogue.target, event)
     others = [mark for one in removed if one.another for mark in marks.of(one.recovery_point, "purge_begun", target)]
     if others:
         answer(journal, catalogue.target, "purge_withdrawn", plan.source, others, reason="Another copy lies there now.")
