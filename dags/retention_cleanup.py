@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from airflow.sdk import DAG, CronTriggerTimetable, Param, TriggerRule, get_parsing_context, task_group
+from airflow.sdk import DAG, Param, TriggerRule, get_parsing_context, task_group
 
 from lifeboat.operators.access import dag_access
 from lifeboat.operators.alerts import cleanup_failure_callbacks
+from lifeboat.operators.dag_parts import scheduled
 from lifeboat.operators.policies import policies_for_dags
 from lifeboat.operators.retention import GuardCleanup, PlanCleanup, Purge, ReportCleanup, SoftDelete
 from lifeboat.policy.built import built_targets
@@ -30,7 +31,7 @@ def cleanup_dag(loaded: LoadedPolicy, dag_id: str) -> DAG:
     with DAG(
         dag_id,
         description=f"Removes recovery points of {policy.system} that are past their retention",
-        schedule=CronTriggerTimetable(policy.retention.schedule, timezone=policy.timezone),
+        schedule=scheduled(policy.retention.schedule, policy),
         start_date=None,
         catchup=False,
         is_paused_upon_creation=False,

@@ -13,7 +13,7 @@ from lifeboat.operators.access import dag_access
 from lifeboat.operators.alerts import failure_callbacks
 from lifeboat.operators.policies import policies_for_dags
 from lifeboat.policy.built import built_targets, built_tiers
-from lifeboat.policy.model import LoadedPolicy
+from lifeboat.policy.model import LoadedPolicy, Policy
 from lifeboat.policy.naming import Tier, dag_id
 from lifeboat.policy.postgres_source import PostgresSource
 from lifeboat.policy.targets import PRIMARY
@@ -24,6 +24,16 @@ LONGEST_RETRY_DELAY = timedelta(minutes=30)
 RUNS_THAT_FOLLOW = 3
 """Where runs follow their source: the one that does, the one before, which still copies, and one more whose copies
 wait for a slow target, or whose worker is lost and not missed yet. They queue for the replication slot themselves."""
+
+
+JUST_MISSED = timedelta(minutes=2)
+"""A DAG that appears so soon after its time begins at once. Airflow's own answer is a tenth of the period: a DAG that
+is new at two would make the backup of midnight. With none, a first run could be lost to a parse in its very second."""
+
+
+def scheduled(cron: str, policy: Policy) -> CronTriggerTimetable:
+    """When a DAG runs, on the clock of the policy's zone."""
+    return CronTriggerTimetable(cron, timezone=policy.timezone, run_immediately=JUST_MISSED)
 
 
 @dataclass(frozen=True)
@@ -78,7 +88,7 @@ class TierDag:
     def schedule(self) -> CronTriggerTimetable | None:
         """When it runs, on the clock of the policy's zone; ``None``: only by hand."""
         cron = self.settings.schedule
-        return None if cron is None else CronTriggerTimetable(cron, timezone=self.loaded.policy.timezone)
+        return None if cron is None else scheduled(cron, self.loaded.policy)
 
     @property
     def arguments(self) -> dict[str, Any]:
