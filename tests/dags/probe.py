@@ -14,8 +14,10 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from airflow.sdk.definitions._internal.dag_parsing_context import _airflow_parsing_context_manager
 
@@ -57,6 +59,18 @@ def serialised(dag: Any) -> tuple[dict[str, Any], str]:
     return document, SerializedDagModel.hash(document)
 
 
+def first_run(timetable: Any, minutes: int) -> str | None:
+    """When a DAG that appears so many minutes after midnight runs first."""
+    from airflow.timetables.base import TimeRestriction
+
+    now = datetime(2026, 11, 25, 0, minutes, tzinfo=UTC)
+    with mock.patch("airflow.timetables.trigger.utcnow", return_value=now):
+        found = timetable.next_dagrun_info(
+            last_automated_data_interval=None, restriction=TimeRestriction(None, None, catchup=False)
+        )
+    return None if found is None else f"{found.run_after:%Y-%m-%d %H:%M}"
+
+
 def facts(dag: Any, file: str, document: dict[str, Any], version: str) -> dict[str, Any]:
     """One DAG, and what is left of it after a round trip through Airflow's own serialisation."""
     from airflow.serialization.serialized_objects import DagSerialization
@@ -67,6 +81,7 @@ def facts(dag: Any, file: str, document: dict[str, Any], version: str) -> dict[s
         "version": version,
         "tasks_after_a_round_trip": sorted(again.task_ids),
         "schedule_after_a_round_trip": again.timetable.summary,
+        "first_run": {minutes: first_run(again.timetable, minutes) for minutes in (1, 30)},
         "start_date": dag.start_date,
         "access": dag.access_control,
         "tasks_with_a_form": [task.task_id for task in dag.tasks if task.params],

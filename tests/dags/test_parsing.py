@@ -203,6 +203,11 @@ def test_a_serialised_dag_comes_back_with_its_tasks_and_its_schedule(erp):
     assert erp["dags"]["erp_database_wal"]["schedule_after_a_round_trip"] == "*/15 * * * *"
 
 
+def test_a_new_dag_waits_for_its_time_unless_it_has_only_just_missed_it(erp):
+    runs = erp["dags"]["erp_database_incremental"]["first_run"]
+    assert runs == {"1": "2026-11-25 00:00", "30": "2026-11-25 06:00"}
+
+
 def test_dag_versions_stay_still_from_parse_to_parse_and_from_process_to_process(probes, erp):
     again, elsewhere = (probe.parse(CLONE / "include" / "policies") for probe in probes)
     for name, dag in erp["dags"].items():
