@@ -213,7 +213,8 @@ class _TargetPlan:
                 yield Decision(self.state.target, point, Action.GOES, *self._why_it_goes(point))
 
     def _why_it_goes(self, point: HeldPoint) -> _Why:
-        if self._inside_its_tier(point):
+        # What is inside its tier goes by the target's own retention alone.
+        if self._cutoffs.target is not None and self._inside_its_tier(point):
             return (Reason.PAST_TARGET, "", self._cutoffs.target)
         # One sentence for all of a tier: of a million WAL points most go.
         if point.tiers not in self._past:
