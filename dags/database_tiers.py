@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from airflow.sdk import DAG, TriggerRule, task_group
 
-from lifeboat.operators.backup import BackUp, CopyTo, Preflight, Publish, Verify
+from lifeboat.operators.backup import BackUp, Preflight
+from lifeboat.operators.copies import CopyTo, Publish, Verify
 from lifeboat.operators.dag_parts import TierDag, tier_dags
 from lifeboat.policy.targets import PRIMARY
 

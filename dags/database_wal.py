@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from airflow.sdk import DAG, TriggerRule, task_group
 
-from lifeboat.operators.backup import CollectWal, CopyTo, Publish, Verify
+from lifeboat.operators.backup import CollectWal
+from lifeboat.operators.copies import CopyTo, Publish, Verify
 from lifeboat.operators.dag_parts import TierDag, tier_dags
 from lifeboat.operators.full_after_gap import StartFull
 

@@ -19,6 +19,7 @@ from lifeboat.operators.policies import policies_for_dags
 from lifeboat.operators.retention import GuardCleanup, PlanCleanup, Purge, ReportCleanup, SoftDelete
 from lifeboat.policy.built import built_targets
 from lifeboat.policy.model import LoadedPolicy
+from lifeboat.policy.naming import work_dag_id
 
 PLAN, GUARD = "plan", "guard"
 
@@ -101,6 +102,6 @@ deletion back for {policy.retention.undelete}. A dry run from the form changes n
 
 wanted = get_parsing_context().dag_id
 for loaded in policies_for_dags().policies.values():
-    dag_id = f"{loaded.policy.system}_retention_cleanup"
+    dag_id = work_dag_id(loaded.policy.system, "retention_cleanup")
     if wanted in (None, dag_id):
         globals()[dag_id] = cleanup_dag(loaded, dag_id)

@@ -9,7 +9,7 @@ from string import Template
 
 from lifeboat.policy.built import built_tiers
 from lifeboat.policy.loading import load_policy
-from lifeboat.policy.naming import dag_id
+from lifeboat.policy.naming import dag_id, work_dag_id
 from lifeboat.streams.key_making import new_break_glass_pair, new_local_key, new_signing_pair, write_secret
 
 POLICY = Path(__file__).parent / "policies" / "demo.yaml"
@@ -42,7 +42,7 @@ class DemoSystem:
         """The DAGs that Airflow makes of the policy."""
         policy = load_policy(self.policy).policy
         tiers = [dag_id(policy.system, source, tier) for source, tier in built_tiers(policy)]
-        return [*tiers, f"{policy.system}_retention_cleanup"]
+        return [*tiers, work_dag_id(policy.system, "retention_cleanup")]
 
 
 def make_demo_system(

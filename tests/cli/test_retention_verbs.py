@@ -75,7 +75,11 @@ def test_a_hold_that_not_every_target_took_fails_and_names_the_one_that_did_not(
 def test_what_can_not_be_believed_stops_the_run_until_it_is_set_aside_by_name(desk: Desk) -> None:
     manifest = desk.system.copies["primary", desk.old[0]].manifest.folder.manifest
     desk.world.file(manifest).write_text("{}")
-    assert "deleted" not in desk.say("run", "demo").out
+    stopped = desk.say("run", "demo")
+    assert stopped.code == 1
+    assert "deleted" not in stopped.out
+    assert f"{desk.old[0]} on primary can't be believed" in stopped.err
+    assert "set aside by `lifeboat retention quarantine`" in " ".join(stopped.err.split())
     told = desk.say("quarantine", "demo", "database", desk.old[0], "--target", "primary", "--reason", "a disk error")
     assert told.code == 0
     assert "is set aside; its bytes stay" in told.out

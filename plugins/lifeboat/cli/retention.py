@@ -112,10 +112,10 @@ def _planned(repository: SystemRepository, source: str, now: datetime, *, suppos
 def _clean(repository: SystemRepository, source: str, target: str) -> dict[str, Any]:
     from lifeboat.backup.kinds import kind_of
     from lifeboat.cli.recording import actor
-    from lifeboat.repository.retention.cleaning import clean
+    from lifeboat.repository.retention.cleaning import Cleanup
 
     roles = kind_of(repository.policy.sources[source].kind).roles()
-    done = clean(repository, source, roles, target, run="command-retention", actor=actor(), tick=STOP.check)
+    done = Cleanup(repository, source, roles, target, "command-retention", actor(), STOP.check).all()
     words = f"{repository.system} {source} on {target}"
     for sentence in done.stopped:
         warn(f"{words}: {sentence}")
@@ -147,6 +147,8 @@ def _show_plan(repository: SystemRepository, plan: SourcePlan, *, wal: bool) -> 
         for mark in plan.held.marks:
             if mark.kind == "quarantined" and mark.target == state.target:
                 say(f"{title}: {mark.recovery_point} is set aside: {mark.reason}")
+        for sentence in plan.frozen(state.target):
+            warn(f"{plan.source}: {sentence}")
     for sentence in plan.stopped:
         warn(f"{plan.source}: {sentence} Such a plan is not carried out.")
 

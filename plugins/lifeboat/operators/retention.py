@@ -10,13 +10,14 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from lifeboat.errors import Cancelled, LifeboatError
 from lifeboat.operators.outside import has_connection
-from lifeboat.operators.step import SystemStep
+from lifeboat.operators.step import SystemStep, task_states
 from lifeboat.policy.built import built_targets, built_tiers
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from lifeboat.policy.model import LoadedPolicy
+    from lifeboat.repository.retention.cleaning import Cleanup
     from lifeboat.repository.retention.points import Role
     from lifeboat.repository.system import SystemRepository
 
@@ -58,10 +59,8 @@ class PlanCleanup(RetentionStep):
                     counts.setdefault(words[one.action], Counter())[one.target] += 1
                     line = one.sentence(repository.policy.zone)
                     self.log.info("%s on %s, %s: %s", source, one.target, one.point.recovery_point, line)
-            for state in plan.held.states:
-                if state.frozen:
-                    self.log.warning("%s on %s: nothing goes: %s", source, state.target, state.frozen)
-            for sentence in plan.stopped:
+            frozen = [sentence for state in plan.held.states for sentence in plan.frozen(state.target)]
+            for sentence in (*frozen, *plan.stopped):
                 self.log.error("%s: %s", source, sentence)
             told[source] = {"stopped": list(plan.stopped)} | {word: dict(count) for word, count in counts.items()}
         return told
@@ -126,18 +125,21 @@ class CleanTarget(RetentionStep):
             LifeboatError: of the first source that failed, when all were tried.
         """
         from lifeboat.operators.run import actor_of, journal_run
+        from lifeboat.repository.retention.cleaning import Cleanup
 
         ti: Any = context["ti"]
         may = ti.xcom_pull(task_ids=self.guard_task) or []
         repository = self._repository()
-        named = {"run": journal_run(context), "actor": actor_of(context), "tick": self._cancellation.check}
+        run, actor = journal_run(context), actor_of(context)
         done: dict[str, Any] = {}
         failures: list[LifeboatError] = []
         for source, roles in self._sources(repository).items():
             if source not in may:
                 continue
             try:
-                done[source] = self._clean(repository, source, roles, named)
+                done[source] = self._clean(
+                    Cleanup(repository, source, roles, self.target, run, actor, self._cancellation.check)
+                )
             except Cancelled:
                 raise
             except LifeboatError as failure:
@@ -147,41 +149,31 @@ class CleanTarget(RetentionStep):
             raise failures[0]
         return done
 
-    def _clean(
-        self, repository: SystemRepository, source: str, roles: Mapping[str, Role], named: Mapping[str, Any]
-    ) -> dict[str, Any]:
+    def _clean(self, cleanup: Cleanup) -> dict[str, Any]:
         raise NotImplementedError
 
 
 class SoftDelete(CleanTarget):
     """Hide what goes, and show again what a rule keeps now; no byte moves."""
 
-    def _clean(
-        self, repository: SystemRepository, source: str, roles: Mapping[str, Role], named: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        from lifeboat.repository.retention.cleaning import hide
-
-        deleted, stopped = hide(repository, source, roles, self.target, **named)
+    def _clean(self, cleanup: Cleanup) -> dict[str, Any]:
+        deleted, stopped = cleanup.hide()
         for sentence in stopped:
-            self.log.error("%s: %s", source, sentence)
+            self.log.error("%s: %s", cleanup.source, sentence)
         gone, back = len(deleted.gone), len(deleted.returned)
-        self.log.info("%s on %s: %d deleted, %d taken back", source, self.target, gone, back)
+        self.log.info("%s on %s: %d deleted, %d taken back", cleanup.source, self.target, gone, back)
         return {"deleted": gone, "taken_back": back, "stopped": list(stopped)}
 
 
 class Purge(CleanTarget):
     """Remove what was hidden long enough, and what unfinished work left behind."""
 
-    def _clean(
-        self, repository: SystemRepository, source: str, roles: Mapping[str, Role], named: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        from lifeboat.repository.retention.cleaning import remove
-
-        removed, remains = remove(repository, source, roles, self.target, **named)
+    def _clean(self, cleanup: Cleanup) -> dict[str, Any]:
+        removed, remains = cleanup.remove()
         freed = sum(one.stored_size for one in removed)
         self.log.info(
             "%s on %s: %d removed (%s MB), %d objects of unfinished work",
-            source, self.target, len(removed), f"{freed / 1e6:,.1f}", len(remains),
+            cleanup.source, self.target, len(removed), f"{freed / 1e6:,.1f}", len(remains),
         )  # fmt: skip
         for one in removed:
             for key in one.foreign:
@@ -214,8 +206,7 @@ class ReportCleanup(RetentionStep):
 
         ti: Any = context["ti"]
         planned: dict[str, Any] | None = ti.xcom_pull(task_ids=self.plan_task)
-        states = dict(ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id]).get(ti.run_id, {}))
-        failed = sorted(task for task, state in states.items() if state in ("failed", "upstream_failed"))
+        failed = sorted(task for task, state in task_states(context).items() if state in ("failed", "upstream_failed"))
         if planned is None:
             if failed:
                 raise AirflowFailException(f"Nothing could be planned: see the log of {', '.join(failed)}.")
@@ -229,11 +220,19 @@ class ReportCleanup(RetentionStep):
         for target, told in figures.items():
             said = ", ".join(f"{count} {word.replace('_', ' ')}" for word, count in told.items())
             self.log.info("%s: %s", target, said or "nothing was done")
-        stopped = {source: told["stopped"] for source, told in planned.items() if told["stopped"]}
+        stopped = self._stopped(ti, planned)
         if stopped or failed:
             tasks = f"Tasks that failed: {', '.join(failed)}; their logs say why." if failed else ""
             raise AirflowFailException(" ".join(filter(None, [in_words(stopped), tasks])))
         return figures
+
+    def _stopped(self, ti: Any, planned: Mapping[str, Any]) -> dict[str, list[str]]:
+        """Why sources were not cleaned, or not on every target, each reason once."""
+        reasons = {source: dict.fromkeys(told["stopped"]) for source, told in planned.items()}
+        for index in range(len(self.targets)):
+            for source, told in (ti.xcom_pull(task_ids=self.soft_delete_task, map_indexes=index) or {}).items():
+                reasons.setdefault(source, {}).update(dict.fromkeys(told["stopped"]))
+        return {source: list(sentences) for source, sentences in reasons.items() if sentences}
 
     def _figures(self, ti: Any) -> dict[str, dict[str, int]]:
         figures: dict[str, dict[str, int]] = {}

@@ -88,3 +88,9 @@ class Step(SystemStep):
 def _ever_published(context: Context) -> bool:
     ti: Any = context["ti"]
     return ti.xcom_pull(task_ids="publish", include_prior_dates=True) is not None
+
+
+def task_states(context: Context) -> dict[str, str | None]:
+    """The states of the run's tasks; a mapped one's index follows its name after an underscore."""
+    ti: Any = context["ti"]
+    return dict(ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id]).get(ti.run_id, {}))

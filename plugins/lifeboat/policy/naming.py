@@ -70,6 +70,11 @@ def dag_id(system: str, source: str, tier: str) -> str:
     return f"{system}_{source}_{tier}"
 
 
+def work_dag_id(system: str, work: str) -> str:
+    """The id of the DAG for a system's own work, one of ``SYSTEM_WORK``: ``erp_retention_cleanup``."""
+    return f"{system}_{work}"
+
+
 @dataclass(frozen=True)
 class Collision:
     """Two owners of one id.
@@ -95,7 +100,7 @@ def collisions(systems: Mapping[str, Iterable[str]]) -> list[Collision]:
     owners: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for system, sources in sorted(systems.items()):
         for work in SYSTEM_WORK:
-            owners[f"{system}_{work}"].append((system, f"system `{system}` (its {work.replace('_', ' ')})"))
+            owners[work_dag_id(system, work)].append((system, f"system `{system}` (its {work.replace('_', ' ')})"))
         for source in sorted(sources):
             owner = (system, f"system `{system}`, source `{source}`")
             owners[f"{system}_{source}_*"].append(owner)

@@ -18,10 +18,10 @@ from lifeboat.postgres.client_programs import access_for, client_programs
 from lifeboat.postgres.connecting import connect_sql, failing_clearly, no_tick
 from lifeboat.postgres.details import as_details
 from lifeboat.postgres.full import source_parameters
+from lifeboat.postgres.logical_column_versions import refuse_unaware
 from lifeboat.postgres.logical_databases import chosen, databases_of, may_read_passwords
 from lifeboat.postgres.logical_details import LOGICAL, LogicalDetails, logical_details
 from lifeboat.postgres.logical_dump import Dumping, dump_database, dump_globals
-from lifeboat.postgres.logical_marks import refuse_unaware
 from lifeboat.postgres.parameters import ConnectionParameters, Tls, connection_parameters
 from lifeboat.postgres.same_day import already_made, note_found
 from lifeboat.postgres.server_facts import server_facts

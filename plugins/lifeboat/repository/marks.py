@@ -7,7 +7,7 @@ A mark is in force until another one *answers* it by its digest, for the points 
 which of two clocks was right, two that say the same do no harm, and where a hold and a deletion cross, both are seen.
 
     held          ◂ hold_released       of a point, on every target
-    soft_deleted  ◂ deletion_undone     of a copy: readers no longer see it
+    soft_deleted  ◂ deletion_undone     of a copy: its tombstone, readers no longer see it
     purge_begun   ◂ purge_withdrawn     of a copy: its bytes are being removed, which can't be taken back
     quarantined   ◂ quarantine_ended    of a copy that can't be believed: it is left alone, and stops nothing
     purged                              answers the deletion and the beginning of the removal
@@ -108,6 +108,10 @@ class Marks:
             if mark.is_about(target, sha256)
         ]
         return max(about, key=lambda mark: mark.time, default=None)
+
+    def set_aside(self, target: str) -> set[str]:
+        """The recovery points that are quarantined on a target."""
+        return {mark.recovery_point for mark in self if mark.kind == "quarantined" and mark.target == target}
 
     def quarantined(self, recovery_point: str, target: str) -> str:
         """Why a copy is set aside; empty when it is not."""

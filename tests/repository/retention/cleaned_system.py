@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.copying import copy as copy_point
-from lifeboat.repository.retention.cleaning import Cleaned, clean
+from lifeboat.repository.retention.cleaning import Cleaned, Cleanup
 from lifeboat.repository.retention.points import Role
 from lifeboat.repository.retention.source_plan import SourcePlan, source_plan
 from lifeboat.repository.system import SystemRepository
@@ -101,7 +103,7 @@ class CleanedSystem:
 
     def clean(self, target: str = "primary", repository: SystemRepository | None = None) -> Cleaned:
         """One cleanup; the clock moves on by a minute."""
-        done = clean(repository or self.repository(), SOURCE, ROLES, target, run="test", actor="a test")
+        done = Cleanup(repository or self.repository(), SOURCE, ROLES, target, "test", "a test").all()
         self.world.clock.advance(minutes=1)
         return done
 
@@ -111,6 +113,24 @@ class CleanedSystem:
         mortal = Mortal(repository.target(target), at)
         repository._targets[target] = mortal  # type: ignore[assignment]
         return repository, mortal
+
+    def at_each_change(self) -> Iterator[tuple[SystemRepository, Mortal]]:
+        """Begin again and again with every target as it is now: the system as a process sees it that dies at its first
+        change, at its second, and so on, until one ends before it would die."""
+        start = self.world.clock()
+        roots = self.world.roots
+        untouched = roots["primary"].with_name("untouched")
+        for name, root in roots.items():
+            shutil.copytree(root, untouched / name)
+        for at in count(1):
+            for name, root in roots.items():
+                shutil.rmtree(root)
+                shutil.copytree(untouched / name, root)
+            self.world.clock.now = start
+            repository, mortal = self.dying("primary", at)
+            yield repository, mortal
+            if mortal.changes < at:
+                return
 
     def shown(self, target: str = "primary") -> list[str]:
         """What readers see."""

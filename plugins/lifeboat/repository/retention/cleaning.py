@@ -60,74 +60,70 @@ class Cleaned:
         }
 
 
-def clean(
-    repository: SystemRepository,
-    source: str,
-    roles: Mapping[str, Role],
-    target: str,
-    *,
-    run: str,
-    actor: str,
-    tick: Tick = lambda: None,
-) -> Cleaned:
-    """Do all of it, one step after the other.
+@dataclass(frozen=True)
+class Cleanup:
+    """The cleanup of one source on one target.
 
-    Raises:
-        LifeboatError: a step failed; what was done before is done, and the next cleanup goes on.
+    Attributes:
+        roles: what each kind of recovery point is to the others.
+        run, actor: for the journal.
+        tick: called between reads and removals; may raise to stop.
     """
-    deleted, stopped = hide(repository, source, roles, target, run=run, actor=actor, tick=tick)
-    removed, remains = remove(repository, source, roles, target, run=run, actor=actor, tick=tick)
-    return Cleaned(stopped, deleted, removed, remains)
 
+    repository: SystemRepository
+    source: str
+    roles: Mapping[str, Role]
+    target: str
+    run: str
+    actor: str
+    tick: Tick = lambda: None
 
-def hide(
-    repository: SystemRepository,
-    source: str,
-    roles: Mapping[str, Role],
-    target: str,
-    *,
-    run: str,
-    actor: str,
-    tick: Tick = lambda: None,
-) -> tuple[Deleted, tuple[str, ...]]:
-    """Plan, and hide what goes; with why the plan was stopped, where it was."""
-    plan = source_plan(repository, source, roles, repository.outside.clock(), tick=tick)
-    journal = _journal(repository, target, run, actor)
-    deleted = soft_delete(repository, plan, target, journal)
-    if plan.stopped:
-        journal.write("retention_stopped", source=source, target=target, what=list(plan.stopped))
-    journal.deliver()
-    return deleted, plan.stopped
+    def all(self) -> Cleaned:
+        """Do all of it, one step after the other.
 
+        Raises:
+            LifeboatError: a step failed; what was done before is done, and the next cleanup goes on.
+        """
+        deleted, stopped = self.hide()
+        removed, remains = self.remove()
+        return Cleaned(stopped, deleted, removed, remains)
 
-def remove(
-    repository: SystemRepository,
-    source: str,
-    roles: Mapping[str, Role],
-    target: str,
-    *,
-    run: str,
-    actor: str,
-    tick: Tick = lambda: None,
-) -> tuple[tuple[Removed, ...], tuple[str, ...]]:
-    """Plan, and remove what was hidden long enough; then what unfinished work left behind more than 48 hours ago."""
-    plan: SourcePlan = source_plan(repository, source, roles, repository.outside.clock(), tick=tick)
-    journal = _journal(repository, target, run, actor)
-    removed = purge(repository, plan, target, journal, tick=tick)
-    remains: list[str] = []
-    # A folder whose manifest can't be believed may be anything; a clock that is wrong makes everything old.
-    if not plan.stopped and not any(state.frozen for state in plan.held.states if state.target == target):
-        aside = {
-            mark.recovery_point for mark in plan.held.marks if mark.kind == "quarantined" and mark.target == target
-        }
-        catalogue = repository.catalogue(target)
-        remains = remove_remains(catalogue, source, now=repository.outside.clock(), leave=aside)
-        if remains:
-            journal.write("remains_removed", source=source, target=target, objects=len(remains))
-    if any(RecoveryPointId.parse(one.recovery_point).kind == WAL for one in removed):
-        _remove_bundles(repository.catalogue(target), source)
-    journal.deliver()
-    return tuple(removed), tuple(remains)
+    def hide(self) -> tuple[Deleted, tuple[str, ...]]:
+        """Plan, and hide what goes; with why nothing, or not all, could go."""
+        plan = self._plan()
+        journal = self._journal()
+        deleted = soft_delete(self.repository, plan, self.target, journal)
+        stopped = (*plan.stopped, *plan.frozen(self.target))
+        if stopped:
+            journal.write("retention_stopped", source=self.source, target=self.target, what=list(stopped))
+        journal.deliver()
+        return deleted, stopped
+
+    def remove(self) -> tuple[tuple[Removed, ...], tuple[str, ...]]:
+        """Plan, and remove what was hidden long enough; then what unfinished work left more than 48 hours ago."""
+        plan = self._plan()
+        journal = self._journal()
+        removed = purge(self.repository, plan, self.target, journal, tick=self.tick)
+        catalogue = self.repository.catalogue(self.target)
+        remains: list[str] = []
+        # A folder whose manifest can't be believed may be anything; a clock that is wrong makes everything old.
+        if not plan.stopped and not plan.frozen(self.target):
+            now, aside = self.repository.outside.clock(), plan.held.marks.set_aside(self.target)
+            remains = remove_remains(catalogue, self.source, now=now, leave=aside)
+            if remains:
+                journal.write("remains_removed", source=self.source, target=self.target, objects=len(remains))
+        if any(RecoveryPointId.parse(one.recovery_point).kind == WAL for one in removed):
+            _remove_bundles(catalogue, self.source)
+        journal.deliver()
+        return tuple(removed), tuple(remains)
+
+    def _plan(self) -> SourcePlan:
+        now = self.repository.outside.clock()
+        return source_plan(self.repository, self.source, self.roles, now, tick=self.tick)
+
+    def _journal(self) -> Journal:
+        # The target itself first: its own journal must know what went from it. The primary one learns what it can.
+        return self.repository.journal(*dict.fromkeys((self.target, PRIMARY)), run=self.run, actor=self.actor)
 
 
 def _remove_bundles(catalogue: Catalogue, source: str) -> None:
@@ -138,8 +134,3 @@ def _remove_bundles(catalogue: Catalogue, source: str) -> None:
         if day not in left:
             for key in keys:
                 catalogue.target.delete(key)
-
-
-def _journal(repository: SystemRepository, target: str, run: str, actor: str) -> Journal:
-    # The target itself first: its own journal must know what went from it. The primary one learns what it can.
-    return repository.journal(*dict.fromkeys((target, PRIMARY)), run=run, actor=actor)

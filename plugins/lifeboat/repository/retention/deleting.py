@@ -109,7 +109,12 @@ def purge(
         )
     # Read again, of every target that can be read: a hold may have been set since the plan was made.
     marks = _marks_now(repository, plan, target)
-    begun = [mark for mark in marks if mark.kind == "purge_begun" and mark.target == target]
+    aside = marks.set_aside(target)
+    begun = [
+        mark
+        for mark in marks
+        if mark.kind == "purge_begun" and mark.target == target and mark.recovery_point not in aside
+    ]
     kept = [mark for mark in begun if marks.hold(mark.recovery_point)]
     if kept:
         answer(journal, catalogue.target, "purge_withdrawn", plan.source, kept, reason="It is held.")

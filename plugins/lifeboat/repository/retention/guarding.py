@@ -20,7 +20,7 @@ def stopped_by_clock(latest: datetime | None, now: datetime) -> str:
         return ""
     return (
         f"It is {now:%Y-%m-%d %H:%M:%S} UTC here, and something was written at {latest:%Y-%m-%d %H:%M:%S} UTC: one of "
-        "the two clocks is wrong. Nothing is deleted until that is known."
+        "the two clocks is wrong. Nothing is deleted until that is known: look at NTP here and there."
     )
 
 
@@ -55,7 +55,8 @@ def stopped_by_number(decisions: Sequence[Decision], rules: SourceRules) -> list
                 going[group] += 1
     return [
         f"On target {target}, {count} of {there[target, tier]} recovery points of tier {tier} would go: more than "
-        f"{rules.most_share:.0%} of them, and more than {rules.most_count}."
+        f"{rules.most_share:.0%} of them, and more than {rules.most_count}. Look at `lifeboat retention plan`: is a "
+        "retention mistyped, or the clock wrong? If it is right, raise `retention.most_deleted` until they have gone."
         for (target, tier), count in sorted(going.items())
         if count > rules.most_count and count > rules.most_share * there[target, tier]
     ]

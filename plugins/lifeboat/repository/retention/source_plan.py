@@ -33,6 +33,15 @@ class SourcePlan:
     decisions: tuple[Decision, ...]
     stopped: tuple[str, ...]
 
+    def frozen(self, target: str) -> tuple[str, ...]:
+        """Why nothing of a target may go, in a sentence with what to do; empty where it may."""
+        return tuple(
+            f"Nothing goes from {target}: {state.frozen.rstrip('.')}. Find out why, and mend it; a copy that can't be "
+            "believed is set aside by `lifeboat retention quarantine`, and then the others go on."
+            for state in self.held.states
+            if state.target == target and state.frozen
+        )
+
     def of(self, target: str, *actions: Action) -> list[Decision]:
         """The decisions about one target's copies; with actions, these alone."""
         return [one for one in self.decisions if one.target == target and (not actions or one.action in actions)]
