@@ -75,7 +75,7 @@ def program(name: str) -> Program:
             "distribution.",
         )
     if server_account() is not None and not can_reach(tree):
-        tree = _outer_copy(package)
+        tree = outer_copy(tree)
     return Program(tree / place, _library_path(tree), tree)
 
 
@@ -138,10 +138,9 @@ def _library_path(tree: Path) -> dict[str, str]:
     return {"LD_LIBRARY_PATH": os.pathsep.join(sorted(map(str, folders)))} if folders else {}
 
 
-def _outer_copy(package: str) -> Path:
-    """Copy an unpacked package to where the servers' account can read it."""
-    tree = _ROOM / package
-    copied = outer_room() / "builds" / f"{package}-{tree.stat().st_mtime_ns}"
+def outer_copy(tree: Path) -> Path:
+    """Copy an unpacked tree to where the servers' account can read it; at once done if it is there."""
+    copied = outer_room() / "builds" / f"{tree.name}-{tree.stat().st_mtime_ns}"
     if not copied.exists():
         copied.parent.mkdir(mode=0o755, exist_ok=True)
         draft = Path(tempfile.mkdtemp(dir=copied.parent))

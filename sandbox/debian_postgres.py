@@ -20,8 +20,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from sandbox.accounts import CLONE, SandboxError, open_to_all, outer_room, publish
-from sandbox.debian_packages import apt_options, run_tool
+from sandbox.accounts import CLONE, SandboxError, open_to_all, publish
+from sandbox.debian_packages import apt_options, outer_copy, run_tool
 
 MAJOR = 17
 _SUITE = "trixie"
@@ -59,16 +59,9 @@ def real_program(program: Path) -> Path:
     return real if real.exists() else program
 
 
-def outer_copy() -> Path:
-    """Copy the programs, with all that they need, to where the servers' account can read them."""
-    copied = outer_room() / "builds" / f"{_TREE.name}-{_TREE.stat().st_mtime_ns}"
-    if not copied.exists():
-        copied.parent.mkdir(mode=0o755, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(dir=copied.parent))
-        shutil.copytree(_TREE, draft, symlinks=True, dirs_exist_ok=True)
-        open_to_all(draft)
-        publish(draft, copied)
-    return copied / _PROGRAMS
+def outer_programs() -> Path:
+    """The same where the servers' account can read them."""
+    return outer_copy(_TREE) / _PROGRAMS
 
 
 def fetch() -> Path:

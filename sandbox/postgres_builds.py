@@ -55,9 +55,8 @@ def binaries(major: int = WHEEL_MAJOR) -> Path:
             if can_run(found / "postgres"):
                 return found
             if server_account() is not None:
-                return _checked(
-                    debian_postgres.outer_copy() if found == debian_postgres.programs() else _outer_copy(major, found)
-                )
+                fetched = found == debian_postgres.programs()
+                return _checked(debian_postgres.outer_programs() if fetched else _outer_copy(major, found))
             raise SandboxError(
                 f"{found / 'postgres'} can't be run.", "Start it by hand: it says which library is missing."
             )

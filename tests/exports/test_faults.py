@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import resource
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -43,6 +41,7 @@ from sandbox.processes import wait_until
 from tests.exports.conftest import SOURCE, Exporter
 from tests.exports.test_masking import json_of
 from tests.exports.test_round_trip import content, restore
+from tests.no_room import files_of_at_most
 
 RunSql = Callable[..., list[tuple[Any, ...]]]
 # More than the sockets between us and the server hold.
@@ -340,16 +339,6 @@ def test_a_record_that_contradicts_its_files_is_found(
     copy = exporter.export()
     with pytest.raises(VerificationFailed, match=r"public\.users as json: The file has 4 rows"):
         exporter.verify(copy)
-
-
-@contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_plain_files_are_their_owners_alone_and_come_all_or_not_at_all(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 
@@ -26,33 +27,30 @@ from tests.faults.ways import (
     the_signature,
 )
 
-pytestmark = pytest.mark.xdist_group("faults_late_workers")
-
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
 def test_a_worker_thought_dead_in_mid_upload_changes_nothing_when_it_goes_on(protected: Protected, way: Way) -> None:
-    protected.change()
-    before, work = protected.copies(way), protected.work(way)
-    with protected.at_the_gate(way, work, an_object) as (_, late):
-        protected.lose_sessions()
-        copy = protected.run(way, retry_of(work))
-    assert isinstance(late.result(), LifeboatError)
-    assert protected.copies(way) == [*before, copy]
-    protected.proven(way, copy)
+    assert isinstance(_goes_on_after_its_retry(protected, way, an_object), LifeboatError)
 
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
 def test_a_worker_thought_dead_that_comes_to_its_commit_after_the_retrys_changes_nothing(
     protected: Protected, way: Way
 ) -> None:
+    assert isinstance(_goes_on_after_its_retry(protected, way, the_signature), AlreadyCommitted)
+
+
+def _goes_on_after_its_retry(protected: Protected, way: Way, gate: Callable[[str], bool]) -> object:
+    """Hold a worker at a gate until its retry has committed; returns how it ends, when it goes on."""
     protected.change()
     before, work = protected.copies(way), protected.work(way)
-    with protected.at_the_gate(way, work, the_signature) as (_, late):
+    with protected.at_the_gate(way, work, gate) as (_, late):
         protected.lose_sessions()
         copy = protected.run(way, retry_of(work))
-    assert isinstance(late.result(), AlreadyCommitted)
+    ended = late.result()
     assert protected.copies(way) == [*before, copy]
     protected.proven(way, copy)
+    return ended
 
 
 @pytest.mark.parametrize("way", [FULL, INCREMENTAL, EXPORT], ids=str)

@@ -17,7 +17,6 @@ from lifeboat.repository.catalogue import Copy
 from sandbox.postgres import SUPERUSER
 from tests.faults.ways import EXPORT, FULL, INCREMENTAL, LOGICAL, SOURCE, WAL, Protected, Way
 
-pytestmark = pytest.mark.xdist_group("faults_restores")
 Restore = Callable[..., tuple[int, str]]
 
 

@@ -3,12 +3,9 @@ says what to do, and the next run is good."""
 
 from __future__ import annotations
 
-import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -34,9 +31,8 @@ from tests.faults.ways import (
     Way,
     retry_of,
 )
+from tests.no_room import files_of_at_most
 from tests.recovery.silent_proxy import SilentProxy
-
-pytestmark = pytest.mark.xdist_group("faults_servers_and_disks")
 
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
@@ -73,17 +69,6 @@ def test_a_run_is_stopped_at_once_while_the_server_is_silent(protected: Protecte
     assert silent.done
     assert protected.copies(way) == before
     protected.proven(way, protected.run(way))
-
-
-@contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    """As on a disk without room: the system refuses what goes beyond."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("way", WAYS, ids=str)

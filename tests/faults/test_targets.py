@@ -36,7 +36,6 @@ from tests.faults.ways import (
     retry_of,
 )
 
-pytestmark = pytest.mark.xdist_group("faults_targets")
 # What is carried are bytes, whatever the tier: each tier and each kind of target is there, the chain on two of them.
 LOST = (
     ("openssh", INCREMENTAL),

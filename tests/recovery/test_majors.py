@@ -26,7 +26,6 @@ from tests.recovery.test_standby import Pair, standby_line
 from tests.recovery.test_timelines import ROWS, follow, follower_of
 from tests.recovery.test_under_load import Writer
 
-pytestmark = pytest.mark.xdist_group("majors")
 COMMITS = "SELECT n, pg_xact_commit_timestamp(xmin) FROM ledger WHERE pg_xact_commit_timestamp(xmin) < %s"
 
 
