@@ -30,8 +30,11 @@ class Desk:
         self._capsys = capsys
 
     def say(self, *words: str) -> Said:
+        return self.call("retention", *words)
+
+    def call(self, *words: str) -> Said:
         self._capsys.readouterr()
-        code = run(["--policies", str(self.world.policy.parent), "retention", *words])
+        code = run(["--policies", str(self.world.policy.parent), *words])
         return Said(code, *self._capsys.readouterr())
 
 
@@ -60,6 +63,24 @@ def test_an_undo_brings_back_and_holds_and_a_release_ends_the_hold(desk: Desk) -
     assert "held (a lawsuit)" in " ".join(desk.say("plan", "demo").out.split())
     assert desk.say("release", "demo", "database", desk.old[0], "--reason", "settled").code == 0
     assert "1 deleted" in desk.say("run", "demo").out
+
+
+def test_a_list_counts_what_was_deleted_and_shows_it_when_asked_with_the_time_until_which_it_can_be_taken_back(
+    desk: Desk,
+) -> None:
+    assert "deleted" not in desk.call("list", "demo").err
+    desk.say("run", "demo", "--target", "primary")
+    told = " ".join(desk.call("list", "demo").err.split())
+    assert "demo database: deleted and not yet removed: 2 on primary. `--deleted` lists them." in told
+    source = desk.call("list", "demo", "--deleted", "--json").json["sources"][0]
+    assert [one["id"] for one in source["deleted"]] == desk.old
+    for one in source["deleted"]:
+        until, since = (datetime.fromisoformat(one[name]) for name in ("can_be_taken_back_until", "deleted"))
+        assert until - since == timedelta(days=7)
+        assert "daily is kept for 30d" in one["reason"]
+    shown = " ".join(desk.call("list", "demo", "--deleted").out.split())
+    assert "deleted, and not yet removed" in shown
+    assert all(point in shown for point in desk.old)
 
 
 def test_a_hold_that_not_every_target_took_fails_and_names_the_one_that_did_not(desk: Desk) -> None:

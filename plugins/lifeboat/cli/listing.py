@@ -25,6 +25,9 @@ def list_verb(
     source: Annotated[str | None, typer.Argument(help="The source in it; by default every one.")] = None,
     target: Annotated[str | None, typer.Option(help="Look at this target alone.")] = None,
     wal: Annotated[bool, typer.Option("--wal", help="List every WAL run.")] = False,
+    deleted: Annotated[
+        bool, typer.Option("--deleted", help="List what retention deleted and has not yet removed, too.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List recovery points, their copies, when these were last verified, and the times that can be reached."""
@@ -36,7 +39,8 @@ def list_verb(
     failed: list[LifeboatError] = []
     for name in names:
         try:
-            documents.append(_list(here.repository(here.loaded(name)), source, target, wal=wal, as_json=as_json))
+            repository = here.repository(here.loaded(name))
+            documents.append(_list(repository, source, target, wal=wal, deleted=deleted, as_json=as_json))
         except LifeboatError as error:
             if system is not None:
                 raise
@@ -49,8 +53,9 @@ def list_verb(
 
 
 def _list(
-    repository: SystemRepository, source: str | None, target: str | None, *, wal: bool, as_json: bool
+    repository: SystemRepository, source: str | None, target: str | None, *, wal: bool, deleted: bool, as_json: bool
 ) -> dict[str, Any]:
+    from lifeboat.cli.listing_deleted import deleted_copies, show_deleted, tell_of_deleted
     from lifeboat.cli.listing_document import document
     from lifeboat.cli.overview import overview
 
@@ -63,10 +68,15 @@ def _list(
     views = [view for view in views if source is not None or view.entries or view.wal_entries or view.findings]
     answered = [name for name in targets if name not in {one.target for one in away}]
     results = _last_verified(repository, answered, views, wal=wal)
+    hidden = {view.source: deleted_copies(repository, view) for view in views if deleted}
     if as_json:
-        return document(repository.system, views, away, results, wal=wal)
+        return document(repository.system, views, away, results, hidden, wal=wal)
     for view in views:
         _show(repository.system, view, results, wal=wal)
+        if deleted:
+            show_deleted(repository.system, view.source, hidden[view.source])
+        else:
+            tell_of_deleted(repository.system, view)
     if not views:
         say(f"{repository.system}: nothing is stored yet.")
     for one in away:

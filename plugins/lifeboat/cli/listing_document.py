@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from lifeboat.cli.overview import newest_result
 
 if TYPE_CHECKING:
     from lifeboat.cli.holdings import Away
+    from lifeboat.cli.listing_deleted import Deleted
     from lifeboat.cli.overview import Entry, Overview
     from lifeboat.repository.last_verified import LastVerified, Place
 
@@ -18,17 +19,27 @@ _Results = dict["Place", "LastVerified"]
 
 
 def document(
-    system: str, views: Sequence[Overview], away: Sequence[Away], results: _Results, *, wal: bool
+    system: str,
+    views: Sequence[Overview],
+    away: Sequence[Away],
+    results: _Results,
+    hidden: Mapping[str, Sequence[Deleted]],
+    *,
+    wal: bool,
 ) -> dict[str, Any]:
-    """One system."""
+    """One system.
+
+    Args:
+        hidden: what retention hides of each source; of a source that is not in it nobody asked.
+    """
     return {
         "system": system,
-        "sources": [_source(view, results, wal=wal) for view in views],
+        "sources": [_source(view, results, hidden.get(view.source), wal=wal) for view in views],
         "out_of_reach": [{"target": one.target, "what": one.error.what, "remedy": one.error.remedy} for one in away],
     }
 
 
-def _source(view: Overview, results: _Results, *, wal: bool) -> dict[str, Any]:
+def _source(view: Overview, results: _Results, hidden: Sequence[Deleted] | None, *, wal: bool) -> dict[str, Any]:
     from lifeboat.postgres.restore_planning import merged_ranges
 
     found: dict[str, Any] = {
@@ -44,6 +55,8 @@ def _source(view: Overview, results: _Results, *, wal: bool) -> dict[str, Any]:
     }
     if wal:
         found["wal_runs"] = [_entry(entry, results) for entry in view.wal_entries]
+    if hidden is not None:
+        found["deleted"] = [one.document() for one in hidden]
     return found
 
 

@@ -68,7 +68,7 @@ class FilesSource(Part):
     """How long earlier versions of a file can be brought back."""
 
     undelete: Span | None = None
-    """How long a deleted file can be brought back."""
+    """How long a file that was deleted, and a recovery point that retention deleted, can be brought back."""
 
     tiers: Tiers
     """When it is backed up and how long that is kept."""

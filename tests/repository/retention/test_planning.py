@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from lifeboat.policy.duration import Duration
+from lifeboat.policy.loading import load_policy
 from lifeboat.repository.retention.decisions import Action, Decision
 from lifeboat.repository.retention.guarding import stopped_by_clock, stopped_by_number
 from lifeboat.repository.retention.planning import plan_source
 from lifeboat.repository.retention.points import HeldPoint, Role, TargetState
-from lifeboat.repository.retention.rules import SourceRules, TargetRules
+from lifeboat.repository.retention.rules import SourceRules, TargetRules, undelete_window
 
 NOW = datetime(2026, 3, 31, 5, 0, tzinfo=UTC)
 TIERS = {
@@ -25,6 +27,9 @@ TIERS = {
 }
 PLACES: Mapping[str, TargetRules] = {"primary": TargetRules(), "local": TargetRules(Duration.parse("7d"))}
 RULES = SourceRules(TIERS, PLACES)
+
+
+ERP = Path(__file__).parents[3] / "include" / "policies" / "erp.yaml"
 
 
 def full(day: str, *tiers: str, good: bool = True, **more: object) -> HeldPoint:
@@ -236,3 +241,10 @@ def test_a_clock_that_was_set_back_stops_everything() -> None:
     assert stopped_by_clock(None, NOW) == ""
     assert stopped_by_clock(NOW + timedelta(minutes=10), NOW) == ""
     assert "2026-03-31 05:10:01 UTC: one of the two clocks" in stopped_by_clock(NOW + timedelta(seconds=601), NOW)
+
+
+def test_a_deletion_can_be_taken_back_for_as_long_as_its_place_or_its_set_of_files_says() -> None:
+    policy = load_policy(ERP, environment={}).policy
+    assert undelete_window(policy, "files", "primary") == timedelta(days=90)
+    assert undelete_window(policy, "database", "primary") == timedelta(days=7)
+    assert undelete_window(policy, "files", "local") == timedelta()

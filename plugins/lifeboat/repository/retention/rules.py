@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 
 from lifeboat.policy.duration import Duration
 from lifeboat.policy.model import Policy
-from lifeboat.policy.targets import TargetPolicy
+from lifeboat.policy.sources import FilesSource
 
 CLOCKS_DIFFER = timedelta(hours=1)
 """So much more WAL stays than a base needs: the clocks of servers and workers differ."""
@@ -53,10 +53,10 @@ class SourceRules:
 
 
 def rules_of(policy: Policy, source: str) -> SourceRules:
-    """What a policy says of one source's retention. Copies on a local disk can't be taken back: its room is needed."""
+    """What a policy says of one source's retention."""
     retention = policy.retention
     targets = {
-        name: TargetRules(target.retention, _undelete(target, retention.undelete))
+        name: TargetRules(target.retention, undelete_window(policy, source, name))
         for name, target in policy.targets.items()
     }
     return SourceRules(
@@ -70,10 +70,20 @@ def rules_of(policy: Policy, source: str) -> SourceRules:
     )
 
 
-def _undelete(target: TargetPolicy, otherwise: Duration) -> timedelta:
-    if target.undelete is not None:
-        return target.undelete.fixed
-    return timedelta() if target.scheme == "file" else otherwise.fixed
+def undelete_window(policy: Policy, source: str, target: str) -> timedelta:
+    """How long the deletion of a recovery point of a source can be taken back on a target.
+
+    What the target says comes first; on a local disk it is nothing, since its room is needed; then a set of files may
+    say so of itself.
+    """
+    place, protected = policy.targets[target], policy.sources.get(source)
+    if place.undelete is not None:
+        return place.undelete.fixed
+    if place.scheme == "file":
+        return timedelta()
+    if isinstance(protected, FilesSource) and protected.undelete is not None:
+        return protected.undelete.fixed
+    return policy.retention.undelete.fixed
 
 
 @dataclass(frozen=True)
