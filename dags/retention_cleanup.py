@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from airflow.sdk import DAG, Param, TriggerRule, get_parsing_context, task_group
+from airflow.sdk import DAG, Param, TaskGroup, TriggerRule, get_parsing_context
 
 from lifeboat.operators.access import dag_access
 from lifeboat.operators.alerts import cleanup_failure_callbacks
@@ -27,7 +27,7 @@ PLAN, GUARD = "plan", "guard"
 def cleanup_dag(loaded: LoadedPolicy, dag_id: str) -> DAG:
     """The cleanup of one system."""
     policy = loaded.policy
-    targets = list(built_targets(policy))
+    targets = built_targets(policy)
     step = {"system": policy.system}
     with DAG(
         dag_id,
@@ -55,24 +55,22 @@ def cleanup_dag(loaded: LoadedPolicy, dag_id: str) -> DAG:
             "retry_delay": timedelta(minutes=5),
         },
     ) as dag:
-
-        @task_group(group_id="targets")
-        def clean(target: str) -> None:
-            soft_delete = SoftDelete(task_id="soft_delete", target=target, guard_task=GUARD, **step)
-            soft_delete >> Purge(task_id="purge", target=target, guard_task=GUARD, **step)
-
         plan = PlanCleanup(task_id=PLAN, **step)
         guard = GuardCleanup(task_id=GUARD, plan_task=PLAN, **step)
+        tasks: dict[str, list[str]] = {}
+        with TaskGroup("targets") as clean:
+            for name, target in targets.items():
+                # Mapped tasks would all run on one queue, and only some workers may see a disk.
+                place = {"target": name, "guard_task": GUARD, **({"queue": target.queue} if target.queue else {})}
+                with TaskGroup(name):
+                    soft_delete = SoftDelete(task_id="soft_delete", **place, **step)
+                    purge = Purge(task_id="purge", **place, **step)
+                    soft_delete >> purge
+                tasks[name] = [soft_delete.task_id, purge.task_id]
         report = ReportCleanup(
-            task_id="report",
-            plan_task=PLAN,
-            soft_delete_task="targets.soft_delete",
-            purge_task="targets.purge",
-            targets=targets,
-            trigger_rule=TriggerRule.ALL_DONE,
-            **step,
+            task_id="report", plan_task=PLAN, target_tasks=tasks, trigger_rule=TriggerRule.ALL_DONE, **step
         )
-        plan >> guard >> clean.expand(target=targets) >> report
+        plan >> guard >> clean >> report
         guard >> report
     return dag
 

@@ -98,6 +98,7 @@ def facts(dag: Any, file: str, document: dict[str, Any], version: str) -> dict[s
                 "downstream": sorted(task.downstream_task_ids),
                 "rule": str(task.trigger_rule.value),
                 "retries": task.retries,
+                "queue": task.queue,
                 "outlets": [asset.name for asset in task.outlets],
                 "timeout": task.execution_timeout and task.execution_timeout.total_seconds(),
             }

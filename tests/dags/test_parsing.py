@@ -305,15 +305,25 @@ def test_the_wal_chain_is_one_task_and_its_copies_which_never_wait_for_another_t
 
 def test_the_cleanup_plans_is_guarded_and_hides_before_it_removes_on_each_target(erp):
     dag = erp["dags"]["erp_retention_cleanup"]
+    targets = ("primary", "offsite", "local")
     assert {name: task["downstream"] for name, task in dag["tasks"].items()} == {
         "plan": ["guard"],
-        "guard": ["report", "targets.soft_delete"],
-        "targets.soft_delete": ["targets.purge"],
-        "targets.purge": ["report"],
+        "guard": sorted(["report", *(f"targets.{target}.soft_delete" for target in targets)]),
+        **{f"targets.{target}.soft_delete": [f"targets.{target}.purge"] for target in targets},
+        **{f"targets.{target}.purge": ["report"] for target in targets},
         "report": [],
     }
     assert dag["tasks"]["report"]["rule"] == "all_done"
     assert dag["defaults"] == {"dry_run": False}
+
+
+def test_a_target_is_cleaned_by_the_workers_that_reach_it(parse, policies):
+    write(policies, "far", (OFFSITE[0], OFFSITE[1].replace("connection: far", "connection: far\n    queue: near_it")))
+    tasks = parse(policies)["dags"]["far_retention_cleanup"]["tasks"]
+    queues = {name: task["queue"] for name, task in tasks.items()}
+    assert {name for name, queue in queues.items() if queue == "near_it"} == {
+        "targets.offsite.soft_delete", "targets.offsite.purge"
+    }  # fmt: skip
 
 
 def test_the_trigger_form_knows_its_types_and_the_targets_by_name(erp, parse, policies):

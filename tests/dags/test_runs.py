@@ -93,8 +93,8 @@ def made(play: Play, name: str, task: str = DUMP) -> list[Copy]:
 def test_a_dry_run_of_the_cleanup_says_what_would_go_and_the_next_run_lets_it_go(play: Play) -> None:
     assert play.end("aged dry") == "success"
     assert play.states("aged dry") == {
-        "plan": "success", "guard": "skipped", "targets.soft_delete[0]": "skipped", "targets.purge[0]": "skipped",
-        "report": "success",
+        "plan": "success", "guard": "skipped", "targets.primary.soft_delete": "skipped",
+        "targets.primary.purge": "skipped", "report": "success",
     }  # fmt: skip
     told = play.client.xcom(*play.runs["aged dry"], "plan")
     assert told == {SOURCE: {"stopped": [], "goes": {"primary": 3}}}

@@ -187,18 +187,14 @@ class ReportCleanup(RetentionStep):
     Runs in every case; a run that was skipped from its beginning stays skipped.
 
     Args:
-        plan_task, soft_delete_task, purge_task: whose results it puts together.
-        targets: in the order of the mapped tasks.
+        plan_task: the task that planned.
+        target_tasks: by target, the tasks whose results it puts together.
     """
 
-    def __init__(
-        self, *, plan_task: str, soft_delete_task: str, purge_task: str, targets: Sequence[str], **kwargs: Any
-    ) -> None:
+    def __init__(self, *, plan_task: str, target_tasks: Mapping[str, Sequence[str]], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.plan_task = plan_task
-        self.soft_delete_task = soft_delete_task
-        self.purge_task = purge_task
-        self.targets = list(targets)
+        self.target_tasks = {target: list(tasks) for target, tasks in target_tasks.items()}
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Return the figures, by target."""
@@ -229,17 +225,17 @@ class ReportCleanup(RetentionStep):
     def _stopped(self, ti: Any, planned: Mapping[str, Any]) -> dict[str, list[str]]:
         """Why sources were not cleaned, or not on every target, each reason once."""
         reasons = {source: dict.fromkeys(told["stopped"]) for source, told in planned.items()}
-        for index in range(len(self.targets)):
-            for source, told in (ti.xcom_pull(task_ids=self.soft_delete_task, map_indexes=index) or {}).items():
-                reasons.setdefault(source, {}).update(dict.fromkeys(told["stopped"]))
+        for task in (task for tasks in self.target_tasks.values() for task in tasks):
+            for source, told in (ti.xcom_pull(task_ids=task) or {}).items():
+                reasons.setdefault(source, {}).update(dict.fromkeys(told.get("stopped", ())))
         return {source: list(sentences) for source, sentences in reasons.items() if sentences}
 
     def _figures(self, ti: Any) -> dict[str, dict[str, int]]:
         figures: dict[str, dict[str, int]] = {}
-        for index, target in enumerate(self.targets):
+        for target, tasks in self.target_tasks.items():
             told: Counter[str] = Counter()
-            for task in (self.soft_delete_task, self.purge_task):
-                for source in (ti.xcom_pull(task_ids=task, map_indexes=index) or {}).values():
+            for task in tasks:
+                for source in (ti.xcom_pull(task_ids=task) or {}).values():
                     told.update({word: count for word, count in source.items() if isinstance(count, int)})
             figures[target] = dict(told)
         return figures
