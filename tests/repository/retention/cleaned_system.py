@@ -40,7 +40,7 @@ class Mortal:
         found = getattr(self.inner, name)
         if self.dead:
             raise Died
-        if name not in ("put", "put_new", "delete"):
+        if name not in ("put", "put_new", "delete", "dispose", "extend_lock"):
             return found
 
         def change(*arguments: Any, **named: Any) -> Any:

@@ -39,7 +39,7 @@ def remove_copy(
 
     Raises:
         ManifestInvalid: what lies there can't be believed; nothing was removed.
-        TargetError: the target did not do it; it can be done again.
+        TargetError: the target did not do it, or has locked it; it can be done again.
     """
     target, meant = catalogue.target, set(manifests)
     folders = _folders(catalogue, source, recovery_point)
@@ -55,7 +55,7 @@ def remove_copy(
     for folder in folders:
         mark = target.stat(folder.manifest)
         if mark is not None:
-            target.delete(folder.manifest)
+            target.dispose(folder.manifest)
             objects, size = objects + 1, size + mark.size
         for info in list(target.list(folder.path)):
             tick()
@@ -64,7 +64,7 @@ def remove_copy(
             if not is_attempt(info.key.removeprefix(folder.path).split("/", 1)[0]):
                 foreign.append(info.key)
                 continue
-            target.delete(info.key)
+            target.dispose(info.key)
             objects, size = objects + 1, size + info.size
     return Removed(recovery_point, objects, size, tuple(foreign))
 
