@@ -1,10 +1,10 @@
 """Removing a file so that its bytes are not left on the disk, as far as a program can have that.
 
-The bytes are overwritten once with zeros and synced before the file goes. On a magnetic disk whose file system writes in
-place (ext4, XFS) nothing of them is left then; more than one pass adds nothing. It promises nothing where a write goes
-elsewhere than the bytes it replaces: SSDs and flash cards (wear levelling), file systems that copy on write (btrfs, ZFS),
-snapshots, a journal that holds data (data=journal), thin volumes, network shares, backups of that disk. There the
-encryption is what protects: volumes are never stored in the clear, and without a key they are noise.
+The bytes are overwritten once with zeros and synced before the file goes. On a magnetic disk whose file system writes
+in place (ext4, XFS) nothing of them is left then; more than one pass adds nothing. It promises nothing where a write
+goes elsewhere than the bytes it replaces: SSDs and flash cards (wear levelling), file systems that copy on write
+(btrfs, ZFS), snapshots, a journal that holds data (data=journal), thin volumes, network shares, backups of that disk.
+There the encryption is what protects: volumes are never stored in the clear, and without a key they are noise.
 
 Source: NIST SP 800-88 Rev. 1, 2.4 and appendix A: https://doi.org/10.6028/NIST.SP.800-88r1
 """

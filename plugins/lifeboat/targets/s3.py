@@ -255,10 +255,10 @@ class S3Target:
         check_key(self._name, key)
         return self._locks.until(self._own(key), key)
 
-    def extend_lock(self, key: str, until: datetime) -> None:
+    def extend_lock(self, key: str, until: datetime) -> bool:
         """As the protocol says, in the mode that the object is locked in, or else the policy's."""
         check_key(self._name, key)
-        self._locks.extend(self._own(key), key, until)
+        return self._locks.extend(self._own(key), key, until)
 
     def store_crc32(self, key: str) -> int | None:
         """As the protocol says.

@@ -11,9 +11,8 @@ from lifeboat.targets.background import interruptible
 from lifeboat.targets.s3_check import locks_objects
 from lifeboat.targets.s3_errors import DENIED, Speaker, code_of
 from lifeboat.targets.s3_options import in_whole_seconds
+from lifeboat.targets.target import LOCKED_WITHOUT_END
 
-NO_END = datetime(9999, 1, 1, tzinfo=UTC)
-"""Until then counts as locked what has a legal hold, which ends when somebody lifts it."""
 _UNLOCKED = frozenset({"NoSuchObjectLockConfiguration", "ObjectLockConfigurationNotFoundError"})
 _MISSING = frozenset({"404", "NoSuchKey", "NotFound", "NoSuchVersion"})
 
@@ -34,8 +33,8 @@ class Lock:
 
     @property
     def until(self) -> datetime | None:
-        """When it ends, in UTC; :data:`NO_END` for a legal hold."""
-        return NO_END if self.held else self.retained_until
+        """When it ends, in UTC; ``LOCKED_WITHOUT_END`` for a legal hold."""
+        return LOCKED_WITHOUT_END if self.held else self.retained_until
 
 
 def look(client: Any, address: dict[str, str], **version: str) -> Lock | None:
@@ -125,8 +124,8 @@ class Locks:
         lock = self._look(address, key)
         return None if lock is None else lock.until
 
-    def extend(self, address: dict[str, str], key: str, until: datetime) -> None:
-        """Lock an object until then at least, and read that back. A lock that reaches further stays as it is.
+    def extend(self, address: dict[str, str], key: str, until: datetime) -> bool:
+        """Lock an object until then at least, and read that back; false when it was locked so long already.
 
         Raises:
             ObjectMissing: there is no such object.
@@ -142,7 +141,7 @@ class Locks:
                 "Find out who removed it; take another copy.",
             )
         if _reaches(before, ends):
-            return
+            return False
         # A mode is never changed: compliance can't be, and governance takes a right that nobody should have.
         retention = {"Mode": before.mode or self._mode or "GOVERNANCE", "RetainUntilDate": ends}
         refusal: BaseException | None = None
@@ -156,7 +155,7 @@ class Locks:
             refusal = error
         after = self._look(address, key)
         if after is not None and _reaches(after, ends):
-            return
+            return True
         if refusal is not None:
             raise self._refused(f"locking {key}", "s3:PutObjectRetention") from refusal
         raise TargetError(

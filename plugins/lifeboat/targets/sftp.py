@@ -162,7 +162,7 @@ class SftpTarget:
         check_key(self._name, key)
         return None
 
-    def extend_lock(self, key: str, until: datetime) -> None:
+    def extend_lock(self, key: str, until: datetime) -> bool:
         """Raises ``TargetError``: nothing can be locked here."""
         check_key(self._name, key)
         raise no_locks(self._name, key)

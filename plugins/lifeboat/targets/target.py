@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Protocol
 
 from lifeboat.errors import TargetError
+
+LOCKED_WITHOUT_END = datetime(9999, 1, 1, tzinfo=UTC)
+"""Until then counts as locked what a store keeps until somebody lifts that: a legal hold."""
 
 
 class Readable(Protocol):
@@ -142,14 +145,16 @@ class Target(Protocol):
     def locked_until(self, key: str) -> datetime | None:
         """Until when the store itself keeps the object from being removed, in UTC; it may be past.
 
-        ``None``: it is not locked, or nothing is stored under the key, or the store locks nothing, whatever it shows.
+        :data:`LOCKED_WITHOUT_END` for a legal hold. ``None``: it is not locked, or nothing is stored under the key, or
+        the store locks nothing, whatever it shows.
         """
         ...
 
-    def extend_lock(self, key: str, until: datetime) -> None:
-        """Have the store lock the object until then at least; a lock that reaches further stays as it is.
+    def extend_lock(self, key: str, until: datetime) -> bool:
+        """Have the store lock the object until then at least; false when it was locked so long already.
 
-        The lock is read back. A store that locks nothing is an error, and so is one that does not show the lock.
+        A lock that reaches further stays as it is. The lock is read back. A store that locks nothing is an error, and
+        so is one that does not show the lock.
         """
         ...
 
