@@ -1,7 +1,7 @@
 """The locks of an S3 store are read, extended and never passed; what is disposed of leaves no version behind.
 
-moto does not know GetObjectRetention, and lets a lock be shortened that S3 would keep: what S3 answers there is put into
-the client.
+moto does not know GetObjectRetention, and lets a lock be shortened that S3 would keep: what S3 answers there is put
+into the client.
 """
 
 from __future__ import annotations
@@ -187,11 +187,15 @@ def test_more_versions_than_a_page_holds_all_go(place: Place) -> None:
     target.put("a/b.json", io.BytesIO(b"1"))
     assert isinstance(target, S3Target)
 
-    def two(params: dict[str, Any], **_: object) -> None:
-        params["query_string"]["max-keys"] = "2"
+    pages: list[object] = []
 
-    target._client.meta.events.register("before-call.s3.ListObjectVersions", two)
+    def two(params: dict[str, Any], **_: object) -> None:
+        params["MaxKeys"] = 2
+        pages.append(dict(params))
+
+    target._client.meta.events.register("provide-client-params.s3.ListObjectVersions", two)
     target.dispose("a/b")
+    assert len(pages) == 3
     assert versions(place) == [("a/b.json", "Versions")]
 
 

@@ -70,7 +70,7 @@ def _read(store: Target, held: Held, points: Sequence[str], now: datetime, tick:
     def read(point: str) -> datetime | None:
         for copy in held.copies[store.name, point]:
             # The manifest first: all of a copy is locked alike, and one locked object is enough.
-            for key in reversed(_objects(copy)):
+            for key in reversed(copy.keys):
                 tick()
                 until = store.locked_until(key)
                 if until is not None and until > now:
@@ -95,14 +95,6 @@ def _locked(state: TargetState, found: Mapping[str, datetime] | str) -> TargetSt
 def _with_lock(point: HeldPoint, found: Mapping[str, datetime]) -> HeldPoint:
     until = found.get(point.recovery_point)
     return point if until is None else replace(point, locked_until=until)
-
-
-def _objects(copy: Copy) -> list[str]:
-    """The keys of a copy's objects, its manifest last."""
-    manifest = copy.manifest
-    folder, attempt = manifest.folder, manifest.folder.attempt(manifest.attempt)
-    volumes = [attempt + volume.file for stream in manifest.streams for volume in stream.volumes]
-    return [*volumes, folder.signature(manifest.attempt), folder.manifest]
 
 
 def extend_locks(
@@ -166,7 +158,7 @@ def _extend(store: Target, copy: Copy, until: datetime, tick: Tick) -> bool:
         tick()
         return store.extend_lock(key, until)
 
-    *others, manifest = _objects(copy)
+    *others, manifest = copy.keys
     done = side_by_side(extend, others, at_once=READERS, name="extend locks")
     return any([*done, store.extend_lock(manifest, until)])
 

@@ -43,6 +43,7 @@ def remove_copy(
     """
     target, meant = catalogue.target, set(manifests)
     folders = _folders(catalogue, source, recovery_point)
+    named: dict[str, list[str]] = {}
     for folder in folders:
         try:
             found = catalogue.read(folder)
@@ -50,6 +51,7 @@ def remove_copy(
             continue  # begun by a run that was cut off
         if "" not in meant and found.sha256 not in meant:
             return Removed(recovery_point, another=True)
+        named[folder.path] = found.keys[:-1]
     objects = size = 0
     foreign: list[str] = []
     for folder in folders:
@@ -57,7 +59,12 @@ def remove_copy(
         if mark is not None:
             target.dispose(folder.manifest)
             objects, size = objects + 1, size + mark.size
-        for info in list(target.list(folder.path)):
+        listed = list(target.list(folder.path))
+        # What somebody deleted in a bucket with versions is not listed, and its versions would stay for ever.
+        for key in sorted({*named.get(folder.path, ())} - {info.key for info in listed}):
+            tick()
+            target.dispose(key)
+        for info in listed:
             tick()
             if info.key == folder.manifest:
                 continue
