@@ -80,6 +80,12 @@ def test_wal_leads_from_verified_ones_alone_and_their_chain_is_locked_as_long() 
     }
 
 
+def test_a_link_whose_chain_is_not_whole_takes_nobodys_place() -> None:
+    base, lost = full("2026-03-01"), full("2026-03-02")
+    broken = link("2026-03-03", lost)
+    assert ends(base, broken, wal("2026-03-19")) == {"full 2026-03-01": day("2026-04-18")}
+
+
 def test_what_claims_to_be_of_the_future_locks_nothing_for_years() -> None:
     base = full("2026-03-01")
     far = link("2036-03-02", base)
@@ -115,7 +121,11 @@ def test_whatever_stays_can_be_restored_from_what_is_locked_as_long_as_itself(da
 
 def _leads_on(points: dict[str, HeldPoint], reach: dict[str, datetime], rules: SourceRules, now: datetime) -> None:
     """Each moment of WAL that is inside its retention has a locked base before it, where there is a verified one."""
-    bases = [point for point in points.values() if point.role in (Role.BASE, Role.LINK) and point.good]
+    bases = [
+        point
+        for point in points.values()
+        if point.role in (Role.BASE, Role.LINK) and point.good and all(name in points for name in point.needs)
+    ]
     for log in points.values():
         if log.role is not Role.LOG or (end := rules.tiers["wal"].after(log.moment)) <= now:
             continue

@@ -1,108 +1,45 @@
-"""What a store has locked waits; locks reach as far as what stands on them; one that only repeats them is not believed.
+"""What a store has locked waits until its lock ends; a store that only repeats the headers of a lock is not believed.
 
-On a real bucket with object lock, and on rclone's, which takes the headers of a lock, shows them, and locks nothing.
-moto compares a lock's end with the real time, and lets it be shortened, as no store should: that is how a lock ends
-here.
+On a real bucket with object lock, and on rclone's, which takes those headers, shows them, and locks nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from itertools import count
 from typing import Any
 
 import pytest
 
 from lifeboat.errors import TargetError
-from lifeboat.repository.journal import Event, read_journal
 from lifeboat.repository.retention.decisions import Action, Reason
 from lifeboat.repository.system import SystemRepository
 from lifeboat.repository.verification import verify_stored
-from sandbox.s3_servers import MotoServer, RcloneS3, S3Server
+from sandbox.s3_servers import MotoServer, RcloneS3
 from tests.conftest import Clock
-from tests.repository.retention.cleaned_system import CleanedSystem, dies
+from tests.repository.retention.cleaned_system import CleanedSystem
+from tests.repository.retention.locked_system import (
+    MONTH,
+    STORE,
+    Bucket,
+    locked,
+    locking,
+    present,
+    reasons,
+    shortened,
+    with_second_bucket,
+)
 from tests.repository.world import SOURCE, SYSTEM, World
-from tests.targets.conftest import client_of, s3_place
-
-MONTH = timedelta(days=30)
-STORE = "connection: store\n"
 
 
 @pytest.fixture
 def clock() -> Clock:
-    """The present: a lock in the past would be none."""
-    return Clock(datetime.now(UTC).replace(microsecond=0))
+    return Clock(present())
 
 
 @pytest.fixture
 def system(make_world: Callable[..., World], moto: MotoServer) -> CleanedSystem:
-    """Its primary target locks objects, as its policy asks."""
-    world = make_world(moto, ObjectLockEnabledForBucket=True)
-    return CleanedSystem(world.bent(STORE, f"{STORE}    object_lock: compliance\n"))
-
-
-class Bucket:
-    """A target's bucket, spoken to without us."""
-
-    def __init__(self, system: CleanedSystem, server: S3Server, target: str = "primary") -> None:
-        self.client = client_of(server)
-        policy = system.repository().policy.targets[target]
-        self.name, self.prefix = policy.bucket, policy.prefix
-
-    def versions(self, point: str) -> list[tuple[str, str, str]]:
-        """Key, id and kind of every version of anything of a recovery point."""
-        page = self.client.list_object_versions(Bucket=self.name)
-        assert not page["IsTruncated"]
-        return [
-            (found["Key"], found["VersionId"], kind)
-            for kind in ("Versions", "DeleteMarkers")
-            for found in page.get(kind, ())
-            if f"/{point}/" in found["Key"]
-        ]
-
-    def lock(self, point: str, until: datetime) -> None:
-        """Let the locks of all its objects end then, whatever they were."""
-        for key, version, kind in self.versions(point):
-            if kind == "Versions":
-                retention = {"Mode": "COMPLIANCE", "RetainUntilDate": until}
-                self.client.put_object_retention(Bucket=self.name, Key=key, VersionId=version, Retention=retention)
-
-    def end_locks(self, point: str) -> None:
-        self.lock(point, datetime.now(UTC) - timedelta(minutes=1))
-
-    def locks(self, point: str) -> dict[str, datetime]:
-        """Until when each of its objects is locked, by the end of its key."""
-        shown = {}
-        for key, version, _ in self.versions(point):
-            head = self.client.head_object(Bucket=self.name, Key=key, VersionId=version)
-            shown[key.rsplit("/", 1)[-1]] = head["ObjectLockRetainUntilDate"].astimezone(UTC)
-        return shown
-
-
-def locked(system: CleanedSystem, *, length: timedelta = MONTH, **more: Any) -> str:
-    """A recovery point that is locked from now on; the clock moves on by a day."""
-    name = system.point(retain_until=system.world.clock() + length, **more)
-    system.world.clock.advance(hours=23)
-    return name
-
-
-def shortened(system: CleanedSystem) -> CleanedSystem:
-    """The same system when its policy keeps dailies and WAL for a day only."""
-    return CleanedSystem(system.world.bent("retention: 30d", "retention: 1d"), system.copies)
-
-
-def reasons(system: CleanedSystem, target: str = "primary") -> dict[str, tuple[Action, Reason]]:
-    return {one.point.recovery_point: (one.action, one.reason) for one in system.plan().of(target)}
-
-
-def events(system: CleanedSystem, kind: str) -> list[Event]:
-    repository = system.repository()
-    found = read_journal(repository.target("primary"), SYSTEM, repository.trusted)
-    return [event for event in found if isinstance(event, Event) and event.kind == kind]
-
-
-# A lock is waited for
+    return locking(make_world(moto, ObjectLockEnabledForBucket=True))
 
 
 def test_the_manifest_and_its_signature_are_locked_like_the_volumes(system: CleanedSystem, moto: MotoServer) -> None:
@@ -226,16 +163,6 @@ def test_a_target_whose_locks_cannot_be_read_loses_nothing(system: CleanedSystem
     assert system.clean().deleted.gone == (old,)
 
 
-def with_second_bucket(system: CleanedSystem, moto: MotoServer) -> tuple[CleanedSystem, Bucket]:
-    place = s3_place("s3", moto, ObjectLockEnabledForBucket=True)
-    world = system.world
-    directory = f"url: file://{world.roots['offsite']}\n    marker: demo-local\n"
-    system = CleanedSystem(
-        world.bent(directory, f"url: {place.policy['url']}\n    connection: store\n    object_lock: compliance\n")
-    )
-    return system, Bucket(system, moto, "offsite")
-
-
 def test_a_copy_that_goes_only_since_a_lock_keeps_another_one_is_asked_for_its_own_lock(
     system: CleanedSystem, moto: MotoServer
 ) -> None:
@@ -245,133 +172,6 @@ def test_a_copy_that_goes_only_since_a_lock_keeps_another_one_is_asked_for_its_o
     world = system.world.bent("object_lock: compliance\n", "object_lock: compliance\n    retention: 1d\n")
     system = CleanedSystem(world, system.copies)
     assert [reasons(system, target)[old] for target in ("primary", "offsite")] == [(Action.STAYS, Reason.LOCK)] * 2
-
-
-# A lock is extended
-
-
-def chain(system: CleanedSystem) -> tuple[str, str, datetime]:
-    """A full and an incremental ten days younger, and until when the full must be locked."""
-    full = locked(system)
-    system.world.clock.advance(days=10)
-    moment = system.world.clock()
-    link = locked(system, kind="incremental", parent=full, chain=full, tiers=("incremental",))
-    return full, link, moment + MONTH
-
-
-def test_an_incremental_extends_the_lock_of_its_full_and_that_is_recorded(
-    system: CleanedSystem, moto: MotoServer
-) -> None:
-    full, link, until = chain(system)
-    bucket = Bucket(system, moto)
-    assert max(bucket.locks(full).values()) < until
-    before = bucket.locks(link)
-    done = system.clean()
-    assert done.extended == (full,)
-    assert "1 locked for longer" in done.in_words()
-    assert done.document()["locks_extended"] == [full]
-    assert set(bucket.locks(full).values()) == {until}
-    assert bucket.locks(link) == before
-    (event,) = events(system, "locks_extended")
-    assert (event.source, event.target) == (SOURCE, "primary")
-    assert event.details["points"] == {full: {"until": until.isoformat()}}
-
-
-class Counting:
-    """A target that notes of which objects the lock was asked for."""
-
-    def __init__(self, inner: Any) -> None:
-        self._inner = inner
-        self.asked: list[str] = []
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
-
-    def locked_until(self, key: str) -> datetime | None:
-        self.asked.append(key)
-        found: datetime | None = self._inner.locked_until(key)
-        return found
-
-    def extend_lock(self, key: str, until: datetime) -> bool:
-        raise AssertionError(f"the lock of {key} reaches far enough")
-
-
-def test_where_the_locks_reach_only_the_manifest_of_what_is_needed_is_looked_at(system: CleanedSystem) -> None:
-    full, _, _ = chain(system)
-    system.clean()
-    repository = system.repository()
-    counting = Counting(repository.target("primary"))
-    repository._targets["primary"] = counting  # type: ignore[assignment]
-    assert system.clean(repository=repository).extended == ()
-    assert counting.asked == [f"{SYSTEM}/{SOURCE}/{full}/manifest.json"]
-    assert len(events(system, "locks_extended")) == 1
-
-
-def test_wal_extends_the_lock_of_the_full_that_it_leads_on_from(system: CleanedSystem, moto: MotoServer) -> None:
-    full = locked(system)
-    system.world.clock.advance(days=5)
-    moment = system.world.clock()
-    locked(system, kind="wal", timeline=1, tiers=("wal",), good=False)
-    assert system.clean().extended == (full,)
-    assert set(Bucket(system, moto).locks(full).values()) == {moment + MONTH}
-
-
-def test_a_lock_is_extended_although_the_plan_is_stopped(system: CleanedSystem, moto: MotoServer) -> None:
-    for _ in range(5):
-        system.point()
-    system.world.clock.advance(days=31)
-    full, _, until = chain(system)
-    done = system.clean()
-    assert any("4 of 6" in sentence for sentence in done.stopped)
-    assert done.deleted.gone == ()
-    assert done.extended == (full,)
-    assert set(Bucket(system, moto).locks(full).values()) == {until}
-
-
-def test_nothing_is_extended_where_something_cannot_be_believed(system: CleanedSystem) -> None:
-    chain(system)
-    repository = system.repository()
-    repository.target("primary").put_new(f"{SYSTEM}/{SOURCE}/20260101T000000Z-full-7f3a/manifest.json", b"{}")
-    done = system.clean()
-    assert any("can't be believed" in sentence for sentence in done.stopped)
-    assert done.extended == ()
-
-
-def test_an_extension_that_is_killed_is_done_again_and_the_manifest_never_claims_more_than_is_locked(
-    system: CleanedSystem, moto: MotoServer
-) -> None:
-    full, _, until = chain(system)
-    bucket = Bucket(system, moto)
-    before = bucket.locks(full)["manifest.json"]
-    for at in count(1):
-        bucket.lock(full, before)
-        repository, mortal = system.dying("primary", at)
-        with dies():
-            system.clean(repository=repository)
-        shown = bucket.locks(full)
-        if shown.pop("manifest.json") >= until:
-            assert min(shown.values()) >= until
-        system.clean()
-        assert set(bucket.locks(full).values()) == {until}
-        if not mortal.dead:
-            break
-    assert at > len(shown) + 1
-
-
-def test_a_denied_extension_fails_the_cleanup(system: CleanedSystem) -> None:
-    chain(system)
-    repository = system.repository()
-    target: Any = repository.target("primary")
-
-    def refuse(**_: object) -> None:
-        from botocore.exceptions import ClientError
-
-        raise ClientError({"Error": {"Code": "AccessDenied"}, "ResponseMetadata": {}}, "PutObjectRetention")
-
-    target._client.meta.events.register("before-call.s3.PutObjectRetention", refuse)
-    with pytest.raises(TargetError, match="locking .* failed") as caught:
-        system.clean(repository=repository)
-    assert "s3:PutObjectRetention" in caught.value.remedy
 
 
 # A store that locks nothing

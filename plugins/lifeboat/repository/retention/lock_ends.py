@@ -6,8 +6,9 @@ be kept longer: then its lock must be extended, or whoever may delete could take
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
+from itertools import zip_longest
 
 from lifeboat.repository.retention.planning import WAL_TIER
 from lifeboat.repository.retention.points import HeldPoint, Role
@@ -54,13 +55,24 @@ def _own_end(point: HeldPoint, rules: SourceRules, now: datetime) -> datetime | 
     return max(known, default=None)
 
 
-def _led_to(points: dict[str, HeldPoint]) -> Iterable[tuple[HeldPoint, datetime]]:
+def _led_to(points: Mapping[str, HeldPoint]) -> Iterable[tuple[HeldPoint, datetime]]:
     """Each base and link that recovery may begin with, and the last moment for which it is the one."""
     newest = max((point.moment for point in points.values() if point.role is Role.LOG), default=None)
     if newest is None:
         return
     bases = [point for point in points.values() if point.role in (Role.BASE, Role.LINK) and point.good]
-    bases.sort(key=lambda point: point.begun)
-    for base, following in zip(bases, [*bases[1:], None], strict=True):
+    bases = sorted((point for point in bases if _whole(point, points)), key=lambda point: point.begun)
+    for base, following in zip_longest(bases, bases[1:]):
         if newest >= base.begun:
             yield base, newest if following is None else min(following.begun, newest)
+
+
+def _whole(point: HeldPoint, points: Mapping[str, HeldPoint]) -> bool:
+    asked, seen = [*point.needs], set(point.needs)
+    while asked:
+        found = points.get(asked.pop())
+        if found is None:
+            return False
+        asked.extend(name for name in found.needs if name not in seen)
+        seen.update(found.needs)
+    return True
