@@ -8,6 +8,7 @@ Found on the way:
 - rclone's S3 ignores If-None-Match and If-Match; repeats, unexamined, the CRC-32, encryption and lock headers that came
   with an object (the CRC-32 of the whole even with the answer to a Range), and encrypts and locks nothing; answers
   NoSuchUpload to a listing of uploads when there are none; reads a whole object for its first HEAD or listing (ETag);
+  answers 200 to PutObjectRetention and stores the request's text in the object's place; knows no versions;
   with --dir-cache-time 0 two writers of one object lock each other up; refuses access keys of two letters;
 - rclone's SFTP says that it makes hard links, and makes none; its rename replaces what is there, and where several
   clients rename to one name at once, it may not show the object until its directory cache has aged (5 minutes); the

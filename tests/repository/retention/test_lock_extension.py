@@ -112,6 +112,18 @@ def test_a_lock_is_extended_although_the_plan_is_stopped(system: CleanedSystem, 
     assert set(Bucket(system, moto).locks(full).values()) == {until}
 
 
+def test_a_legal_hold_on_the_manifest_does_not_stand_for_the_locks_of_the_other_objects(
+    system: CleanedSystem, moto: MotoServer
+) -> None:
+    full, _, until = chain(system)
+    bucket = Bucket(system, moto)
+    key = next(key for key, _, _ in bucket.versions(full) if key.endswith("/manifest.json"))
+    bucket.client.put_object_legal_hold(Bucket=bucket.name, Key=key, LegalHold={"Status": "ON"})
+    assert system.clean().extended == (full,)
+    assert set(bucket.locks(full).values()) == {until}
+    assert system.clean().extended == ()
+
+
 def test_nothing_is_extended_where_something_cannot_be_believed(system: CleanedSystem) -> None:
     chain(system)
     repository = system.repository()
