@@ -151,7 +151,7 @@ def test_a_restore_works_where_targets_can_only_be_read(
     from lifeboat.errors import TargetError
     from lifeboat.targets.local import LocalTarget
 
-    def refuse(self: LocalTarget, key: str, data: bytes) -> None:
+    def refuse(self: LocalTarget, key: str, data: bytes, **more: object) -> None:
         raise TargetError(f"Target local: writing {key} failed: Read-only file system.")
 
     # Root may write everywhere, so a refusal of the kernel can't be had for certain.

@@ -81,6 +81,12 @@ def test_retention_deletes_and_can_read_no_backup_and_passes_no_lock() -> None:
     assert all(allows("retention", action, place) for action in DELETING for place in (DATA, MANIFEST))
     assert allows("retention", "s3:GetObject", MANIFEST)
     assert allows("retention", "s3:PutObject", EVENT)
+    for place in (DATA, MANIFEST):
+        assert all(allows("retention", f"s3:{verb}ObjectRetention", place) for verb in ("Get", "Put"))
+        assert not allows("retention", "s3:PutObjectLegalHold", place)
+    assert all(
+        allows("retention", f"s3:{one}", ROOT) for one in ("ListBucketVersions", "GetBucketObjectLockConfiguration")
+    )
     assert not allows("retention", "s3:GetObject", DATA)
     assert not allows("retention", "s3:PutObject", DATA)
     assert not allows("retention", "s3:PutObject", MANIFEST)

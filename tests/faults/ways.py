@@ -79,9 +79,9 @@ class Gate:
         self._look(key)
         return self._target.put(key, body, **more)
 
-    def put_new(self, key: str, data: bytes) -> None:
+    def put_new(self, key: str, data: bytes, **more: Any) -> None:
         self._look(key)
-        self._target.put_new(key, data)
+        self._target.put_new(key, data, **more)
 
     def _look(self, key: str) -> None:
         if self._waits(key) and not self.reached.is_set():

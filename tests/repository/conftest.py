@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,9 +29,10 @@ def demo_system(tmp_path_factory: pytest.TempPathFactory) -> DemoSystem:
 
 @pytest.fixture
 def make_world(demo_system: DemoSystem, tmp_path: Path, clock: Clock) -> Callable[..., World]:
-    """Call it for a system of its own; ``primary`` may be an S3 or an SFTP server."""
+    """Call it for a system of its own; ``primary`` may be an S3 server, with what its bucket is made with, or an SFTP
+    server."""
 
-    def make(primary: S3Server | SftpServer | None = None) -> World:
+    def make(primary: S3Server | SftpServer | None = None, **bucket: Any) -> World:
         roots = {}
         text = demo_system.policy.read_text()
         for name, old in (("primary", PRIMARY), ("offsite", OFFSITE), ("local", f"url: file://{demo_system.local}")):
@@ -43,7 +45,7 @@ def make_world(demo_system: DemoSystem, tmp_path: Path, clock: Clock) -> Callabl
         environment = {}
         if primary is not None:
             far = isinstance(primary, SftpServer)
-            place = sftp_place("sftp", primary) if far else s3_place("s3", primary)
+            place = sftp_place("sftp", primary) if far else s3_place("s3", primary, **bucket)
             text = text.replace(
                 f"url: file://{roots.pop('primary')}\n    marker: {MARKER}",
                 f"url: {place.policy['url']}\n    connection: store",

@@ -112,8 +112,8 @@ def test_a_store_without_conditions_is_asked_which_mark_it_holds(world: World, m
     monkeypatch.setattr(type(target), "conditional_writes", False)
     original = type(target).put_new
 
-    def put_new(self, key: str, data: bytes) -> None:
-        original(self, key, data)
+    def put_new(self, key: str, data: bytes, **more: object) -> None:
+        original(self, key, data, **more)
         if key == ours.folder.manifest:
             # Such a store lets the other attempt, which had looked before, write over it.
             self.put(key, BytesIO(theirs.to_json()))

@@ -115,10 +115,10 @@ class Meanwhile(LocalTarget):
 
     happens: Callable[[], None]
 
-    def put_new(self, key: str, data: bytes) -> None:
+    def put_new(self, key: str, data: bytes, *, retain_until: datetime | None = None) -> None:
         if key.endswith("manifest.json"):
             self.happens()
-        super().put_new(key, data)
+        super().put_new(key, data, retain_until=retain_until)
 
 
 def test_another_attempt_committed_there_meanwhile_is_named_as_such(world: World) -> None:

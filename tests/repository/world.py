@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +57,12 @@ class World:
         streams: Mapping[str, bytes] = STREAMS,
         timeline: int | None = None,
         volume_size: int = 200_000,
+        retain_until: datetime | None = None,
     ) -> tuple[StoredStream, ...]:
         """Write an attempt's streams, as a source does; nothing is committed."""
-        to = repository.destination(target or repository.target("primary"), SOURCE, work, timeline=timeline)
+        to = repository.destination(
+            target or repository.target("primary"), SOURCE, work, timeline=timeline, retain_until=retain_until
+        )
         stored = []
         for name, data in streams.items():
             writer = StreamWriter(name, to, StreamSettings(volume_size=volume_size))
@@ -111,14 +115,17 @@ class World:
         streams: Mapping[str, bytes] = STREAMS,
         work: Work | None = None,
         volume_size: int = 200_000,
+        retain_until: datetime | None = None,
         **more: Any,
     ) -> Copy:
         """A committed recovery point on the primary target; the clock moves on by an hour."""
         repository = repository or self.repository()
         work = work or self.work(kind)
-        stored = self.store(repository, work, streams=streams, timeline=timeline, volume_size=volume_size)
+        stored = self.store(
+            repository, work, streams=streams, timeline=timeline, volume_size=volume_size, retain_until=retain_until
+        )
         manifest = self.manifest(repository, work, stored, timeline=timeline, **more)
-        copy = commit(repository.target("primary"), manifest, repository.signer)
+        copy = commit(repository.target("primary"), manifest, repository.signer, retain_until=retain_until)
         self.clock.advance(hours=1)
         return copy
 

@@ -8,6 +8,7 @@ Found on the way:
 - rclone's S3 ignores If-None-Match and If-Match; repeats, unexamined, the CRC-32, encryption and lock headers that came
   with an object (the CRC-32 of the whole even with the answer to a Range), and encrypts and locks nothing; answers
   NoSuchUpload to a listing of uploads when there are none; reads a whole object for its first HEAD or listing (ETag);
+  answers 200 to PutObjectRetention and stores the request's text in the object's place; knows no versions;
   with --dir-cache-time 0 two writers of one object lock each other up; refuses access keys of two letters;
 - rclone's SFTP says that it makes hard links, and makes none; its rename replaces what is there, and where several
   clients rename to one name at once, it may not show the object until its directory cache has aged (5 minutes); the
@@ -176,6 +177,39 @@ def test_deleting_what_is_gone_is_no_error(target: Target) -> None:
     assert target.stat("a/b") is None
 
 
+def test_what_is_disposed_of_is_gone_and_nothing_else_is(target: Target, place: Place) -> None:
+    for key in ("a/b", "a/b.json", "a/b/c" if place.kind == "moto" else "a/bc"):
+        target.put(key, io.BytesIO(b"0123456789"))
+    target.dispose("a/b")
+    assert target.stat("a/b") is None
+    assert [found.key for found in target.list("a/")] in (["a/b.json", "a/b/c"], ["a/b.json", "a/bc"])
+    target.dispose("a/b")
+    target.dispose("never/there")
+    target.put_new("a/b", b"anew")
+    assert target.read("a/b") == b"anew"
+
+
+def test_a_folder_goes_with_its_last_object_that_is_disposed_of(target: Target, place: Place) -> None:
+    target.put("a/b/c", Body(3 * MIB + 1))
+    target.dispose("a/b/c")
+    assert place.remains() == []
+    assert target.list_folders("") == []
+
+
+def test_a_place_that_locks_nothing_shows_no_lock_and_an_extension_is_an_error_that_leaves_the_object_alone(
+    target: Target,
+) -> None:
+    """rclone's S3 answers 200 to PutObjectRetention and stores the request's own text in the object's place."""
+    target.put("a/b", io.BytesIO(b"0123456789"), retain_until=datetime.now(UTC) + timedelta(days=1))
+    target.put_new("a/c", b"0123456789", retain_until=datetime.now(UTC) + timedelta(days=1))
+    for key in ("a/b", "a/c", "never/there"):
+        assert target.locked_until(key) is None
+        with pytest.raises(TargetError, match="lock") as caught:
+            target.extend_lock(key, datetime.now(UTC) + timedelta(days=1))
+        assert "object lock enabled" in caught.value.remedy
+    assert target.read("a/b") == target.read("a/c") == b"0123456789"
+
+
 @pytest.mark.parametrize(
     "key", ["", "/etc/passwd", "../out", "a/../../out", "a//b", "a/", "./a", "a\nb", "a\x00b", ".lifeboat-target",
             "a/.lifeboat-upload-1", "a/" + "x" * 201, "\udcff"]
@@ -187,6 +221,9 @@ def test_a_key_that_leaves_the_root_or_is_not_ours_is_refused(target: Target, pl
         lambda: target.read(key),
         lambda: target.stat(key),
         lambda: target.delete(key),
+        lambda: target.dispose(key),
+        lambda: target.locked_until(key),
+        lambda: target.extend_lock(key, datetime.now(UTC)),
         lambda: target.store_crc32(key),
     ):
         with pytest.raises(TargetError, match="can't be used"):

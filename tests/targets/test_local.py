@@ -175,6 +175,64 @@ def test_a_limit_on_file_sizes_is_no_room_either(root: Path) -> None:
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 4 * MIB
 
 
+# Disposal
+
+
+@pytest.mark.parametrize("size", [0, 1, MIB, 3 * MIB + 5, 40 * MIB + 1])
+def test_what_is_disposed_of_is_overwritten_before_it_goes(root: Path, size: int) -> None:
+    target = LocalTarget("local", root)
+    target.put("a/object", Body(size))
+    # Whoever has the file open still sees its blocks.
+    with (root / "a/object").open("rb") as still:
+        target.dispose("a/object")
+        assert still.read() == bytes(size)
+    assert names(root) == []
+
+
+def test_a_file_with_a_second_name_is_somebody_elses_too_and_loses_only_this_one(root: Path, tmp_path: Path) -> None:
+    target = LocalTarget("local", root)
+    target.put("a/object", Body(1000))
+    os.link(root / "a/object", tmp_path / "theirs")
+    target.dispose("a/object")
+    assert (tmp_path / "theirs").read_bytes() == Body(1000).read()
+    assert names(root) == []
+
+
+def test_a_disposal_that_is_cut_off_leaves_no_object_that_is_half_zeros(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = LocalTarget("local", root)
+    target.put("a/object", Body(3 * MIB))
+    write = os.write
+    written = 0
+
+    def dies(descriptor: int, data: bytes) -> int:
+        nonlocal written
+        written += write(descriptor, data)
+        if written > MIB:
+            raise KeyboardInterrupt
+        return len(data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", dies)
+        with pytest.raises(KeyboardInterrupt):
+            target.dispose("a/object")
+    assert target.stat("a/object") is None
+    assert list(target.list("")) == []
+    assert target.abandon_uploads("", older_than=datetime.now(UTC) + timedelta(hours=1)) == ["a/object"]
+    assert names(root) == []
+
+
+def test_a_link_in_place_of_an_object_is_not_disposed_of(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_text("x")
+    (root / "a").mkdir()
+    (root / "a/link").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(TargetError, match="not an object"):
+        LocalTarget("local", root).dispose("a/link")
+    assert (tmp_path / "elsewhere").read_text() == "x"
+    assert names(root) == ["a", "a/link"]
+
+
 # What others put there
 
 

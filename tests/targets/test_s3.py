@@ -68,6 +68,15 @@ def test_an_object_is_locked_until_its_retention_ends(moto: MotoServer, checksum
     assert [finding.severity for finding in target.check() if "lock" in finding.what] == ["ok"]
 
 
+@pytest.mark.parametrize("checksums", ["when_supported", "when_required"])
+def test_an_object_that_is_written_once_is_locked_as_well(moto: MotoServer, checksums: str) -> None:
+    place = s3_place("moto", moto, ObjectLockEnabledForBucket=True)
+    place.open(object_lock="governance", checksums=checksums).put_new("manifest.json", b"{}", retain_until=UNTIL)
+    shown = head(place, "manifest.json")
+    assert shown["ObjectLockMode"] == "GOVERNANCE"
+    assert UNTIL <= shown["ObjectLockRetainUntilDate"] < UNTIL + timedelta(seconds=1)
+
+
 def test_a_lock_that_the_store_forgets_is_an_error_and_the_object_is_removed(moto: MotoServer) -> None:
     """moto forgets the lock of a multipart upload."""
     place = s3_place("moto", moto, ObjectLockEnabledForBucket=True)
@@ -243,7 +252,7 @@ def test_an_upload_to_a_store_that_hangs_is_stopped_long_before_its_calls_time_o
     assert target.stat("object") is None
 
 
-@pytest.mark.parametrize("use", ["put", "put_new", "read", "stat", "list", "delete"])
+@pytest.mark.parametrize("use", ["put", "put_new", "read", "stat", "list", "delete", "dispose", "locked_until"])
 def test_every_call_to_a_store_that_hangs_can_be_stopped(
     own_rclone: RcloneS3, alarm: Callable[[float], None], use: str
 ) -> None:
@@ -255,6 +264,8 @@ def test_every_call_to_a_store_that_hangs_can_be_stopped(
         "stat": lambda: target.stat("a"),
         "list": lambda: list(target.list("")),
         "delete": lambda: target.delete("a"),
+        "dispose": lambda: target.dispose("a"),
+        "locked_until": lambda: target.locked_until("a"),
     }
     own_rclone.freeze()
     try:

@@ -157,12 +157,18 @@ class SoftDelete(CleanTarget):
     """Hide what goes, and show again what a rule keeps now; no byte moves."""
 
     def _clean(self, cleanup: Cleanup) -> dict[str, Any]:
-        deleted, stopped = cleanup.hide()
-        for sentence in stopped:
+        hidden = cleanup.hide()
+        for sentence in hidden.stopped:
             self.log.error("%s: %s", cleanup.source, sentence)
-        gone, back = len(deleted.gone), len(deleted.returned)
-        self.log.info("%s on %s: %d deleted, %d taken back", cleanup.source, self.target, gone, back)
-        return {"deleted": gone, "taken_back": back, "stopped": list(stopped)}
+        figures = {
+            "deleted": len(hidden.deleted.gone),
+            "taken_back": len(hidden.deleted.returned),
+            "locks_extended": len(hidden.extended),
+        }
+        self.log.info(
+            "%s on %s: %d deleted, %d taken back, %d locked for longer", cleanup.source, self.target, *figures.values()
+        )
+        return {**figures, "stopped": list(hidden.stopped)}
 
 
 class Purge(CleanTarget):

@@ -215,7 +215,7 @@ def back_up_physical(
             note=work.note,
         )
         repository.keep_policy(target)
-        copy = commit(target, manifest, repository.signer)
+        copy = commit(target, manifest, repository.signer, retain_until=retain_until)
     write_event(
         "backup_committed",
         target=PRIMARY,

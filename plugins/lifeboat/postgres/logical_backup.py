@@ -147,7 +147,7 @@ def back_up_logical(
             note=work.note,
         )
         repository.keep_policy(target)
-        copy = commit(target, manifest, repository.signer)
+        copy = commit(target, manifest, repository.signer, retain_until=retain_until)
     write_event(
         "backup_committed",
         target=PRIMARY,

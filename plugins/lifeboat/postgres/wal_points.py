@@ -191,7 +191,7 @@ class WalPoints:
             note=work.note,
         )
         repository.keep_policy(target)
-        copy = commit(target, manifest, repository.signer)
+        copy = commit(target, manifest, repository.signer, retain_until=begun.destination.retain_until)
         if stretch.ended:
             self.note("timeline_ended", work, timeline=begun.timeline, at=str(stretch.end))
         self.note(

@@ -63,6 +63,13 @@ class Copy:
         """Digest of the manifest."""
         return digest_of(self.document)
 
+    @property
+    def keys(self) -> list[str]:
+        """The keys of all its objects: volumes, signature, and the manifest last."""
+        folder, attempt = self.manifest.folder, self.manifest.attempt
+        volumes = [folder.attempt(attempt) + one.file for stream in self.manifest.streams for one in stream.volumes]
+        return [*volumes, folder.signature(attempt), folder.manifest]
+
 
 @dataclass(frozen=True)
 class Unreadable:

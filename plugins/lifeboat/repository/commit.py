@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from io import BytesIO
 
 from lifeboat.errors import AlreadyCommitted, ObjectDamaged, ObjectExists, RepositoryError
@@ -59,8 +60,11 @@ def refuse_if_committed(target: Target, folder: RecoveryPointFolder) -> None:
         )
 
 
-def commit(target: Target, manifest: Manifest, signer: Signer) -> Copy:
+def commit(target: Target, manifest: Manifest, signer: Signer, *, retain_until: datetime | None = None) -> Copy:
     """Check what was stored, then sign the manifest and write the commit mark.
+
+    Args:
+        retain_until: the object lock of the volumes, which the manifest and its signature get as well.
 
     Raises:
         AlreadyCommitted: another attempt was committed meanwhile; this one stays uncommitted and is cleaned up later.
@@ -74,9 +78,9 @@ def commit(target: Target, manifest: Manifest, signer: Signer) -> Copy:
     document = manifest.to_json()
     signature = signer.signature_file(document)
     atomic = target.conditional_writes
-    target.put_new(folder.signature(manifest.attempt), signature)
+    target.put_new(folder.signature(manifest.attempt), signature, retain_until=retain_until)
     try:
-        target.put_new(folder.manifest, document)
+        target.put_new(folder.manifest, document, retain_until=retain_until)
     except ObjectExists as error:
         raise _lost(target, manifest) from error
     if not atomic and target.read(folder.manifest) != document:

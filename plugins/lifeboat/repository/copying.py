@@ -57,6 +57,7 @@ def copy(
         origin: where it is read.
         catalogue: of the target it is carried to.
         original: the committed recovery point.
+        retain_until: the object lock of everything that is carried, if the target sets one.
         passed: told the bytes that arrive, for progress.
 
     Raises:
@@ -78,9 +79,9 @@ def copy(
             name=f"copy to {target.name}",
             stop=stop,
         )
-        _put_same(target, manifest.folder.signature(manifest.attempt), original.signature)
+        _put_same(target, manifest.folder.signature(manifest.attempt), original.signature, retain_until)
         with suppress(ObjectExists):
-            target.put_new(manifest.folder.manifest, original.document)
+            target.put_new(manifest.folder.manifest, original.document, retain_until=retain_until)
     present = catalogue.read(manifest.folder)
     if present.sha256 != original.sha256:
         raise AlreadyCommitted(
@@ -90,9 +91,9 @@ def copy(
     return present
 
 
-def _put_same(target: Target, key: str, data: bytes) -> None:
+def _put_same(target: Target, key: str, data: bytes, retain_until: datetime | None) -> None:
     try:
-        target.put_new(key, data)
+        target.put_new(key, data, retain_until=retain_until)
     except ObjectExists:
         if target.read(key) != data:
             raise

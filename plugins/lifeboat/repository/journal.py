@@ -47,6 +47,7 @@ EventKind = Literal[
     "timeline_ended",
     "full_forced",
     "remains_removed",
+    "locks_extended",
     "soft_deleted",
     "deletion_undone",
     "purge_begun",

@@ -13,10 +13,11 @@ from pathlib import Path
 
 from lifeboat.errors import TargetError, TargetUnavailable
 from lifeboat.targets.keys import RESERVED, check_key, check_prefix, fault_of_key
+from lifeboat.targets.local_disposal import dispose
 from lifeboat.targets.local_marker import MARKER, insist_on_marker
 from lifeboat.targets.local_places import Place, Tree, already_there, translated
 from lifeboat.targets.local_writing import link, name_of_upload, rename, write
-from lifeboat.targets.target import Finding, ObjectInfo, Readable
+from lifeboat.targets.target import Finding, ObjectInfo, Readable, no_locks
 
 _LITTLE_SPACE = 0.05
 
@@ -102,7 +103,8 @@ class LocalTarget:
 
         return self._write(key, body, commit)
 
-    def put_new(self, key: str, data: bytes) -> None:
+    def put_new(self, key: str, data: bytes, *, retain_until: datetime | None = None) -> None:
+        """As the protocol says, without a lock."""
         check_key(self._name, key)
         self._insist_on_marker()
         self._write(key, io.BytesIO(data), lambda place, hidden: self._commit_new(key, place, hidden))
@@ -196,6 +198,26 @@ class LocalTarget:
                         os.unlink(place.name, dir_fd=place.directory)
                     os.fsync(place.directory)
             self._tree.prune(key.split("/")[:-1])
+
+    def dispose(self, key: str) -> None:
+        """As the protocol says: the bytes are overwritten once before the file goes; see ``local_disposal``."""
+        check_key(self._name, key)
+        self._insist_on_marker()
+        with translated(self._name, f"removing {key}"):
+            with self._tree.place(key) as place:
+                if place is not None and self._tree.is_object(place, key):
+                    dispose(place)
+            self._tree.prune(key.split("/")[:-1])
+
+    def locked_until(self, key: str) -> datetime | None:
+        """``None``: nothing is locked here."""
+        check_key(self._name, key)
+        return None
+
+    def extend_lock(self, key: str, until: datetime) -> bool:
+        """Raises ``TargetError``: nothing can be locked here."""
+        check_key(self._name, key)
+        raise no_locks(self._name, key)
 
     def store_crc32(self, key: str) -> int | None:
         """``None``: a file system keeps no checksum of a file."""

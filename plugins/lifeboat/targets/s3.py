@@ -7,20 +7,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlsplit
 
-from lifeboat.errors import ObjectExists, TargetError
+from lifeboat.errors import TargetError
 from lifeboat.outside import Outside
 from lifeboat.targets.background import interruptible
 from lifeboat.targets.keys import check_key, check_prefix, fault_of_key
-from lifeboat.targets.s3_check import CHECK_KEY, check, honours_conditions, locks_objects
-from lifeboat.targets.s3_errors import Speaker, code_of
+from lifeboat.targets.s3_check import CHECK_KEY, check, honours_conditions
+from lifeboat.targets.s3_errors import Speaker, code_of, without_credentials
 from lifeboat.targets.s3_listing import abort, pages, uploads
+from lifeboat.targets.s3_locks import Locks
 from lifeboat.targets.s3_once import put_once
 from lifeboat.targets.s3_options import StoreOptions
 from lifeboat.targets.s3_parts import crc32_value
 from lifeboat.targets.s3_reading import ResumedReading, too_large
 from lifeboat.targets.s3_upload import Upload
+from lifeboat.targets.s3_versions import dispose
 from lifeboat.targets.target import Finding, ObjectInfo, Readable
 
 _CONNECT_TIMEOUT = 10
@@ -86,9 +87,9 @@ class S3Target:
             request_checksum_calculation=checksums,
             response_checksum_validation="when_required",
         )
-        self._speaker = Speaker(name, bucket, _without_credentials(str(self._client.meta.endpoint_url)))
+        self._speaker = Speaker(name, bucket, without_credentials(str(self._client.meta.endpoint_url)))
         self._honours_conditions: bool | None = None
-        self._locks: bool | None = None
+        self._locks = Locks(self._client, self._speaker, mode)
 
     @property
     def name(self) -> str:
@@ -125,7 +126,7 @@ class S3Target:
         check_key(self._name, key)
         lock_until = self._options.lock_until(retain_until)
         if lock_until is not None:
-            self._insist_on_locks()
+            self._locks.insist()
         upload = Upload(
             self._client,
             self._speaker,
@@ -141,10 +142,15 @@ class S3Target:
             upload.confirm(lambda: self._confirm(key, upload.acknowledged, lock_until))
         return size
 
-    def put_new(self, key: str, data: bytes) -> None:
+    def put_new(self, key: str, data: bytes, *, retain_until: datetime | None = None) -> None:
+        """As the protocol says. What the store answered 200 to and did not do is an error, too, but the object stays:
+        somebody may have read it."""
         check_key(self._name, key)
+        lock_until = self._options.lock_until(retain_until)
+        if lock_until is not None:
+            self._locks.insist()
         if self._honours_conditions is not True and self.stat(key) is not None:
-            raise self._already_there(key)
+            raise self._speaker.already_there(key)
         with self._speaker.translated(f"storing {key}", key):
             outcome = put_once(
                 self._client,
@@ -153,12 +159,13 @@ class S3Target:
                 data,
                 honours_conditions=self._honours_conditions,
                 stored=lambda: self.read(key),
+                lock_until=lock_until,
             )
         self._honours_conditions = outcome.honours_conditions
         if outcome.taken:
-            raise self._already_there(key)
-        if self._options.must_be_confirmed(None):
-            self._confirm(key, outcome.answer or None, None)
+            raise self._speaker.already_there(key)
+        if self._options.must_be_confirmed(lock_until):
+            self._confirm(key, outcome.answer or None, lock_until)
 
     @contextmanager
     def open(self, key: str) -> Iterator[Readable]:
@@ -238,6 +245,21 @@ class S3Target:
                 if code_of(error) not in ("NoSuchKey", "404"):
                     raise
 
+    def dispose(self, key: str) -> None:
+        """As the protocol says: every version of the object and every delete marker; no lock is ever passed."""
+        check_key(self._name, key)
+        dispose(self._client, self._speaker, self._own(key), key)
+
+    def locked_until(self, key: str) -> datetime | None:
+        """As the protocol says; only what is in a bucket that locks by its own configuration is locked."""
+        check_key(self._name, key)
+        return self._locks.until(self._own(key), key)
+
+    def extend_lock(self, key: str, until: datetime) -> bool:
+        """As the protocol says, in the mode that the object is locked in, or else the policy's."""
+        check_key(self._name, key)
+        return self._locks.extend(self._own(key), key, until)
+
     def store_crc32(self, key: str) -> int | None:
         """As the protocol says.
 
@@ -272,21 +294,6 @@ class S3Target:
     def _own(self, key: str) -> dict[str, str]:
         return {"Bucket": self._bucket, "Key": f"{self._root}{key}"}
 
-    def _already_there(self, key: str) -> ObjectExists:
-        return ObjectExists(
-            f"Target {self._name} holds an object {key} already.", "It was left as it is: objects are written once."
-        )
-
-    def _insist_on_locks(self) -> None:
-        if self._locks is None:
-            with self._speaker.translated(f"asking whether {self._bucket} locks objects"):
-                self._locks = locks_objects(self._client, self._bucket)
-        if not self._locks:
-            raise TargetError(
-                f"Target {self._name}: the policy asks for object locks, but the bucket {self._bucket} does not lock.",
-                "Make a bucket with object lock enabled, or take object_lock out of the policy.",
-            )
-
     def _confirm(self, key: str, answer: Mapping[str, Any] | None, lock_until: datetime | None) -> None:
         missing = self._options.missing(self._head(key) or {}, answer, lock_until)
         if missing:
@@ -304,9 +311,3 @@ class S3Target:
                     key = found["Key"].removeprefix(self._root)
                     if fault_of_key(key) is None:
                         yield ObjectInfo(key, found["Size"], found["LastModified"].astimezone(UTC))
-
-
-def _without_credentials(endpoint: str) -> str:
-    parts = urlsplit(endpoint)
-    host = parts.netloc.rpartition("@")[2]
-    return f"{parts.scheme}://{host}"

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
-from lifeboat.errors import ObjectMissing, TargetError, TargetFull, TargetUnavailable
+from lifeboat.errors import ObjectExists, ObjectMissing, TargetError, TargetFull, TargetUnavailable
 
 _CREDENTIALS = frozenset(
     {
@@ -22,9 +23,7 @@ _CREDENTIALS = frozenset(
         "ExpiredTokenException",
     }
 )
-_DENIED = frozenset(
-    {"AccessDenied", "Forbidden", "403", "AllAccessDisabled", "AccountProblem", "AccessDeniedException"}
-)
+DENIED = frozenset({"AccessDenied", "Forbidden", "403", "AllAccessDisabled", "AccountProblem", "AccessDeniedException"})
 _MISSING = frozenset({"NoSuchKey", "404", "NotFound", "NoSuchVersion"})
 _FULL = frozenset({"QuotaExceeded", "XMinioStorageFull", "InsufficientStorage", "507", "EntityTooLarge", "StorageFull"})
 _BUSY = frozenset(
@@ -79,6 +78,12 @@ def refused(error: BaseException) -> bool:
     return 400 <= int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)) < 500
 
 
+def without_credentials(endpoint: str) -> str:
+    """An address as messages may show it."""
+    parts = urlsplit(endpoint)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
+
 @dataclass(frozen=True)
 class Speaker:
     """Makes the messages of one target.
@@ -97,6 +102,12 @@ class Speaker:
         """The error of a target for what boto3 raised while ``doing`` something."""
         code = code_of(error)
         return self._answered(error, code, doing, key) if code else self._silent(error, doing)
+
+    def already_there(self, key: str) -> ObjectExists:
+        """The error for an object that is written only once and is there."""
+        return ObjectExists(
+            f"Target {self.target} holds an object {key} already.", "It was left as it is: objects are written once."
+        )
 
     def _answered(self, error: BaseException, code: str, doing: str, key: str | None) -> TargetError:
         response: Any = getattr(error, "response", {})
@@ -123,7 +134,7 @@ class Speaker:
             return TargetUnavailable, "Set this machine's clock right."
         if code.startswith("KMS."):
             return TargetError, "Look at sse_kms_key in the policy, and at what the key's policy lets this account do."
-        if code in _DENIED:
+        if code in DENIED:
             return TargetError, (
                 f"Allow s3:PutObject, s3:GetObject, s3:AbortMultipartUpload and s3:ListBucketMultipartUploads on "
                 f"{self.bucket}, s3:ListBucket too; deleting belongs to the account that applies retention."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -38,6 +39,7 @@ def put_once(
     *,
     honours_conditions: bool | None,
     stored: Callable[[], bytes],
+    lock_until: datetime | None = None,
 ) -> Outcome:
     """Store ``data`` with If-None-Match, or without where the store is known not to do it. Raises what boto3 raises.
 
@@ -48,13 +50,14 @@ def put_once(
         data: the object.
         honours_conditions: what is known of the store so far.
         stored: reads what is stored under the key.
+        lock_until: the end of its lock; ``None``: none is asked for.
 
     Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
     """
     arguments = {
         **address,
-        **options.of_object(None),
-        **options.of_body(memoryview(data), zlib.crc32(data), None),
+        **options.of_object(lock_until),
+        **options.of_body(memoryview(data), zlib.crc32(data), lock_until),
     }
     for patience in range(_PATIENCE_WITH_CONFLICTS, -1, -1):
         condition = {} if honours_conditions is False else {"IfNoneMatch": "*"}

@@ -38,8 +38,7 @@ class StoreOptions:
         """The end of the lock in whole seconds, never before ``retain_until``; ``None``: no lock is asked for."""
         if self.object_lock is None or retain_until is None:
             return None
-        until = retain_until.astimezone(UTC)
-        return until.replace(microsecond=0) + timedelta(seconds=1 if until.microsecond else 0)
+        return in_whole_seconds(retain_until)
 
     def of_object(self, lock_until: datetime | None) -> dict[str, Any]:
         """Arguments of ``put_object`` and ``create_multipart_upload``."""
@@ -94,6 +93,12 @@ class StoreOptions:
             if head.get("ObjectLockMode") != self.object_lock or until is None or until < lock_until:
                 faults.append(f"a {self.object_lock} lock until {lock_until.isoformat()}")
         return faults
+
+
+def in_whole_seconds(moment: datetime) -> datetime:
+    """A moment in UTC and whole seconds, as stores keep it; never an earlier one."""
+    until = moment.astimezone(UTC)
+    return until.replace(microsecond=0) + timedelta(seconds=1 if until.microsecond else 0)
 
 
 def _same_key(asked: str, shown: str) -> bool:

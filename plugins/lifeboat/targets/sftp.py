@@ -22,7 +22,7 @@ from lifeboat.targets.sftp_reading import ResumedReading
 from lifeboat.targets.sftp_session import Link, Session
 from lifeboat.targets.sftp_tree import Tree, info, modified
 from lifeboat.targets.sftp_upload import Upload
-from lifeboat.targets.target import Finding, ObjectInfo, Readable
+from lifeboat.targets.target import Finding, ObjectInfo, Readable, no_locks
 
 
 class SftpTarget:
@@ -98,7 +98,8 @@ class SftpTarget:
         check_key(self._name, key)
         return self._upload(key).run(body, Commits(self._tree, key).replacing)
 
-    def put_new(self, key: str, data: bytes) -> None:
+    def put_new(self, key: str, data: bytes, *, retain_until: datetime | None = None) -> None:
+        """As the protocol says, without a lock."""
         check_key(self._name, key)
         self._upload(key).run(io.BytesIO(data), Commits(self._tree, key).only_if_new)
 
@@ -151,6 +152,20 @@ class SftpTarget:
             await self._tree.prune(link, key)
 
         self._session.run(work, f"deleting {key}")
+
+    def dispose(self, key: str) -> None:
+        """As :meth:`delete`: what becomes of the blocks is the server's."""
+        self.delete(key)
+
+    def locked_until(self, key: str) -> datetime | None:
+        """``None``: nothing is locked here."""
+        check_key(self._name, key)
+        return None
+
+    def extend_lock(self, key: str, until: datetime) -> bool:
+        """Raises ``TargetError``: nothing can be locked here."""
+        check_key(self._name, key)
+        raise no_locks(self._name, key)
 
     def store_crc32(self, key: str) -> int | None:
         """``None``: a file system keeps no checksum of a file."""

@@ -9,8 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Protocol
+
+from lifeboat.errors import TargetError
+
+LOCKED_WITHOUT_END = datetime(9999, 1, 1, tzinfo=UTC)
+"""Until then counts as locked what a store keeps until somebody lifts that: a legal hold."""
 
 
 class Readable(Protocol):
@@ -86,10 +91,11 @@ class Target(Protocol):
         """
         ...
 
-    def put_new(self, key: str, data: bytes) -> None:
+    def put_new(self, key: str, data: bytes, *, retain_until: datetime | None = None) -> None:
         """Store a small object if and only if there is none of that key; else raise ``ObjectExists``.
 
-        Atomic where :attr:`conditional_writes` is true; elsewhere a look before the write.
+        Atomic where :attr:`conditional_writes` is true; elsewhere a look before the write. ``retain_until`` asks for an
+        object lock, as in :meth:`put`.
         """
         ...
 
@@ -124,7 +130,32 @@ class Target(Protocol):
         ...
 
     def delete(self, key: str) -> None:
-        """Remove an object; one that is gone already is no error."""
+        """Remove an object; one that is gone already is no error. Its bytes may stay where readers don't see them: as
+        an older version, or in the blocks of a disk."""
+        ...
+
+    def dispose(self, key: str) -> None:
+        """Remove an object for good, with all older versions of it; one that is gone already is no error.
+
+        However far it comes, the object is seen whole or not at all. What the store has locked can't go: the error says
+        until when, where the store tells.
+        """
+        ...
+
+    def locked_until(self, key: str) -> datetime | None:
+        """Until when the store itself keeps the object from being removed, in UTC; it may be past.
+
+        :data:`LOCKED_WITHOUT_END` for a legal hold. ``None``: it is not locked, or nothing is stored under the key, or
+        the store locks nothing, whatever it shows.
+        """
+        ...
+
+    def extend_lock(self, key: str, until: datetime) -> bool:
+        """Have the store lock the object until then at least; false when it was locked so long already.
+
+        A lock that reaches further stays as it is. The lock is read back. A store that locks nothing is an error, and
+        so is one that does not show the lock.
+        """
         ...
 
     def store_crc32(self, key: str) -> int | None:
@@ -138,3 +169,11 @@ class Target(Protocol):
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """All committed objects whose key begins with ``prefix`` (a folder, ending in ``/``, or ``""``), by key."""
         ...
+
+
+def no_locks(target: str, key: str) -> TargetError:
+    """The error of a place that locks nothing."""
+    return TargetError(
+        f"Target {target} can't lock {key}: such a place locks nothing.",
+        "Take object_lock out of the policy, or use an S3 bucket with object lock enabled.",
+    )

@@ -40,7 +40,7 @@ class Mortal:
         found = getattr(self.inner, name)
         if self.dead:
             raise Died
-        if name not in ("put", "put_new", "delete"):
+        if name not in ("put", "put_new", "delete", "dispose", "extend_lock"):
             return found
 
         def change(*arguments: Any, **named: Any) -> Any:
@@ -78,7 +78,9 @@ class CleanedSystem:
         for target in on:
             if target != "primary":
                 origin = repository.target("primary")
-                self.copies[target, name] = copy_point(origin, repository.catalogue(target), made)
+                self.copies[target, name] = copy_point(
+                    origin, repository.catalogue(target), made, retain_until=more.get("retain_until")
+                )
             if good:
                 journal = repository.journal(target, run="test", actor="a test")
                 journal.write(

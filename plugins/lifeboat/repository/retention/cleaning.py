@@ -12,8 +12,10 @@ from lifeboat.repository.journal import Journal
 from lifeboat.repository.layout import WAL, RecoveryPointId, bundles_folder
 from lifeboat.repository.remains import remove_remains
 from lifeboat.repository.retention.deleting import Deleted, purge, soft_delete
+from lifeboat.repository.retention.locks import extend_locks
 from lifeboat.repository.retention.points import Role
 from lifeboat.repository.retention.removing import Removed
+from lifeboat.repository.retention.rules import rules_of
 from lifeboat.repository.retention.source_plan import SourcePlan, source_plan
 from lifeboat.repository.system import PRIMARY, SystemRepository
 
@@ -27,12 +29,14 @@ class Cleaned:
     Attributes:
         stopped: why nothing new was deleted, in sentences.
         deleted: what was hidden, and what came back.
+        extended: whose locks were extended, since something younger needs them.
         removed: whose bytes were removed.
         remains: keys of unfinished work that were removed.
     """
 
     stopped: tuple[str, ...] = ()
     deleted: Deleted = field(default_factory=Deleted)
+    extended: tuple[str, ...] = ()
     removed: tuple[Removed, ...] = ()
     remains: tuple[str, ...] = field(default=(), repr=False)
 
@@ -42,6 +46,7 @@ class Cleaned:
         words = [
             f"{len(self.deleted.gone)} deleted" if self.deleted.gone else "",
             f"{len(self.deleted.returned)} taken back" if self.deleted.returned else "",
+            f"{len(self.extended)} locked for longer" if self.extended else "",
             f"{len(self.removed)} removed ({freed / 1e6:,.1f} MB)" if self.removed else "",
             f"{len(self.remains)} objects of unfinished work removed" if self.remains else "",
         ]
@@ -54,10 +59,20 @@ class Cleaned:
             "stopped": list(self.stopped),
             "deleted": list(self.deleted.gone),
             "taken_back": list(self.deleted.returned),
+            "locks_extended": list(self.extended),
             "removed": [one.recovery_point for one in self.removed],
             "removed_bytes": sum(one.stored_size for one in self.removed),
             "remains": len(self.remains),
         }
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """What the first half of a cleanup did: ``stopped``, ``deleted`` and ``extended`` as in :class:`Cleaned`."""
+
+    stopped: tuple[str, ...]
+    deleted: Deleted
+    extended: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -84,20 +99,22 @@ class Cleanup:
         Raises:
             LifeboatError: a step failed; what was done before is done, and the next cleanup goes on.
         """
-        deleted, stopped = self.hide()
+        hidden = self.hide()
         removed, remains = self.remove()
-        return Cleaned(stopped, deleted, removed, remains)
+        return Cleaned(hidden.stopped, hidden.deleted, hidden.extended, removed, remains)
 
-    def hide(self) -> tuple[Deleted, tuple[str, ...]]:
-        """Plan, and hide what goes; with why nothing, or not all, could go."""
+    def hide(self) -> Hidden:
+        """Plan, have the locks reach as far as they must, and hide what goes."""
         plan = self._plan()
         journal = self._journal()
+        # Whatever stops a plan, locks are extended: that only protects. On a frozen target nothing is known for sure.
+        extended = () if plan.frozen(self.target) else self._extend(plan, journal)
         deleted = soft_delete(self.repository, plan, self.target, journal)
         stopped = (*plan.stopped, *plan.frozen(self.target))
         if stopped:
             journal.write("retention_stopped", source=self.source, target=self.target, what=list(stopped))
         journal.deliver()
-        return deleted, stopped
+        return Hidden(stopped, deleted, extended)
 
     def remove(self) -> tuple[tuple[Removed, ...], tuple[str, ...]]:
         """Plan, and remove what was hidden long enough; then what unfinished work left more than 48 hours ago."""
@@ -116,6 +133,12 @@ class Cleanup:
             _remove_bundles(catalogue, self.source)
         journal.deliver()
         return tuple(removed), tuple(remains)
+
+    def _extend(self, plan: SourcePlan, journal: Journal) -> tuple[str, ...]:
+        rules = rules_of(self.repository.policy, self.source)
+        return extend_locks(
+            self.repository, plan.held, plan.decisions, rules, plan.at, self.target, journal, tick=self.tick
+        )
 
     def _plan(self) -> SourcePlan:
         now = self.repository.outside.clock()

@@ -39,10 +39,11 @@ def remove_copy(
 
     Raises:
         ManifestInvalid: what lies there can't be believed; nothing was removed.
-        TargetError: the target did not do it; it can be done again.
+        TargetError: the target did not do it, or has locked it; it can be done again.
     """
     target, meant = catalogue.target, set(manifests)
     folders = _folders(catalogue, source, recovery_point)
+    named: dict[str, list[str]] = {}
     for folder in folders:
         try:
             found = catalogue.read(folder)
@@ -50,21 +51,27 @@ def remove_copy(
             continue  # begun by a run that was cut off
         if "" not in meant and found.sha256 not in meant:
             return Removed(recovery_point, another=True)
+        named[folder.path] = found.keys[:-1]
     objects = size = 0
     foreign: list[str] = []
     for folder in folders:
         mark = target.stat(folder.manifest)
         if mark is not None:
-            target.delete(folder.manifest)
+            target.dispose(folder.manifest)
             objects, size = objects + 1, size + mark.size
-        for info in list(target.list(folder.path)):
+        listed = list(target.list(folder.path))
+        # What somebody deleted in a bucket with versions is not listed, and its versions would stay for ever.
+        for key in sorted({*named.get(folder.path, ())} - {info.key for info in listed}):
+            tick()
+            target.dispose(key)
+        for info in listed:
             tick()
             if info.key == folder.manifest:
                 continue
             if not is_attempt(info.key.removeprefix(folder.path).split("/", 1)[0]):
                 foreign.append(info.key)
                 continue
-            target.delete(info.key)
+            target.dispose(info.key)
             objects, size = objects + 1, size + info.size
     return Removed(recovery_point, objects, size, tuple(foreign))
 

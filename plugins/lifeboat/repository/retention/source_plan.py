@@ -8,7 +8,7 @@ from datetime import datetime
 
 from lifeboat.repository.retention.decisions import Action, Decision
 from lifeboat.repository.retention.guarding import stopped_by_clock, stopped_by_number, stopped_by_silence
-from lifeboat.repository.retention.planning import plan_source
+from lifeboat.repository.retention.locks import plan_with_locks
 from lifeboat.repository.retention.points import Role
 from lifeboat.repository.retention.reading import Held, read_source
 from lifeboat.repository.retention.rules import rules_of
@@ -63,13 +63,13 @@ def source_plan(
         supposed: whether it is another one than the present: that nothing was written until then says nothing.
         tick: called between reads; may raise to stop.
     """
-    held = read_source(repository, source, roles, tick=tick)
     rules = rules_of(repository.policy, source)
-    decisions = tuple(plan_source(held.states, rules, now))
+    read = read_source(repository, source, roles, tick=tick)
+    held, decisions = plan_with_locks(repository, read, rules, now, tick=tick)
     goes = any(one.action is Action.GOES for one in decisions)
     stopped = (
         stopped_by_clock(held.latest, now),
         stopped_by_silence(held.latest, now) if goes and not supposed else "",
         *stopped_by_number(decisions, rules),
     )
-    return SourcePlan(source, now, held, decisions, tuple(one for one in stopped if one))
+    return SourcePlan(source, now, held, tuple(decisions), tuple(one for one in stopped if one))
