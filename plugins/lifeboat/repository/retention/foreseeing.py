@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 
 from lifeboat.policy.cron import moment_of, next_run
@@ -48,6 +48,13 @@ class Makings:
         made = dict.fromkeys(self.kinds[tier][0] for tier, _, _ in self.scheduled())
         forced = {kind for tier, _, _ in self.scheduled() for kind in self.kinds[tier][1:]}
         return [*made, *sorted(forced - made.keys())]
+
+    def fulls_instead(self) -> Makings | None:
+        """The same with fulls in place of incrementals; ``None`` where the policy does not allow that."""
+        incremental = self.source.tiers.get(Tier.INCREMENTAL)
+        if incremental is None or incremental.instead is None or Tier.INCREMENTAL not in self.kinds:
+            return None
+        return replace(self, kinds={**self.kinds, Tier.INCREMENTAL: (incremental.instead,)})
 
     def runs_a_day(self, kind: str, day: datetime) -> int:
         """How many recovery points of a kind are made in the 24 hours from ``day`` on; at least one."""
@@ -135,9 +142,7 @@ class _Course:
             self._of_day.setdefault(kind, set()).update(tiers)
         return self._made(tier, due, kind, tiers, needs)
 
-    def _made(
-        self, tier: Tier, due: datetime, kind: str, tiers: tuple[Tier, ...], needs: tuple[str, ...]
-    ) -> HeldPoint:
+    def _made(self, tier: Tier, due: datetime, kind: str, tiers: tuple[Tier, ...], needs: tuple[str, ...]) -> HeldPoint:
         name, role = _name(due, kind, tier), self._makings.roles[kind]
         if role in (Role.BASE, Role.LINK):
             self._newest, self._links = name, self._links + 1 if needs else 0

@@ -7,7 +7,7 @@ out nevertheless, as if somebody had let it go on.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta, tzinfo
 
@@ -37,7 +37,8 @@ class Sizes:
 
     def at(self, kind: str, later: timedelta) -> int:
         """The size so much later than today."""
-        return round(self.of_kind[kind] * (1 + self.growth) ** (later / _YEAR))
+        grown: float = self.of_kind[kind] * (1 + self.growth) ** (later / _YEAR)
+        return round(grown)
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,21 @@ class Stored:
     def all_bytes(self) -> int:
         """What has to be paid for."""
         return self.kept_bytes + self.hidden_bytes
+
+
+def sum_of(several: Sequence[Stored]) -> Stored:
+    """What several sources have on one target."""
+    tiers: Counter[str] = Counter()
+    for one in several:
+        tiers.update(one.tiers)
+    return Stored(
+        dict(tiers),
+        sum(one.besides for one in several),
+        sum(one.kept for one in several),
+        sum(one.hidden for one in several),
+        sum(one.kept_bytes for one in several),
+        sum(one.hidden_bytes for one in several),
+    )
 
 
 @dataclass(frozen=True)
@@ -135,13 +151,13 @@ def simulate(
     start: datetime,
     months: int,
     *,
-    tick: Callable[[], None] = lambda: None,
+    passed: Callable[[int], None] = lambda _months: None,
 ) -> Simulation:
     """Begin with empty targets, make what the schedules make, and clean up as the policy says.
 
     Args:
         cleanup: the cleanup's schedule.
-        tick: called before each cleanup; may raise to stop.
+        passed: told of each month that is done; may raise to stop.
     """
     ends = list(month_ends(start, months, rules.zone))
     walk = _Walk(makings, rules, sizes, start)
@@ -157,10 +173,10 @@ def simulate(
                 made = next(coming, None)
             if cleaning > end:
                 break
-            tick()
             walk.clean(cleaning)
             cleaning = next_run(cleanup, rules.zone, cleaning)
         found.append(MonthEnd(month, end, walk.stored()))
+        passed(1)
     return Simulation(tuple(found), tuple(walk.stops.values()), walk.states(), walk.cleaned)
 
 
@@ -228,7 +244,7 @@ class _Walk:
         """What each target holds, counted by the retention that the last cleanup went by."""
         return {target: self._stored(target, points.values()) for target, points in self._on.items()}
 
-    def _stored(self, target: str, points: Iterator[HeldPoint] | Sequence[HeldPoint]) -> Stored:
+    def _stored(self, target: str, points: Iterable[HeldPoint]) -> Stored:
         cutoffs = Cutoffs.of(self._rules, target, self.cleaned or self._start)
         tiers: Counter[str] = Counter()
         besides = kept = hidden = kept_bytes = hidden_bytes = 0
@@ -241,4 +257,6 @@ class _Walk:
             inside = [tier for tier in point.tiers if point.moment >= cutoffs.of_tier(tier)]
             tiers.update(inside)
             besides += not inside
-        return Stored({tier: tiers[tier] for tier in self._rules.tiers}, besides, kept, hidden, kept_bytes, hidden_bytes)
+        return Stored(
+            {tier: tiers[tier] for tier in self._rules.tiers}, besides, kept, hidden, kept_bytes, hidden_bytes
+        )
