@@ -15,7 +15,7 @@ from lifeboat.cli.output import iso, note, out, say, show_json, show_table, size
 from lifeboat.cli.outside import check_source, surroundings
 from lifeboat.cli.progress import bar
 from lifeboat.cli.retention_sizes import A_DAY, Size, given_sizes, sizes_of
-from lifeboat.errors import PolicyError
+from lifeboat.errors import PolicyError, StreamError
 
 if TYPE_CHECKING:
     from lifeboat.policy.model import LoadedPolicy, Policy
@@ -64,6 +64,8 @@ def simulate_verb(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show what this policy would keep at each month's end, its size and its cost. Nothing is changed."""
+    if plot is not None and not plot.absolute().parent.is_dir():
+        raise typer.BadParameter(f"There is no directory {plot.parent}.", param_hint="--plot")
     here = surroundings(ctx)
     loaded = here.loaded(system)
     given = given_sizes(sizes or [])
@@ -74,7 +76,7 @@ def simulate_verb(
         for name in _sources(loaded, source)
     ]
     if plot is not None:
-        _draw(plot, f"{system}: what would be kept, with {growth:g} % growth a year", done)
+        _draw(plot, f"{system}: what would be stored, with {growth:g} % growth a year", done)
     if as_json:
         show_json(_document(loaded.policy, done, now, growth))
         return
@@ -184,7 +186,7 @@ def _draw(file: Path, title: str, done: Sequence[Simulated]) -> None:
         half.write_text(svg(title, [end.month for end in ends], lines), encoding="utf-8")
         half.replace(file)
     except OSError as error:
-        raise PolicyError(f"No picture can be written to {file}: {error.strerror}.", "Name another file.") from error
+        raise StreamError(f"No picture can be written to {file}: {error.strerror}.", "Name another file.") from error
     finally:
         half.unlink(missing_ok=True)
 
