@@ -36,6 +36,8 @@ def _problem(path: Path) -> PolicyProblem:
     [
         ("    url: http://shop/backups\n", "begins with `s3://`"),
         ("    url: s3://UPPER/x\n", "name of a bucket"),
+        ("    url: s3://shop-backups/a\n    price_per_gb_month: -0.01\n", "greater than or equal to 0"),
+        ("    url: s3://shop-backups/a\n    price_per_gb_month: .nan\n", "valid decimal"),
         ("    url: s3:///x\n", "name of a bucket"),
         ("    url: s3://shop-backups/a/../b\n", "`..`"),
         ("    url: s3://shop-backups/a//b\n", "empty part"),

@@ -13,7 +13,6 @@ from lifeboat.backup.kinds import kind_of
 from lifeboat.errors import Cancelled, LifeboatError, RecoveryPointMissing, TargetUnavailable, VerificationFailed
 from lifeboat.policy.built import built_targets
 from lifeboat.policy.naming import Tier
-from lifeboat.policy.postgres_source import PostgresSource
 from lifeboat.policy.sources import SourcePolicy
 from lifeboat.policy.together import carried, longest_kept
 from lifeboat.repository.bundling import bundle_by_the_way
@@ -109,8 +108,6 @@ def _tell_of_degraded(done: BackedUp, source_name: str, journal: Journal) -> Bac
 
 def tiers_of(source: SourcePolicy, tier: Tier, work: Work) -> tuple[Tier, ...]:
     """The tiers that a recovery point carries, the one that it is made for first."""
-    if not isinstance(source, PostgresSource):
-        return (tier,)
     together = carried(source, tier, work.due)
     return (tier, *(other for other in together if other is not tier))
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lifeboat.cli import retention_marks
+from lifeboat.cli import retention_marks, retention_simulation
 from lifeboat.cli.cancellation import STOP
 from lifeboat.cli.moment import time_in
 from lifeboat.cli.output import fail, iso, note, say, show_json, show_table, warn
@@ -27,6 +27,7 @@ app = typer.Typer(
     help="Which copies stay, which go and why; holds, deletions, and taking them back.", no_args_is_help=True
 )
 retention_marks.add_to(app)
+retention_simulation.add_to(app)
 
 System = Annotated[str, typer.Argument(help="The system, as its policy calls it.")]
 OneSource = Annotated[str | None, typer.Argument(help="The source in it; by default every one.")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -119,6 +120,10 @@ class TargetPolicy(Part):
     undelete: ExactDuration | None = None
     """How long a deletion here can be taken back, where that is not what `retention.undelete` says. On a `file://`
     target, whose room is needed, it can't be unless this says so."""
+
+    price_per_gb_month: Annotated[Decimal, Field(ge=0, max_digits=20)] | None = None
+    """What a GB (10^9 bytes) costs here in a month, in the currency that you reckon in: for
+    `lifeboat retention simulate`."""
 
     verify: Literal["read", "store"] = "read"
     """How stored bytes are proven: `read` reads them back, `store` trusts the checksum that the store keeps."""

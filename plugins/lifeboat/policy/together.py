@@ -14,6 +14,7 @@ from croniter import croniter
 
 from lifeboat.policy.naming import Tier
 from lifeboat.policy.postgres_source import PostgresSource
+from lifeboat.policy.sources import SourcePolicy
 from lifeboat.policy.tiers import TierPolicy
 
 LONG_TIERS = (Tier.WEEKLY, Tier.MONTHLY, Tier.YEARLY)
@@ -29,14 +30,14 @@ def is_due(schedule: str, day: date) -> bool:
     return following.date() == day
 
 
-def carried(source: PostgresSource, tier: Tier, day: date | None) -> tuple[Tier, ...]:
+def carried(source: SourcePolicy, tier: Tier, day: date | None) -> tuple[Tier, ...]:
     """The tiers that a backup made for ``tier`` carries, the shortest first; always ``tier`` itself.
 
     Args:
         day: the day, on the clock of the policy's zone, on which this run was due; ``None`` for a run that a person
             started: it is made for its own tier alone.
     """
-    if day is None or tier not in LONG_TIERS:
+    if day is None or tier not in LONG_TIERS or not isinstance(source, PostgresSource):
         return (tier,)
     method = source.method_of(tier)
     return tuple(

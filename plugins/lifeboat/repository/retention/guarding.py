@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from lifeboat.repository.retention.decisions import Action, Decision
+from lifeboat.repository.retention.points import HeldPoint
 from lifeboat.repository.retention.rules import SET_BACK, SourceRules
 
 
@@ -42,23 +44,53 @@ def stopped_by_silence(latest: datetime | None, now: datetime) -> str:
     )
 
 
-def stopped_by_number(decisions: Sequence[Decision], rules: SourceRules) -> list[str]:
-    """Why a source's plan may not be carried out, a sentence for each tier on a target of which too much goes."""
+@dataclass(frozen=True)
+class TooMany:
+    """More of a tier would go from a target at once than was agreed upon.
+
+    Attributes:
+        going: so many would go.
+        there: of so many.
+    """
+
+    target: str
+    tier: str
+    going: int
+    there: int
+
+
+def too_many(
+    decisions: Sequence[Decision], rules: SourceRules, stands_for: Callable[[HeldPoint], int] = lambda _point: 1
+) -> list[TooMany]:
+    """Each tier on a target of which more goes than one run may delete.
+
+    Args:
+        stands_for: how many recovery points one of the decisions is about: a simulation plans a day's WAL as one.
+    """
     there: Counter[tuple[str, str]] = Counter()
     going: Counter[tuple[str, str]] = Counter()
     for decision in decisions:
         if decision.point.deleted is not None:
             continue
+        count = stands_for(decision.point)
         for group in _groups(decision):
-            there[group] += 1
+            there[group] += count
             if decision.action is Action.GOES:
-                going[group] += 1
+                going[group] += count
     return [
-        f"On target {target}, {count} of {there[target, tier]} recovery points of tier {tier} would go: more than "
-        f"{rules.most_share:.0%} of them, and more than {rules.most_count}. Look at `lifeboat retention plan`: is a "
-        "retention mistyped, or the clock wrong? If it is right, raise `retention.most_deleted` until they have gone."
+        TooMany(target, tier, count, there[target, tier])
         for (target, tier), count in sorted(going.items())
         if count > rules.most_count and count > rules.most_share * there[target, tier]
+    ]
+
+
+def stopped_by_number(decisions: Sequence[Decision], rules: SourceRules) -> list[str]:
+    """Why a source's plan may not be carried out, a sentence for each tier on a target of which too much goes."""
+    return [
+        f"On target {one.target}, {one.going} of {one.there} recovery points of tier {one.tier} would go: more than "
+        f"{rules.most_share:.0%} of them, and more than {rules.most_count}. Look at `lifeboat retention plan`: is a "
+        "retention mistyped, or the clock wrong? If it is right, raise `retention.most_deleted` until they have gone."
+        for one in too_many(decisions, rules)
     ]
 
 
