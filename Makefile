@@ -23,7 +23,7 @@ install-tests: install ## Fetch the servers that tests need: PostgreSQL 15 to 17
 	@$(BIN)/python -m sandbox.postgres_builds $(POSTGRES_MAJORS)
 	@$(BIN)/python -m sandbox.debian_packages openssh-server redis-server
 
-demo: install ## Back a database up, lose it, bring it back: five minutes, nothing left running
+demo: install ## Back a database up, lose it, bring it back, clean up two years: five minutes, nothing left running
 	@$(BIN)/python -m sandbox demo
 
 up: install ## Start the sandbox with Airflow's page and leave it running

@@ -11,6 +11,7 @@ from sandbox import erp
 from sandbox.demo_archive import archive, bring_one_table_back
 from sandbox.demo_backup import back_up, back_up_changes, collect_wal, show_recovery_points
 from sandbox.demo_disaster import bring_back, lose_the_database, measure_what_was_lost
+from sandbox.demo_retention import show_retention
 from sandbox.services import Services
 from sandbox.steps import Steps
 
@@ -61,6 +62,7 @@ STORY: tuple[Callable[[Services, Steps], None], ...] = (
     lose_the_database,
     bring_back,
     measure_what_was_lost,
+    show_retention,
 )
 
 

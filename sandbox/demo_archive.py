@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from lifeboat.policy.postgres_source import PostgresSource
 from lifeboat.postgres.logical_details import LOGICAL
 from lifeboat.postgres.logical_planning import newest_not_later
 from lifeboat.postgres.logical_preparing import prepare
+from lifeboat.postgres.logical_proof import RestoredArchive
 from lifeboat.postgres.logical_restore import restore_logical
 from lifeboat.postgres.parameters import ConnectionParameters, Tls, connection_parameters
+from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.system import SystemRepository
 from sandbox import erp
 from sandbox.accounts import SandboxError
 from sandbox.demo_backup import SOURCE, repository, run_dag
 from sandbox.services import Services
-from sandbox.steps import Steps
+from sandbox.steps import Step, Steps
 
 WEEKLY_DAG, HOME = "demo_database_weekly", "demo_home"
 TABLE, RESTORED = "invoices", "erp_invoices_as_they_were"
@@ -36,22 +41,8 @@ def bring_one_table_back(services: Services, steps: Steps) -> None:
     with steps.step(f"Restore the table {TABLE} alone from the off-site archive, into a new database") as step:
         system = repository(services)
         copy = newest_not_later(system.catalogue("offsite").recovery_points(SOURCE).copies, None, None)
-        plan = prepare(
-            system,
-            copy,
-            _home(system, ""),
-            binaries=services.erp.binaries,
-            databases=[erp.DATABASE],
-            only=[f"public.{TABLE}"],
-            name=RESTORED,
-        )
-        for obstacle in plan.obstacles:
-            raise obstacle
-        restored = restore_logical(
-            system,
-            plan,
-            lambda name: _home(system, name),
-            progress=lambda phase, done, total: step.doing(f"{phase} {100 * done // max(1, total)} %"),
+        restored = restore_from(
+            system, copy, HOME, services.erp.binaries, erp.DATABASE, RESTORED, step, only=[f"public.{TABLE}"]
         )
         (one,) = restored.databases
         ((rows,),) = services.erp.run_sql(f"SELECT count(*) FROM {TABLE}", database=RESTORED)
@@ -64,8 +55,31 @@ def bring_one_table_back(services: Services, steps: Steps) -> None:
     steps.fact("one table restored", f"{one.rows:,} rows of {TABLE} in {restored.seconds:.1f} s")
 
 
-def _home(system: SystemRepository, database: str) -> ConnectionParameters:
+def restore_from(
+    system: SystemRepository,
+    copy: Copy,
+    connection: str,
+    binaries: Path,
+    database: str,
+    name: str,
+    step: Step,
+    *,
+    only: Sequence[str] = (),
+) -> RestoredArchive:
+    """Bring one database of an archive, or tables of it, into a new one of another name, compared with the archive."""
     source = system.policy.sources[SOURCE]
     assert isinstance(source, PostgresSource)
-    tls = Tls(source.tls, source.tls_minimum)
-    return connection_parameters(system.outside.connection(HOME), tls, database=database or None)
+
+    def home(place: str) -> ConnectionParameters:
+        tls = Tls(source.tls, source.tls_minimum)
+        return connection_parameters(system.outside.connection(connection), tls, database=place or None)
+
+    plan = prepare(system, copy, home(""), binaries=binaries, databases=[database], only=only, name=name)
+    for obstacle in plan.obstacles:
+        raise obstacle
+    return restore_logical(
+        system,
+        plan,
+        home,
+        progress=lambda phase, done, total: step.doing(f"{phase} {100 * done // max(1, total)} %"),
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from string import Template
 
@@ -12,7 +12,7 @@ from lifeboat.policy.loading import load_policy
 from lifeboat.policy.naming import dag_id, work_dag_id
 from lifeboat.streams.key_making import new_break_glass_pair, new_local_key, new_signing_pair, write_secret
 
-POLICY = Path(__file__).parent / "policies" / "demo.yaml"
+POLICIES = Path(__file__).parent / "policies"
 SYSTEM = "demo"
 MARKER = "demo-local"
 
@@ -26,17 +26,23 @@ class DemoSystem:
         policy: the demo's own.
         keys: the directory of keys: ``local.key``, ``break-glass.pem``, ``break-glass.pub``, ``signing.pem``.
         local: the local target.
+        filled_in: what stands in a policy in the place of each ``${…}``.
     """
 
     policies: Path
     policy: Path
     keys: Path
     local: Path
+    filled_in: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def break_glass(self) -> Path:
         """The private half of the break-glass key; a real one lies in a safe."""
         return self.keys / "break-glass.pem"
+
+    def policy_text(self, system: str) -> str:
+        """The sandbox's policy of a system, filled in."""
+        return Template((POLICIES / f"{system}.yaml").read_text(encoding="utf-8")).safe_substitute(self.filled_in)
 
     def dag_ids(self) -> list[str]:
         """The DAGs that Airflow makes of the policy."""
@@ -59,25 +65,29 @@ def make_demo_system(
         offsite: the URL of the off-site target.
         replacing: pieces of the policy's text and what stands there instead: tests bend the policy this way.
     """
-    system = DemoSystem(
-        directory / "policies", directory / "policies" / f"{SYSTEM}.yaml", directory / "keys", directory / "local"
-    )
-    for folder in (system.policies, system.keys, system.local):
+    policies, keys, local = (directory / name for name in ("policies", "keys", "local"))
+    for folder in (policies, keys, local):
         folder.mkdir(parents=True, mode=0o700)
-    (system.local / ".lifeboat-target").write_text(MARKER + "\n")
-    write_secret(system.keys / "local.key", new_local_key())
-    break_glass = new_break_glass_pair()
-    write_secret(system.break_glass, break_glass.private)
-    (system.keys / "break-glass.pub").write_text(break_glass.public)
-    signing = new_signing_pair()
-    write_secret(system.keys / "signing.pem", signing.private)
-    text = Template(POLICY.read_text(encoding="utf-8")).safe_substitute(
-        LIFEBOAT_DEMO_LOCAL=str(system.local),
-        LIFEBOAT_DEMO_OFFSITE=offsite,
-        LIFEBOAT_DEMO_KEYS=str(system.keys),
-        LIFEBOAT_DEMO_SIGNING_KEY=signing.public,
-        LIFEBOAT_DEMO_BINARIES=str(binaries),
+    (local / ".lifeboat-target").write_text(MARKER + "\n")
+    write_secret(keys / "local.key", new_local_key())
+    break_glass, signing = new_break_glass_pair(), new_signing_pair()
+    (keys / "break-glass.pub").write_text(break_glass.public)
+    write_secret(keys / "signing.pem", signing.private)
+    system = DemoSystem(
+        policies,
+        policies / f"{SYSTEM}.yaml",
+        keys,
+        local,
+        {
+            "LIFEBOAT_DEMO_LOCAL": str(local),
+            "LIFEBOAT_DEMO_OFFSITE": offsite,
+            "LIFEBOAT_DEMO_KEYS": str(keys),
+            "LIFEBOAT_DEMO_SIGNING_KEY": signing.public,
+            "LIFEBOAT_DEMO_BINARIES": str(binaries),
+        },
     )
+    write_secret(system.break_glass, break_glass.private)
+    text = system.policy_text(SYSTEM)
     for old, new in (replacing or {}).items():
         if old not in text:
             raise ValueError(f"the demo's policy has no {old!r}")

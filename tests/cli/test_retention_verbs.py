@@ -53,6 +53,27 @@ def test_a_run_says_what_it_deleted_and_the_plan_says_until_when_that_can_be_tak
     assert said[desk.old[0]]["because"].startswith("Deleted, can be taken back until ")
 
 
+def test_a_calendar_shows_one_target_and_counts_what_stays_and_goes(desk: Desk) -> None:
+    told = desk.say("plan", "demo", "--calendar", "--target", "primary")
+    assert told.code == 0
+    assert "demo database on primary" in told.out
+    assert "on offsite" not in told.out
+    letters = {letter for line in told.out.splitlines() if line[:2] == "20" for letter in line[9:]}
+    assert letters - set(" ·") == {"+", "x"}
+    assert "x      2 goes" in told.out
+    assert "+      2 kept for another reason" in told.out
+    assert "Nothing was changed." in told.err
+    desk.say("run", "demo", "--target", "primary")
+    assert "-      2 deleted, its bytes are there" in desk.say("plan", "demo", "--calendar").out
+
+
+def test_a_calendar_is_not_for_programs_and_they_may_ask_about_one_target(desk: Desk) -> None:
+    assert desk.say("plan", "demo", "--calendar", "--json").code == 2
+    (source,) = desk.say("plan", "demo", "--target", "primary", "--json").json["sources"]
+    assert {one["target"] for one in source["copies"]} == {"primary"}
+    assert desk.say("plan", "demo", "--target", "moon").code == 1
+
+
 def test_an_undo_brings_back_and_holds_and_a_release_ends_the_hold(desk: Desk) -> None:
     desk.say("run", "demo")
     told = desk.say("undo", "demo", "database", desk.old[0], "--reason", "a lawsuit")

@@ -38,14 +38,20 @@ def plan_verb(
     ctx: typer.Context,
     system: System,
     source: OneSource = None,
+    target: Annotated[str | None, typer.Option(help="Show this target alone.")] = None,
     at: Annotated[str | None, typer.Option(help="Plan for this moment; by default now.", metavar="MOMENT")] = None,
     wal: Annotated[bool, typer.Option("--wal", help="List every WAL run, not only how many.")] = False,
+    calendar: Annotated[
+        bool, typer.Option("--calendar", help="Show a calendar with a letter for each day instead of a list.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say of every copy whether it stays or would go, and why. Nothing is changed."""
+    if calendar and as_json:
+        raise typer.BadParameter("It is for people; leave out --json.", param_hint="--calendar")
     here = surroundings(ctx)
     loaded = here.loaded(system)
-    sources = _sources(loaded, source)
+    sources, targets = _sources(loaded, source), targets_of(loaded, target)
     repository = here.repository(loaded)
     now = repository.outside.clock() if at is None else time_in(at, loaded.policy.zone)[0]
     plans = []
@@ -53,9 +59,9 @@ def plan_verb(
         plan = _planned(repository, name, now, supposed=at is not None)
         plans.append(plan)
         if not as_json:
-            _show_plan(repository, plan, wal=wal)
+            _show_plan(repository, plan, targets, wal=wal, calendar=calendar)
     if as_json:
-        documents = [_document(plan, repository.policy.zone) for plan in plans]
+        documents = [_document(plan, targets, repository.policy.zone) for plan in plans]
         show_json({"system": system, "at": iso(now), "sources": documents})
     else:
         note("Nothing was changed.")
@@ -124,7 +130,7 @@ def _clean(repository: SystemRepository, source: str, target: str) -> dict[str, 
     return {"source": source, "target": target} | done.document()
 
 
-def _document(plan: SourcePlan, zone: ZoneInfo) -> dict[str, Any]:
+def _document(plan: SourcePlan, targets: Sequence[str], zone: ZoneInfo) -> dict[str, Any]:
     return {
         "source": plan.source,
         "stopped": list(plan.stopped),
@@ -137,14 +143,19 @@ def _document(plan: SourcePlan, zone: ZoneInfo) -> dict[str, Any]:
                 "because": one.sentence(zone),
             }
             for one in plan.decisions
+            if one.target in targets
         ],
     }
 
 
-def _show_plan(repository: SystemRepository, plan: SourcePlan, *, wal: bool) -> None:
+def _show_plan(
+    repository: SystemRepository, plan: SourcePlan, targets: Sequence[str], *, wal: bool, calendar: bool
+) -> None:
     for state in plan.held.states:
+        if state.target not in targets:
+            continue
         title = f"{repository.system} {plan.source} on {state.target}"
-        _show(title, plan.of(state.target), repository.policy.zone, wal=wal)
+        _show(title, plan.of(state.target), repository.policy.zone, wal=wal, calendar=calendar)
         for mark in plan.held.marks:
             if mark.kind == "quarantined" and mark.target == state.target:
                 say(f"{title}: {mark.recovery_point} is set aside: {mark.reason}")
@@ -154,9 +165,13 @@ def _show_plan(repository: SystemRepository, plan: SourcePlan, *, wal: bool) -> 
         warn(f"{plan.source}: {sentence} Such a plan is not carried out.")
 
 
-def _show(title: str, decisions: Sequence[Decision], zone: ZoneInfo, *, wal: bool) -> None:
+def _show(title: str, decisions: Sequence[Decision], zone: ZoneInfo, *, wal: bool, calendar: bool) -> None:
     listed = [one for one in decisions if wal or one.point.kind != "wal"]
-    if listed:
+    if listed and calendar:
+        from lifeboat.cli.retention_calendar import show_calendar
+
+        show_calendar(title, listed, zone)
+    elif listed:
         show_table(
             title, ("id", "tiers", ""),
             [(one.point.recovery_point, ", ".join(one.point.tiers), one.sentence(zone)) for one in listed],
