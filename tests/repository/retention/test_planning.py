@@ -15,6 +15,7 @@ from lifeboat.repository.retention.guarding import stopped_by_clock, stopped_by_
 from lifeboat.repository.retention.planning import plan_source
 from lifeboat.repository.retention.points import HeldPoint, Role, TargetState
 from lifeboat.repository.retention.rules import SourceRules, TargetRules, undelete_window
+from tests.repository.retention.histories import carried_out
 
 NOW = datetime(2026, 3, 31, 5, 0, tzinfo=UTC)
 TIERS = {
@@ -99,9 +100,13 @@ def test_a_base_of_a_long_tier_or_a_hold_pins_no_other_wal() -> None:
 def test_where_dailies_go_before_wal_does_the_oldest_one_stays_for_the_window() -> None:
     """A policy that keeps WAL for longer than fulls promises the window all the same."""
     rules = replace(RULES, tiers={**TIERS, "daily": Duration.parse("7d")})
-    plan = decided(full("2026-03-10T02:00"), full("2026-03-11T02:00"), NEWEST, wal("2026-03-10T03:00"), rules=rules)
+    fulls = [full(f"2026-03-{day}T02:00") for day in (10, 11, 12)]
+    plan = decided(*fulls, NEWEST, wal("2026-03-10T03:00"), rules=rules)
     assert told(plan, "full 2026-03-10T02:00") == "Kept: recovery to any moment since 2026-03-10 02:00 begins with it."
-    assert plan["full 2026-03-11T02:00"].action is Action.GOES
+    assert told(plan, "full 2026-03-11T02:00") == (
+        "Kept: it takes the place of full 2026-03-10T02:00, which recovery to any moment begins with now."
+    )
+    assert plan["full 2026-03-12T02:00"].action is Action.GOES
     assert plan["wal 2026-03-10T03:00"].action is Action.STAYS
 
 
@@ -248,3 +253,29 @@ def test_a_deletion_can_be_taken_back_for_as_long_as_its_place_or_its_set_of_fil
     assert undelete_window(policy, "files", "primary") == timedelta(days=90)
     assert undelete_window(policy, "database", "primary") == timedelta(days=7)
     assert undelete_window(policy, "files", "local") == timedelta()
+
+
+def test_where_fulls_are_kept_for_less_time_than_wal_the_wal_goes_all_the_same_and_the_window_stays_whole() -> None:
+    """A year of dailies kept for a week and of WAL kept for two, cleaned every day."""
+    rules = replace(
+        RULES,
+        tiers={"daily": Duration.parse("7d"), "wal": Duration.parse("14d")},
+        targets={"primary": TargetRules(undelete=timedelta())},
+    )
+    state: tuple[TargetState, ...] = (TargetState("primary", ()),)
+    for number in range(365):
+        now = NOW + timedelta(days=number)
+        new = (full(f"{now:%Y-%m-%d}", "daily"), wal(f"{now:%Y-%m-%d}"))
+        state = (replace(state[0], points=(*state[0].points, *new)),)
+        for _ in range(2):
+            state = carried_out(state, list(plan_source(state, rules, now)), now)
+        points = [point for point in state[0].points if point.deleted is None]
+        runs = sorted(point.moment for point in points if point.role is Role.LOG)
+        bases = sorted(point.begun for point in points if point.role is Role.BASE)
+        assert len(runs) <= 23
+        assert len(bases) <= 11
+        if number > 14:
+            assert bases[0] <= now - timedelta(days=14)
+        assert [one for one in runs if one < bases[0] - timedelta(days=1)] == []
+        # No run since the first base is missing.
+        assert len(runs) >= (runs[-1] - runs[0]).days + 1

@@ -237,7 +237,7 @@ def test_cleaning_every_day_keeps_what_one_plan_of_everything_keeps(
     tiers: Mapping[str, dict[str, Any]], start: int, months: int, local: int | None, undelete: int, few: int,
     copies: int, cleanup: str,
 ) -> None:  # fmt: skip
-    # What no plan of a day sees any more, one plan of everything would begin recovery with: it must outlast the window.
+    # Where WAL outlasts fulls, each day's plan keeps one in reserve that a single plan of everything would not know.
     physical = [tiers[name] for name in ("daily", "incremental", "weekly") if name in tiers]
     bases = [tier["retention"] for tier in physical if tier.get("method") != "logical"]
     shortest = min(bases, key=lambda days: int(days.removesuffix("d")))

@@ -32,6 +32,7 @@ class Reason(Enum):
     TIER = "tier"
     UNKNOWN_TIER = "unknown tier"
     WINDOW = "window"
+    NEXT = "next"
     LEADS_ON = "leads on"
     NEEDED = "needed"
     LOCK = "lock"
@@ -102,6 +103,7 @@ _SENTENCES = {
     Reason.NEWEST: ": among the newest verified of its kind",
     Reason.UNKNOWN_TIER: ": the policy no longer says how long its tier {about} is kept",
     Reason.WINDOW: ": recovery to any moment since {when} begins with it",
+    Reason.NEXT: ": it takes the place of {about}, which recovery to any moment begins with now",
     Reason.LEADS_ON: ": it leads on from a backup of {when} that is kept for recovery to any moment",
     Reason.NEEDED: ", since {about}",
     Reason.LOCK: ": the store has locked it until {when}",

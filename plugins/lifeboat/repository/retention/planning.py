@@ -139,6 +139,10 @@ class _TargetPlan:
             base = max(before, key=_begin) if before else min(bases, key=_begin)
             self._keep(base, Reason.WINDOW, until=max(opens, base.begun))
             leads_from = min(newest, base, key=_begin)
+            # Where fulls are kept for less time than WAL, each would go before it can take the place of the one that
+            # the window begins with, and all WAL since that one would stay for ever.
+            if after := [point for point in bases if point.begun > max(opens, base.begun)]:
+                self._keep(min(after, key=_begin), Reason.NEXT, base.recovery_point)
         since = leads_from.begun - CLOCKS_DIFFER
         for point in logs:
             if point.moment >= since:
