@@ -92,7 +92,7 @@ def test_what_claims_to_be_of_the_future_locks_nothing_for_years() -> None:
     assert ends(base, far, wal("2036-01-01")) == {"full 2026-03-01": NOW + timedelta(days=30)}
 
 
-@settings(max_examples=500)
+@settings(max_examples=1000)
 @given(some.binary(min_size=10, max_size=160))
 def test_whatever_stays_can_be_restored_from_what_is_locked_as_long_as_itself(data: bytes) -> None:
     made = history(data)
@@ -121,11 +121,11 @@ def test_whatever_stays_can_be_restored_from_what_is_locked_as_long_as_itself(da
 
 def _leads_on(points: dict[str, HeldPoint], reach: dict[str, datetime], rules: SourceRules, now: datetime) -> None:
     """Each moment of WAL that is inside its retention has a locked base before it, where there is a verified one."""
-    bases = [
-        point
-        for point in points.values()
-        if point.role in (Role.BASE, Role.LINK) and point.good and all(name in points for name in point.needs)
-    ]
+
+    def whole(point: HeldPoint) -> bool:
+        return all(name in points and whole(points[name]) for name in point.needs)
+
+    bases = [point for point in points.values() if point.role in (Role.BASE, Role.LINK) and point.good and whole(point)]
     for log in points.values():
         if log.role is not Role.LOG or (end := rules.tiers["wal"].after(log.moment)) <= now:
             continue
