@@ -120,5 +120,13 @@ class NotEnoughDisk(RestoreError):
     """The restore needs more room than the destination has."""
 
 
+class BackupBlocked(LifeboatError):
+    """A backup could not begin, since it can't be told whether another one of the same is under way."""
+
+
+class SourceUnreadable(LifeboatError):
+    """A set of files, or a part of it that is needed, can't be read."""
+
+
 class VerificationFailed(LifeboatError):
     """A copy of a recovery point was read and is not good."""

@@ -114,15 +114,17 @@ def test_without_policies_there_are_no_dags_and_no_import_errors(parse, policies
 def test_the_erp_policy_makes_a_dag_for_each_tier_that_is_built(erp):
     assert erp["errors"] == {}
     assert {name: dag["file"] for name, dag in erp["dags"].items()} == {
-        "erp_database_daily": "database_tiers.py",
-        "erp_database_incremental": "database_tiers.py",
-        "erp_database_monthly": "database_tiers.py",
+        "erp_database_daily": "source_tiers.py",
+        "erp_database_incremental": "source_tiers.py",
+        "erp_database_monthly": "source_tiers.py",
         "erp_database_wal": "database_wal.py",
-        "erp_database_weekly": "database_tiers.py",
-        "erp_database_yearly": "database_tiers.py",
+        "erp_database_weekly": "source_tiers.py",
+        "erp_database_yearly": "source_tiers.py",
+        "erp_files_daily": "source_tiers.py",
+        "erp_files_incremental": "source_tiers.py",
         "erp_retention_cleanup": "retention_cleanup.py",
-        "sales_scorecard_database_daily": "database_tiers.py",
-        "sales_scorecard_database_export": "database_tiers.py",
+        "sales_scorecard_database_daily": "source_tiers.py",
+        "sales_scorecard_database_export": "source_tiers.py",
         "sales_scorecard_retention_cleanup": "retention_cleanup.py",
     }
 
@@ -317,6 +319,10 @@ def test_the_cleanup_plans_is_guarded_and_hides_before_it_removes_on_each_target
     assert dag["defaults"] == {"dry_run": False}
 
 
+def test_a_set_of_files_is_read_by_the_workers_that_see_it(erp):
+    assert {task["queue"] for task in erp["dags"]["erp_files_incremental"]["tasks"].values()} == {"erp_files"}
+
+
 def test_a_target_is_cleaned_by_the_workers_that_reach_it(parse, policies):
     write(policies, "far", (OFFSITE[0], OFFSITE[1].replace("connection: far", "connection: far\n    queue: near_it")))
     tasks = parse(policies)["dags"]["far_retention_cleanup"]["tasks"]
@@ -345,8 +351,10 @@ def test_each_dag_has_a_page_that_says_where_its_copies_are_and_how_to_bring_the
         assert {"erp": "s3://your-erp-backups/lifeboat", "sales_scorecard": "s3://sales-scorecard-backups/lifeboat"}[
             system
         ] in dag["doc"]
-        back = f"restore {system} database" if "retention" not in dag["tags"] else f"retention plan {system}"
-        assert f"lifeboat {back}" in dag["doc"]
+        backs = (f"restore {system} database", f"restore {system} files")
+        if "retention" in dag["tags"]:
+            backs = (f"retention plan {system}",)
+        assert any(f"lifeboat {back}" in dag["doc"] for back in backs)
     assert "--only schema.table" in erp["dags"]["sales_scorecard_database_export"]["doc"]
 
 

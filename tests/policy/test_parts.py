@@ -277,11 +277,23 @@ def test_other_sources_are_validated_and_said_to_be_not_built(write: Write) -> N
     files = (
         "  files:\n    kind: files\n    url: file:///srv/files\n    queue: shop\n    tiers:\n"
         "      daily: {schedule: '0 3 * * *', retention: 30d}\n"
+        "  far:\n    kind: files\n    url: s3://files\n    tiers:\n"
+        "      daily: {schedule: '0 3 * * *', retention: 30d}\n"
     )
     text = write().read_text() + files
     policy = load_policy(write("shop.yaml", text=text)).policy
-    assert "Source `files` (files) is validated, not built yet: nothing of it is backed up." in not_built(policy)
-    assert list(built_tiers(policy)) == [("database", Tier.WAL), ("database", Tier.DAILY)]
+    assert "Source `far` (files) is validated, not built yet: nothing of it is backed up." in not_built(policy)
+    tiers = [("database", Tier.WAL), ("database", Tier.DAILY), ("files", Tier.DAILY)]
+    assert list(built_tiers(policy)) == tiers
+
+
+def test_versions_of_files_that_no_tier_keeps_so_long_are_refused(write: Write) -> None:
+    files = (
+        "  files:\n    kind: files\n    url: file:///srv/files\n    queue: shop\n    versions: 40d\n    tiers:\n"
+        "      daily: {schedule: '0 3 * * *', retention: 30d}\n"
+    )
+    with pytest.raises(PolicyRefused, match="no tier keeps its snapshots so long"):
+        load_policy(write("shop.yaml", text=write().read_text() + files))
 
 
 @pytest.mark.parametrize(

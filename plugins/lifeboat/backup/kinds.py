@@ -17,6 +17,10 @@ def kind_of(name: str) -> Kind:
         from lifeboat.postgres.kind import PostgresKind
 
         return PostgresKind()
+    if name == "files":
+        from lifeboat.files.kind import FilesKind
+
+        return FilesKind()
     raise PolicyError(
         f"Sources of kind {name!r} are not backed up by this version of Lifeboat.",
         "`lifeboat policy check` says what is.",

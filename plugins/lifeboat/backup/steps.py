@@ -317,16 +317,22 @@ def links_lacking(origin: Catalogue, goal: Catalogue, original: Copy) -> list[Co
         RecoveryPointMissing: one of them is not at the origin either: the chain can't be made whole.
     """
     lacking: list[Copy] = []
-    manifest = original.manifest
-    while manifest.parent is not None:
-        folder = RecoveryPointFolder(manifest.system, manifest.source, manifest.parent)
-        try:
-            # Read, not only looked for: what can't be believed there is no link.
-            manifest = goal.read(folder).manifest
-        except RecoveryPointMissing:
-            lacking.insert(0, origin.read(folder))
-            manifest = lacking[0].manifest
-    return lacking
+    asked, seen = [original.manifest], {original.manifest.recovery_point}
+    while asked:
+        manifest = asked.pop()
+        for name in manifest.stands_on:
+            if name in seen:
+                continue
+            seen.add(name)
+            folder = RecoveryPointFolder(manifest.system, manifest.source, name)
+            try:
+                # Read, not only looked for: what can't be believed there is no link.
+                asked.append(goal.read(folder).manifest)
+            except RecoveryPointMissing:
+                lacking.append(origin.read(folder))
+                asked.append(lacking[-1].manifest)
+    # What something stands on is older than it.
+    return sorted(lacking, key=lambda copy: copy.manifest.recovery_point)
 
 
 def _copy_one(
@@ -432,11 +438,15 @@ def _lacks(repository: SystemRepository, source_name: str, point: Point, target:
     """Why a target can't serve a recovery point: it, or a link of the chain below it, is not there or not believed."""
     catalogue = repository.catalogue(target)
     folder = point.folder(repository.system, source_name)
-    try:
-        while (parent := catalogue.read(folder).manifest.parent) is not None:
-            folder = RecoveryPointFolder(repository.system, source_name, parent)
-    except Cancelled:
-        raise
-    except LifeboatError as error:
-        return error.what if folder.recovery_point == point.id else f"of the chain below it, {error.what}"
+    asked, seen = [folder], {folder.recovery_point}
+    while asked:
+        folder = asked.pop()
+        try:
+            below = catalogue.read(folder).manifest.stands_on
+        except Cancelled:
+            raise
+        except LifeboatError as error:
+            return error.what if folder.recovery_point == point.id else f"of what it stands on, {error.what}"
+        asked += [RecoveryPointFolder(repository.system, source_name, name) for name in below if name not in seen]
+        seen.update(below)
     return ""

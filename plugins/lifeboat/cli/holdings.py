@@ -129,9 +129,11 @@ def _holding(repository: SystemRepository, target: str, source: str) -> Holding:
     reaches: tuple[Reach, ...] = ()
     broken: tuple[str, ...] = ()
     faults, trouble = [], []
+    policy = repository.policy.sources.get(source)
     try:
-        offer = offer_from(repository, target, points, wal)
-        reaches, broken = tuple(offer.reaches()), tuple(map(str, offer.broken))
+        if policy is None or policy.kind == "postgres":
+            offer = offer_from(repository, target, points, wal)
+            reaches, broken = tuple(offer.reaches()), tuple(map(str, offer.broken))
     except (Cancelled, TargetUnavailable):
         raise
     except KeyUnavailable as error:

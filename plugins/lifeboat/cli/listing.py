@@ -10,8 +10,8 @@ import typer
 from lifeboat.cli.cancellation import STOP
 from lifeboat.cli.holdings import for_each, holdings
 from lifeboat.cli.output import exact_moment, moment, note, say, show_json, show_table, size, warn
-from lifeboat.cli.outside import check_source, surroundings, targets_of
-from lifeboat.errors import LifeboatError
+from lifeboat.cli.outside import Surroundings, check_source, surroundings, targets_of
+from lifeboat.errors import LifeboatError, PolicyError
 
 if TYPE_CHECKING:
     from lifeboat.cli.overview import Entry, Overview
@@ -28,10 +28,17 @@ def list_verb(
     deleted: Annotated[
         bool, typer.Option("--deleted", help="List what retention deleted and has not yet removed, too.")
     ] = False,
+    history: Annotated[
+        str | None,
+        typer.Option("--history", help="Of a set of files: every version of a path.", metavar="PATH"),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List recovery points, their copies, when these were last verified, and the times that can be reached."""
     here = surroundings(ctx)
+    if history is not None:
+        _list_history(here, system, source, history, target, as_json)
+        return
     names = [system] if system is not None else here.systems()
     if not names:
         note(f"There is no policy in {here.policies}.")
@@ -50,6 +57,22 @@ def list_verb(
         show_json(documents[0] if system is not None else {"systems": documents})
     if failed:
         raise typer.Exit(1)
+
+
+def _list_history(
+    here: Surroundings, system: str | None, source: str | None, path: str, target: str | None, as_json: bool
+) -> None:
+    from lifeboat.cli.listing_history import history, show_history
+
+    if system is None or source is None:
+        raise PolicyError("A path is one of a set of files.", "Write `lifeboat list SYSTEM SOURCE --history PATH`.")
+    loaded = here.loaded(system)
+    check_source(loaded, source)
+    versions = history(here.repository(loaded), source, path, target)
+    if as_json:
+        show_json({"system": system, "source": source, "path": path, "versions": [one.document() for one in versions]})
+    else:
+        show_history(system, source, path, versions)
 
 
 def _list(

@@ -71,6 +71,7 @@ def _entry(entry: Entry, results: _Results) -> dict[str, Any]:
         "sequence": manifest.sequence,
         "chain": manifest.chain,
         "parent": manifest.parent,
+        "needs": list(manifest.needs),
         "begun": iso(manifest.begun),
         "committed": iso(manifest.committed),
         "moment": iso(manifest.moment),

@@ -40,7 +40,7 @@ def restore_verb(
     into: Annotated[
         Path | None,
         typer.Option(
-            help="The data directory to make, empty or not there; of an export: for its files.", metavar="DIR"
+            help="The directory to make, empty or not there: for data, files, or an export's files.", metavar="DIR"
         ),
     ] = None,
     at: Annotated[
@@ -71,7 +71,9 @@ def restore_verb(
     ] = None,
     only: Annotated[
         list[str] | None,
-        typer.Option(help="Of a logical archive or an export: these tables. May be repeated.", metavar="PATTERN"),
+        typer.Option(
+            help="These tables of an archive or export, these paths of files. May be repeated.", metavar="PATTERN"
+        ),
     ] = None,
     database: Annotated[
         list[str] | None, typer.Option(help="Of a logical archive: this database. May be repeated.", metavar="NAME")
@@ -114,13 +116,27 @@ def restore_verb(
     """Bring a database back: to any moment into a new data directory (--into), or a logical archive, whole or some of
     its tables, into new databases of a server (--connection) or one that is there. What comes back is proven.
 
-    Of an export: single tables, into a database beside the old ones, or as files. Nothing that exists is touched.
+    Of an export: single tables, into a database beside the old ones, or as files. Of a set of files: a snapshot, whole
+    or some of its paths. Nothing that exists is touched.
     """
     from lifeboat.cli.moment import asked, time_in
 
     here = surroundings(ctx)
     loaded = here.loaded(system)
     check_source(loaded, source)
+    if loaded.policy.sources[source].kind == "files":
+        from lifeboat.cli.restore_files import WantedFiles, restore_snapshot
+
+        of_data = (lsn, name, timeline, base, tablespace, binaries, run_as, connection, format_name, as_table)
+        of_dumps = (database, new_name, into_database, with_globals, show_globals, replace_rows)
+        files_take = "A set of files takes --into, --at, --recovery-point, --target and --only."
+        _refuse(any((*of_data, *of_dumps)), "Some of these options", "a database", files_take)
+        wanted_files = WantedFiles(
+            into, time_in(at, loaded.policy.zone)[0] if at is not None else None, recovery_point, target,
+            tuple(only or ()), plan, yes, as_json,
+        )  # fmt: skip
+        restore_snapshot(here.repository(loaded), source, wanted_files)
+        return
     of_archive = bool(database or new_name or into_database or with_globals or show_globals)
     of_export = bool(format_name or as_table or replace_rows)
     if recovery_point is not None and is_export(recovery_point):

@@ -16,6 +16,7 @@ from lifeboat.policy.built import built_targets, built_tiers
 from lifeboat.policy.model import LoadedPolicy, Policy
 from lifeboat.policy.naming import Tier, dag_id
 from lifeboat.policy.postgres_source import PostgresSource
+from lifeboat.policy.sources import FilesSource
 from lifeboat.policy.targets import PRIMARY
 from lifeboat.policy.tiers import TierPolicy
 
@@ -54,6 +55,12 @@ class TierDag:
         """What the policy says of the tier."""
         tiers = self.loaded.policy.sources[self.source].tiers
         return next(settings for tier, settings in tiers.items() if tier.value == self.tier)
+
+    @property
+    def queue(self) -> str | None:
+        """The workers that run it: the tier's own, or those that see the source; ``None``: any."""
+        source = self.loaded.policy.sources[self.source]
+        return self.settings.queue or (source.queue if isinstance(source, FilesSource) else None)
 
     @property
     def way_back(self) -> str:
@@ -116,7 +123,7 @@ class TierDag:
                 "retry_exponential_backoff": True,
                 "max_retry_delay": LONGEST_RETRY_DELAY,
                 "execution_timeout": settings.timeout.fixed if settings.timeout is not None else None,
-                **({"queue": settings.queue} if settings.queue else {}),
+                **({"queue": self.queue} if self.queue else {}),
                 **({"pool": settings.pool} if settings.pool else {}),
             },
         }

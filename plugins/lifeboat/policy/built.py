@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from lifeboat.policy.model import Policy
 from lifeboat.policy.naming import Tier
 from lifeboat.policy.postgres_source import PostgresSource
-from lifeboat.policy.sources import SourcePolicy
+from lifeboat.policy.sources import FilesSource, SourcePolicy
 from lifeboat.policy.targets import PRIMARY, TargetPolicy
+from lifeboat.policy.tiers import FULL_TIERS
 
 
 @dataclass(frozen=True)
@@ -18,13 +19,17 @@ class Built:
 
     Attributes:
         tiers: the tiers of each kind of source.
+        files: the schemes of places that sets of files are read from.
         methods: how a database is read.
         targets: the schemes of targets.
         channels: the kinds of alert channels.
         keys: what else of a policy is acted upon, by its key.
     """
 
-    tiers: Mapping[str, frozenset[Tier]] = field(default_factory=lambda: {"postgres": frozenset(Tier)})
+    tiers: Mapping[str, frozenset[Tier]] = field(
+        default_factory=lambda: {"postgres": frozenset(Tier), "files": frozenset((Tier.INCREMENTAL, *FULL_TIERS))}
+    )
+    files: frozenset[str] = frozenset({"file"})
     methods: frozenset[str] = frozenset({"physical", "logical"})
     targets: frozenset[str] = frozenset({"s3", "file", "sftp"})
     channels: frozenset[str] = frozenset({"slack"})
@@ -34,6 +39,8 @@ class Built:
         """Whether a tier of a source runs."""
         if tier not in self.tiers.get(source.kind, frozenset()) or tier not in source.tiers:
             return False
+        if isinstance(source, FilesSource):
+            return source.scheme in self.files
         if tier is Tier.EXPORT:
             return True  # logical by nature, whether or not dumps are built
         return not isinstance(source, PostgresSource) or source.method_of(tier) in self.methods

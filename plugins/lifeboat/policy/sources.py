@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import PurePosixPath
 from typing import Annotated, Literal, Self
+from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
-from lifeboat.policy.duration import Span
+from lifeboat.policy.duration import Duration, Span
 from lifeboat.policy.environment import ExpandedText
 from lifeboat.policy.naming import Tier
 from lifeboat.policy.part import ConnectionId, Part, Queue
@@ -59,16 +61,20 @@ class FilesSource(Part):
     """The workers that see a `file://` source."""
 
     include: Annotated[tuple[Pattern, ...], AfterValidator(not_empty)] = ("**",)
-    """What belongs to it, as patterns relative to `url`."""
+    """What belongs to it: patterns as in a `.gitignore`, from the set's own directory."""
 
     exclude: tuple[Pattern, ...] = ()
     """What does not, though `include` says so."""
 
+    generation: Span = Duration(months=1)
+    """When a full stores everything anew, so that no snapshot refers to packs that are older than that."""
+
     versions: Span | None = None
-    """How long earlier versions of a file can be brought back."""
+    """How long earlier versions of a file can be brought back: at least one tier keeps its snapshots so long."""
 
     undelete: Span | None = None
-    """How long a file that was deleted, and a recovery point that retention deleted, can be brought back."""
+    """How long a snapshot that retention deleted, and with it a file that was deleted at the source, can still be taken
+    back."""
 
     tiers: Tiers
     """When it is backed up and how long that is kept."""
@@ -78,7 +84,24 @@ class FilesSource(Part):
         check_tiers(self.tiers, self.kind, _SNAPSHOT_TIERS)
         if self.url.startswith("file://") and self.queue is None:
             raise Refused("A `file://` source is seen by some workers only.", "Name their `queue:`.", key=("queue",))
+        longest = max((tier.retention.fixed for tier in self.tiers.values()), default=timedelta())
+        if self.versions is not None and self.versions.fixed > longest:
+            raise Refused(
+                f"Earlier versions are to be kept for {self.versions}, and no tier keeps its snapshots so long.",
+                "Keep those of one tier as long, or ask for less.",
+                key=("versions",),
+            )
         return self
+
+    @property
+    def scheme(self) -> str:
+        """`file`, `s3` or `sftp`."""
+        return urlsplit(self.url).scheme
+
+    @property
+    def directory(self) -> str:
+        """The directory of a `file://` source."""
+        return unquote(urlsplit(self.url).path)
 
 
 class ConfigurationSource(Part):

@@ -60,6 +60,8 @@ class Manifest(_Model):
         previous: the manifest with the number before; ``None`` for the first.
         chain: the id of the full that it builds upon, its own for a full.
         parent: the recovery point that it is incremental to.
+        needs: the other recovery points that it refers to objects of. Written only where there are any: a Lifeboat that
+            does not know it reads all the others.
         begun, committed: when the work began and ended.
         moment: the moment that the data stands for: when it was read, whatever date a DAG run carries.
         state: ``damaged`` when the source reported damage while it was read: kept, never a parent, never verified.
@@ -86,6 +88,7 @@ class Manifest(_Model):
     previous: Previous | None
     chain: str
     parent: str | None = None
+    needs: tuple[str, ...] = Field(default=(), exclude_if=lambda needs: not needs)
     begun: AwareDatetime
     committed: AwareDatetime
     moment: AwareDatetime
@@ -106,6 +109,8 @@ class Manifest(_Model):
             raise ValueError("recovery_point or attempt is not a name of that form")
         if RecoveryPointId.parse(self.recovery_point).kind != self.kind:
             raise ValueError("kind is another one than recovery_point says")
+        if any(not is_recovery_point(name) or name == self.recovery_point for name in self.needs):
+            raise ValueError("needs names itself, or what is no recovery point")
         if (self.sequence == 1) != (self.previous is None):
             raise ValueError("the first of a sequence, and only the first, has no previous manifest")
         names = [stream.name for stream in self.streams]
@@ -118,6 +123,11 @@ class Manifest(_Model):
             if [volume.number for volume in stream.volumes] != list(range(1, len(stream.volumes) + 1)):
                 raise ValueError(f"the volumes of {stream.name} are not numbered from 1 without a gap")
         return self
+
+    @property
+    def stands_on(self) -> tuple[str, ...]:
+        """What it can't be restored without, itself left out: its parent, and what it refers to."""
+        return (*((self.parent,) if self.parent is not None else ()), *self.needs)
 
     @property
     def folder(self) -> RecoveryPointFolder:

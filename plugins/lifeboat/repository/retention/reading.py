@@ -177,5 +177,5 @@ def held_point(copy: Copy, role: Role) -> HeldPoint:
         # What was read from a standby is as old as the standby was then: WAL from that moment on leads on from it.
         min(manifest.begun, manifest.moment),
         manifest.moment,
-        () if manifest.parent is None else (manifest.parent,),
+        manifest.stands_on,
     )

@@ -1,4 +1,4 @@
-"""The backup DAGs of databases: one for each tier of each source of each policy in `include/policies`.
+"""The backup DAGs: one for each tier, but WAL's, of each source of each policy in `include/policies`.
 
 preflight ▸ dump_compress_upload ▸ verify_primary ▸ ( copy ▸ verify ) for each other target ▸ publish
 """
@@ -15,7 +15,7 @@ from lifeboat.policy.targets import PRIMARY
 PREFLIGHT, DUMP = "preflight", "dump_compress_upload"
 
 
-def database_dag(tier: TierDag) -> DAG:
+def source_dag(tier: TierDag) -> DAG:
     """The chain of one tier."""
     with DAG(tier.id, schedule=tier.schedule, **tier.arguments) as dag:
 
@@ -45,4 +45,4 @@ def database_dag(tier: TierDag) -> DAG:
 
 
 for tier in tier_dags(wal=False):
-    globals()[tier.id] = database_dag(tier)
+    globals()[tier.id] = source_dag(tier)

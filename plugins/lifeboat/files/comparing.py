@@ -1,0 +1,133 @@
+"""Which snapshot the next one is compared with, and what that one's index says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from lifeboat.errors import ManifestInvalid
+from lifeboat.files.details import FULL, INCREMENTAL, SnapshotDetails, snapshot_details
+from lifeboat.files.entries import INDEX_STREAM, Entry, Line, read_index, read_lines
+from lifeboat.files.known import KnownBytes
+from lifeboat.policy.sources import FilesSource
+from lifeboat.repository.catalogue import Catalogue, Copy
+from lifeboat.repository.last_verified import last_verified
+from lifeboat.repository.layout import RecoveryPointId
+from lifeboat.repository.system import PRIMARY, SystemRepository
+from lifeboat.streams.reading import Origin, opened
+
+CANDIDATES = 12
+"""So many of the newest snapshots are asked for: two days of incrementals every four hours."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """The snapshot that one is compared with."""
+
+    repository: SystemRepository
+    copy: Copy
+    details: SnapshotDetails
+
+    @property
+    def recovery_point(self) -> str:
+        """Its id."""
+        return self.copy.manifest.recovery_point
+
+    def fill(self, known: KnownBytes) -> None:
+        """Note where the bytes of each of its files are."""
+        with index_of(self.repository, self.copy) as entries:
+            for entry in entries:
+                if entry.place is not None and entry.sha256:
+                    # A file in a pack is called as the first file with these bytes was.
+                    place = replace(entry.place, member=entry.place.member or entry.path)
+                    known.add(entry.sha256, entry.size, place)
+
+
+def choose_base(
+    repository: SystemRepository,
+    source_name: str,
+    source: FilesSource,
+    catalogue: Catalogue,
+    *,
+    kind: str,
+    now: datetime,
+    tick: Callable[[], None],
+) -> Base | None:
+    """The newest snapshot that was verified, with everything that it refers to; ``None``: store all anew.
+
+    What was never read back must not be what all later snapshots stand on. A full begins a new generation when the
+    present one is as old as the policy lets it become.
+    """
+    shown = catalogue.recovery_points(source_name).copies
+    snapshots = sorted(
+        (copy for copy in shown if copy.manifest.kind in (FULL, INCREMENTAL)),
+        key=lambda copy: (copy.manifest.moment, copy.manifest.recovery_point),
+    )
+    there = {copy.manifest.recovery_point: copy for copy in snapshots}
+    candidates = snapshots[-CANDIDATES:]
+    asked = {name for copy in candidates for name in (copy.manifest.recovery_point, *copy.manifest.needs)}
+    good = _good(repository, source_name, (there[name] for name in asked if name in there), tick)
+    for copy in reversed(candidates):
+        try:
+            details = snapshot_details(copy.manifest)
+        except ManifestInvalid:
+            continue
+        if not {copy.manifest.recovery_point, *copy.manifest.needs} <= good:
+            continue
+        begun = RecoveryPointId.parse(details.generation).begun
+        if kind == FULL and source.generation.after(begun, repository.policy.zone) <= now:
+            return None
+        return Base(repository, copy, details)
+    return None
+
+
+def _good(repository: SystemRepository, source: str, copies: Iterable[Copy], tick: Callable[[], None]) -> set[str]:
+    listed = {copy.manifest.recovery_point: copy for copy in copies}
+    if not listed:
+        return set()
+    since = min(copy.manifest.committed for copy in listed.values())
+    places = [(source, name, PRIMARY) for name in listed]
+    results = last_verified(repository, PRIMARY, places, since=since, most=100_000, tick=tick)
+    return {name for (_, name, _), result in results.items() if result.good and result.manifest == listed[name].sha256}
+
+
+@contextmanager
+def lines_of(repository: SystemRepository, base: Base | None) -> Iterator[Iterable[Line]]:
+    """The lines of a snapshot's index on the primary target; none without a snapshot."""
+    if base is None:
+        yield ()
+        return
+    manifest = base.copy.manifest
+    with opened(manifest.stream(INDEX_STREAM), origin_of(repository, base.copy)) as stream:
+        yield read_lines(stream, f"{manifest.recovery_point} on {base.copy.target}")
+
+
+@contextmanager
+def index_of(
+    repository: SystemRepository, copy: Copy, *, passed: Callable[[int], None] | None = None
+) -> Iterator[Iterator[Entry]]:
+    """The entries of a copy's index, fetched and opened as they are read.
+
+    Raises:
+        ObjectDamaged: while it is read: it is not what was written.
+        KeyUnavailable: no key at hand opens it.
+        ManifestInvalid: a line is not what an index holds.
+    """
+    manifest = copy.manifest
+    with opened(manifest.stream(INDEX_STREAM), origin_of(repository, copy), passed) as stream:
+        yield read_index(stream, f"{manifest.recovery_point} on {copy.target}")
+
+
+def origin_of(repository: SystemRepository, copy: Copy) -> Origin:
+    """Where a copy's streams are read from."""
+    manifest = copy.manifest
+    return Origin(
+        repository.target(copy.target),
+        manifest.folder.attempt(manifest.attempt),
+        manifest.system,
+        manifest.source,
+        manifest.recovery_point,
+        repository.opening,
+    )

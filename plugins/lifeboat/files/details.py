@@ -1,0 +1,62 @@
+"""What a snapshot's manifest says of its files."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from lifeboat.errors import ManifestInvalid
+from lifeboat.repository.manifest import Manifest
+
+FULL, INCREMENTAL = "full", "incremental"
+
+
+class SnapshotDetails(BaseModel):
+    """The files' part of a manifest.
+
+    Attributes:
+        generation: the recovery point that stored everything anew, and that this one builds upon at most; its own id
+            where that is this one.
+        compared_with: the snapshot whose index told what is unchanged; empty for the first of a generation.
+        files, folders, others: how many of each there are in the snapshot.
+        size: bytes of all its files.
+        new_files, new_size: what was stored by this snapshot.
+        read_size: bytes that were read and hashed.
+        unread: paths that could not be read, the first thousand: they are not in the snapshot, or not their bytes.
+        unread_count: how many there were.
+        changed: files that changed while they were read, twice: what was stored is neither what was before nor after.
+        vanished: how many were gone before they could be read: they are not in the snapshot.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    generation: str
+    compared_with: str = ""
+    files: int = Field(ge=0)
+    folders: int = Field(ge=0)
+    others: int = Field(ge=0)
+    size: int = Field(ge=0)
+    new_files: int = Field(ge=0)
+    new_size: int = Field(ge=0)
+    read_size: int = Field(ge=0)
+    unread: tuple[str, ...] = ()
+    unread_count: int = 0
+    changed: tuple[str, ...] = ()
+    vanished: int = 0
+
+    @property
+    def partial(self) -> bool:
+        """Whether something of the set is not in it."""
+        return self.unread_count > 0
+
+
+def snapshot_details(manifest: Manifest) -> SnapshotDetails:
+    """The files' part of a manifest; raises ``ManifestInvalid``."""
+    try:
+        return SnapshotDetails.model_validate(manifest.details)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ManifestInvalid(
+            f"The manifest of {manifest.recovery_point} says what can't be read: {place}: {first['msg']}.",
+            "Compare the other targets' copies; a newer Lifeboat may have written it.",
+        ) from None

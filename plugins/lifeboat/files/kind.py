@@ -1,0 +1,106 @@
+"""The verbs of a set of files, as every kind of source has them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+from lifeboat.errors import PolicyError
+from lifeboat.files.details import FULL, INCREMENTAL, SnapshotDetails, snapshot_details
+from lifeboat.files.preflight import preflight_files
+from lifeboat.files.snapshot import take_snapshot
+from lifeboat.files.verification import verify_snapshot
+from lifeboat.policy.naming import Tier
+from lifeboat.policy.sources import FilesSource, SourcePolicy
+from lifeboat.repository.catalogue import Copy
+from lifeboat.repository.journal import Journal
+from lifeboat.repository.retention.points import Role
+from lifeboat.repository.system import SystemRepository, Work
+from lifeboat.repository.verification import Verified
+from lifeboat.source import BackedUp, Progress, Stay, Tick
+from lifeboat.targets.target import Finding
+
+
+class FilesKind:
+    """Snapshots that read everything, and snapshots that read what looks new."""
+
+    def point_kind(self, tier: Tier, source: SourcePolicy) -> str:
+        """``incremental`` for the tier of that name; ``full`` for every other."""
+        return INCREMENTAL if tier is Tier.INCREMENTAL else FULL
+
+    def point_kinds(self, tier: Tier, source: SourcePolicy) -> tuple[str, ...]:
+        """That kind alone."""
+        return (self.point_kind(tier, source),)
+
+    def roles(self) -> Mapping[str, Role]:
+        """Each snapshot is whole, with the packs that it refers to."""
+        return {FULL: Role.ALONE, INCREMENTAL: Role.ALONE}
+
+    def preflight(self, repository: SystemRepository, source_name: str, tier: Tier, *, tick: Tick) -> list[Finding]:
+        """The directory."""
+        return preflight_files(_source(repository, source_name), f"source {source_name}")
+
+    def back_up(
+        self,
+        repository: SystemRepository,
+        source_name: str,
+        tier: Tier,
+        work: Work,
+        journal: Journal,
+        *,
+        progress: Progress,
+        tick: Tick,
+        retain_until: datetime | None,
+        stay: Stay | None = None,
+    ) -> BackedUp:
+        """A snapshot."""
+        source = _source(repository, source_name)
+        if work.only:
+            raise PolicyError(
+                "A snapshot takes the whole set of files, and a part of it was asked for.",
+                "What belongs to the set is said by `include` and `exclude` in its policy.",
+            )
+        kind = self.point_kind(tier, source)
+        copy = take_snapshot(
+            repository,
+            source_name,
+            source,
+            kind,
+            work,
+            journal,
+            progress=progress,
+            tick=tick,
+            retain_until=retain_until,
+        )
+        details = snapshot_details(copy.manifest)
+        new = f"{details.new_files:,} new ({details.new_size / 1e6:,.1f} MB)"
+        return BackedUp(
+            (copy,),
+            f"{details.files:,} files, {details.size / 1e6:,.1f} MB; {new}, {copy.manifest.stored_size / 1e6:,.1f} MB "
+            "stored",
+            _alarm(details),
+        )
+
+    def verify_deep(
+        self, repository: SystemRepository, target: str, copy: Copy, *, passed: Callable[[int], None], tick: Tick
+    ) -> tuple[Verified, dict[str, Any]]:
+        """Every file's bytes against its digest in the index."""
+        return verify_snapshot(repository, target, copy, passed=passed, tick=tick)
+
+
+def _alarm(details: SnapshotDetails) -> str:
+    if not details.partial:
+        return ""
+    more = " …" if details.unread_count > 3 else ""
+    return (
+        f"{details.unread_count} paths could not be read, and are not in the snapshot: "
+        f"{'; '.join(details.unread[:3])}{more}. Let the worker's user read them, or exclude them in the policy."
+    )
+
+
+def _source(repository: SystemRepository, name: str) -> FilesSource:
+    source = repository.policy.sources.get(name)
+    if not isinstance(source, FilesSource):
+        raise PolicyError(f"{repository.system} has no set of files {name!r}.", "See `lifeboat policy show`.")
+    return source

@@ -1,0 +1,134 @@
+"""Packs: tars of the files that are new, each a stream of its own, so that one file comes back without the others.
+
+A member has the path, mode, owner and time of the first file with these bytes; everything else stands in the index. A
+pack is uploaded while the next one fills.
+Source of the format: https://pubs.opengroup.org/onlinepubs/9799919799/utilities/pax.html#tag_20_94_13_01
+"""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lifeboat.streams.settings import StreamSettings
+from lifeboat.streams.stored import StoredStream
+from lifeboat.streams.writing import Destination, StreamWriter, abort_all, one_of_many
+
+PACK_BYTES = 64 * 1024 * 1024
+"""A pack is ended when it has so much: what one file's restore fetches at most, unless the file itself is larger."""
+ENDING = 2
+"""Packs whose upload may be under way beside the one that fills; each takes the memory of a stream."""
+BLOCK = 512
+_ZEROS = bytes(BLOCK)
+
+
+@dataclass
+class _Pack:
+    name: str
+    writer: StreamWriter
+    members: int = 0
+
+
+class Packer:
+    """Writes packs to one recovery point.
+
+    Args:
+        destination: the attempt's folder.
+        settings: the pipeline's figures.
+        tick: called while a call has to wait; may raise to cancel.
+    """
+
+    def __init__(self, destination: Destination, settings: StreamSettings, *, tick: Callable[[], None]) -> None:
+        self._destination = destination
+        self._settings = one_of_many(settings)
+        self._tick = tick
+        self._pack: _Pack | None = None
+        self._ending: list[_Pack] = []
+        self._stored: list[StoredStream] = []
+        self._number = 0
+
+    def begin(self, path: str, found: os.stat_result, size: int) -> Member:
+        """Begin a member of so many bytes; they are written to what is returned, which then must be ended."""
+        if self._pack is None:
+            self._number += 1
+            name = f"pack-{self._number:05d}.tar"
+            self._pack = _Pack(name, StreamWriter(name, self._destination, self._settings, tick=self._tick))
+        self._pack.members += 1
+        self._pack.writer.write(_header(path, found, size))
+        return Member(self, self._pack.name, self._pack.writer, size)
+
+    def end_member(self) -> None:
+        """What was begun is whole: a pack that is full is ended."""
+        assert self._pack is not None
+        if self._pack.writer.plain_size >= PACK_BYTES:
+            self._end_pack()
+
+    def _end_pack(self) -> None:
+        pack, self._pack = self._pack, None
+        assert pack is not None
+        # Two blocks of zeros end a tar.
+        pack.writer.write(_ZEROS * 2)
+        self._ending.append(pack)
+        pack.writer.end()
+        while len(self._ending) > ENDING:
+            self._settle()
+
+    def _settle(self) -> None:
+        # Not taken out of the list before it is done: an abort must reach it.
+        self._stored.append(self._ending[0].writer.finish())
+        del self._ending[0]
+
+    def finish(self) -> tuple[StoredStream, ...]:
+        """Wait for all packs, and say what was stored."""
+        if self._pack is not None:
+            self._end_pack()
+        while self._ending:
+            self._settle()
+        return tuple(self._stored)
+
+    def abort(self, failure: BaseException) -> None:
+        """Give everything up."""
+        under_way = [*self._ending, *([self._pack] if self._pack is not None else [])]
+        abort_all([pack.writer for pack in under_way], failure)
+
+
+class Member:
+    """A file on its way into a pack: exactly as many bytes as its header says."""
+
+    def __init__(self, packer: Packer, pack: str, writer: StreamWriter, size: int) -> None:
+        self.pack = pack
+        self._packer = packer
+        self._writer = writer
+        self._left = size
+        self._padding = -size % BLOCK
+
+    @property
+    def left(self) -> int:
+        """Bytes that are still wanted."""
+        return self._left
+
+    def write(self, data: bytes) -> None:
+        """Take more of the file."""
+        assert len(data) <= self._left
+        self._left -= len(data)
+        self._writer.write(data)
+
+    def end(self) -> None:
+        """End it; what a file lacks that became shorter meanwhile is filled with zeros."""
+        while self._left:
+            piece = bytes(min(self._left, 1024 * 1024))
+            self.write(piece)
+        if self._padding:
+            self._writer.write(_ZEROS[: self._padding])
+        self._packer.end_member()
+
+
+def _header(path: str, found: os.stat_result, size: int) -> bytes:
+    member = tarfile.TarInfo(path)
+    member.mode = found.st_mode & 0o7777
+    member.uid, member.gid = found.st_uid, found.st_gid
+    member.mtime = found.st_mtime_ns // 1_000_000_000
+    member.size = size
+    return member.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")

@@ -1,0 +1,432 @@
+"""A snapshot, or a part of it, back on a disk: built beside where it will be, compared while it is written, and named
+when it is whole.
+
+Every path is made by descriptors of its own folders, which are opened without following links: what an index says can't
+lead out of the destination.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import secrets
+import shutil
+import sqlite3
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import IO
+
+from lifeboat.errors import DestinationInUse, NotEnoughDisk, ObjectDamaged, RestoreError
+from lifeboat.files.comparing import index_of
+from lifeboat.files.entries import ROOT, Entry
+from lifeboat.files.ownership import gid_of, uid_of
+from lifeboat.files.packs_reading import members_of
+from lifeboat.files.patterns import EVERYTHING, Selection
+from lifeboat.repository.catalogue import Copy
+from lifeboat.repository.layout import RecoveryPointFolder
+from lifeboat.repository.system import SystemRepository
+
+Progress = Callable[[int, int], None]
+_PIECE = 1024 * 1024
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass
+class RestoredFiles:
+    """What came back.
+
+    Attributes:
+        into: where it is.
+        files, folders, others: how many.
+        size: bytes of the files.
+        missing: paths whose bytes the snapshot itself could not read.
+        remarks: what could not be given back as it was, in sentences.
+    """
+
+    into: Path
+    files: int = 0
+    folders: int = 0
+    others: int = 0
+    size: int = 0
+    missing: list[str] = field(default_factory=list)
+    remarks: dict[str, int] = field(default_factory=dict)
+
+    def could_not(self, what: str) -> None:
+        """Count something that could not be given back."""
+        self.remarks[what] = self.remarks.get(what, 0) + 1
+
+
+def check_place(into: Path) -> None:
+    """Insist on a place where nothing is.
+
+    Raises:
+        DestinationInUse: something is there.
+        RestoreError: the folder that it would be in is not there.
+    """
+    if into.is_symlink() or (into.exists() and not into.is_dir()):
+        raise DestinationInUse(f"{into} is there, and is no directory.", "Name a directory that is empty or not there.")
+    if into.is_dir() and any(into.iterdir()):
+        raise DestinationInUse(f"{into} is not empty.", "Nothing was touched. Name an empty directory, or a new one.")
+    if not into.parent.is_dir():
+        raise RestoreError(f"{into.parent} is not there.", "Make it first.")
+
+
+def restore_files(
+    repository: SystemRepository,
+    copy: Copy,
+    into: Path,
+    *,
+    only: Sequence[str] = (),
+    progress: Progress = lambda _done, _total: None,
+    tick: Callable[[], None] = lambda: None,
+) -> RestoredFiles:
+    """Bring a snapshot back, or of it what patterns say, into a directory that is empty or not there.
+
+    Args:
+        copy: the snapshot on the target that is read; what it refers to is read there, too.
+        only: patterns as in a policy; empty: everything.
+        progress: told the bytes of files written, and those to write.
+        tick: called often; may raise to cancel.
+
+    Raises:
+        DestinationInUse: something is there; nothing was touched.
+        ObjectDamaged: bytes are not what was backed up; the destination is as it was.
+        RestoreError: nothing of the snapshot fits the patterns.
+        NotEnoughDisk: there is no room.
+    """
+    check_place(into)
+    building = into.parent / f".{into.name}.lifeboat-{secrets.token_hex(4)}"
+    building.mkdir(mode=0o700)
+    try:
+        with closing(sqlite3.connect("", isolation_level=None)) as base:
+            selection = Selection(tuple(only) or EVERYTHING)
+            restoring = _Restoring(repository, copy, building, base, RestoredFiles(into), selection, progress, tick)
+            try:
+                restoring.run()
+            finally:
+                restoring.close()
+        with suppress(FileNotFoundError):
+            into.rmdir()
+        building.rename(into)
+    except OSError as error:
+        shutil.rmtree(building, ignore_errors=True)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NotEnoughDisk(f"There is no room for the files at {into.parent}.", "Make room there.") from error
+        raise RestoreError(
+            f"The files could not be written to {into.parent}: {error}.", "Nothing is left there."
+        ) from error
+    except BaseException:
+        shutil.rmtree(building, ignore_errors=True)
+        raise
+    return restoring.restored
+
+
+class _Restoring:
+    def __init__(
+        self,
+        repository: SystemRepository,
+        copy: Copy,
+        root: Path,
+        base: sqlite3.Connection,
+        restored: RestoredFiles,
+        selection: Selection,
+        progress: Progress,
+        tick: Callable[[], None],
+    ) -> None:
+        self.restored = restored
+        self._selection = selection
+        self._repository = repository
+        self._copy = copy
+        self._root = root
+        self._base = base
+        self._progress = progress
+        self._tick = tick
+        self._written = 0
+        self._total = 0
+        self._noted = False
+        self._folders = _Folders(root)
+
+    def close(self) -> None:
+        """Let go of the folders."""
+        self._folders.close()
+
+    def run(self) -> None:
+        self._base.execute("CREATE TABLE wanted (point TEXT, pack TEXT, member BLOB, line BLOB)")
+        # Folders get their attributes when everything is in them: one may be read-only in the end.
+        self._base.execute("CREATE TABLE later (line BLOB)")
+        root = self._note()
+        if root is None or not self._noted:
+            raise RestoreError(
+                f"Nothing in {self._copy.manifest.recovery_point} fits that.",
+                "Patterns are those of a .gitignore, from the set's own directory: `invoices/2026/**`.",
+            )
+        self._base.execute("CREATE INDEX by_pack ON wanted (point, pack)")
+        self._write_files()
+        self._finish(root)
+
+    def _note(self) -> Entry | None:
+        """Make the folders, and note what has to be written."""
+        # Folders that nobody asked for are made when something in them is wanted.
+        waiting: list[Entry] = []
+        root = None
+        with index_of(self._repository, self._copy) as entries:
+            for entry in entries:
+                self._tick()
+                if entry.path == ROOT:
+                    root = entry
+                    continue
+                while waiting and not entry.path.startswith(f"{waiting[-1].path}/"):
+                    waiting.pop()
+                folder = entry.type == "directory"
+                if self._selection.has(f"{entry.path}/" if folder else entry.path):
+                    for above in waiting:
+                        self._folder(above)
+                    waiting.clear()
+                    self._folder(entry) if folder else self._note_file(entry)
+                elif folder:
+                    waiting.append(entry)
+        return root
+
+    def _note_file(self, entry: Entry) -> None:
+        self._noted = True
+        if entry.hard_link and not self._selection.has(entry.hard_link):
+            entry = self._without_its_other_name(entry)
+        place = entry.place
+        if place is None:
+            self._base.execute("INSERT INTO later VALUES (?)", (entry.to_line(),))
+            return
+        self._total += entry.size
+        member = _coded(place.member or entry.path)
+        self._base.execute(
+            "INSERT INTO wanted VALUES (?, ?, ?, ?)", (place.recovery_point, place.pack, member, entry.to_line())
+        )
+
+    def _folder(self, entry: Entry) -> None:
+        self._noted = True
+        folder, name = self._folders.parent(entry.path)
+        os.mkdir(name, 0o700, dir_fd=folder)
+        self.restored.folders += 1
+        self._base.execute("INSERT INTO later VALUES (?)", (entry.to_line(),))
+
+    def _without_its_other_name(self, entry: Entry) -> Entry:
+        """A hard link whose first name was not asked for becomes a file of its own."""
+        with index_of(self._repository, self._copy) as entries:
+            for first in entries:
+                if first.path == entry.hard_link:
+                    if first.place is not None and not first.place.member:
+                        first = replace(first, place=replace(first.place, member=first.path))
+                    return replace(first, path=entry.path)
+        raise ObjectDamaged(
+            f"The index of {self._copy.manifest.recovery_point} says that {entry.path!r} is {entry.hard_link!r}, "
+            "which is not in it.",
+            "Use another snapshot.",
+        )
+
+    def _write_files(self) -> None:
+        catalogue = self._repository.catalogue(self._copy.target)
+        copies = {self._copy.manifest.recovery_point: self._copy}
+        packs = self._base.execute("SELECT DISTINCT point, pack FROM wanted ORDER BY point, pack").fetchall()
+        for point, pack in packs:
+            if point not in copies:
+                manifest = self._copy.manifest
+                copies[point] = catalogue.read(RecoveryPointFolder(manifest.system, manifest.source, point))
+            wanted: dict[bytes, list[Entry]] = {}
+            for member, line in self._base.execute(
+                "SELECT member, line FROM wanted WHERE point = ? AND pack = ?", (point, pack)
+            ):
+                wanted.setdefault(member, []).append(Entry.from_line(line))
+            with members_of(self._repository, copies[point], pack) as members:
+                for name, body in members:
+                    self._tick()
+                    if (entries := wanted.pop(_coded(name), None)) is not None:
+                        left = self._member(entries, body)
+                        if left:
+                            # A file that changed while it was read stands in a pack twice.
+                            wanted[_coded(name)] = left
+            for entry in (entry for entries in wanted.values() for entry in entries):
+                raise ObjectDamaged(
+                    f"{entry.path} is not in {pack} of {point} as the index says.",
+                    "Use another target's copy, or another snapshot.",
+                )
+
+    def _member(self, entries: list[Entry], body: IO[bytes]) -> list[Entry]:
+        """Write a member to the paths that have its bytes: to one, and to the others from there.
+
+        Returns:
+            Those that have other bytes.
+        """
+        first = entries[0]
+        digest = self._write(first, body)
+        fitting = [entry for entry in entries if entry.sha256 == digest]
+        if first not in fitting:
+            folder, name = self._folders.parent(first.path)
+            if not fitting:
+                os.unlink(name, dir_fd=folder)
+                return entries
+            self._copy_of(first, fitting[0])
+            os.unlink(name, dir_fd=folder)
+        for entry in fitting:
+            if entry is not fitting[0]:
+                self._copy_of(fitting[0], entry)
+            self.restored.files += 1
+            self.restored.size += entry.size
+        return [entry for entry in entries if entry not in fitting]
+
+    def _write(self, entry: Entry, body: IO[bytes]) -> str:
+        digest = hashlib.sha256()
+        with self._new_file(entry) as descriptor:
+            while piece := body.read(_PIECE):
+                digest.update(piece)
+                self._put(descriptor, piece, entry)
+        return digest.hexdigest()
+
+    def _copy_of(self, first: Entry, other: Entry) -> None:
+        folder, name = self._folders.parent(first.path)
+        origin = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+        try:
+            with self._new_file(other) as descriptor:
+                while piece := os.read(origin, _PIECE):
+                    self._put(descriptor, piece, other)
+        finally:
+            os.close(origin)
+
+    def _put(self, descriptor: int, piece: bytes, entry: Entry) -> None:
+        if entry.sparse and not piece.strip(b"\0"):
+            os.lseek(descriptor, len(piece), os.SEEK_CUR)
+        else:
+            rest = memoryview(piece)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+        self._written += len(piece)
+        self._progress(self._written, max(self._total, self._written))
+        self._tick()
+
+    @contextmanager
+    def _new_file(self, entry: Entry) -> Iterator[int]:
+        """A file to be written, which gets its attributes afterwards."""
+        folder, name = self._folders.parent(entry.path)
+        descriptor = os.open(name, _NEW_FILE, 0o600, dir_fd=folder)
+        try:
+            yield descriptor
+            if entry.sparse:
+                os.ftruncate(descriptor, os.lseek(descriptor, 0, os.SEEK_CUR))
+            self._describe(entry, None, descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _finish(self, root: Entry) -> None:
+        """Make what is no file with bytes; then a folder gets its attributes after all that is in it."""
+        for (line,) in self._base.execute("SELECT line FROM later ORDER BY rowid"):
+            self._tick()
+            self._make(Entry.from_line(line))
+        for (line,) in self._base.execute("SELECT line FROM later ORDER BY rowid DESC"):
+            entry = Entry.from_line(line)
+            if entry.type == "directory":
+                self._describe(entry, *self._folders.parent(entry.path))
+        self._folders.close()
+        self._describe(root, None, str(self._root))
+
+    def _make(self, entry: Entry) -> None:
+        folder, name = self._folders.parent(entry.path)
+        if entry.type == "directory":
+            return
+        if entry.type == "file":
+            self._make_file(entry, folder, name)
+            return
+        try:
+            if entry.type == "link":
+                os.symlink(entry.link, name, dir_fd=folder)
+            elif entry.type == "fifo":
+                os.mkfifo(name, 0o600, dir_fd=folder)
+            else:
+                kind = stat.S_IFCHR if entry.type == "character" else stat.S_IFBLK
+                assert entry.device is not None
+                os.mknod(name, kind | 0o600, os.makedev(*entry.device), dir_fd=folder)
+        except PermissionError:
+            self.restored.could_not(f"{entry.type} devices, which take root to make")
+            return
+        self.restored.others += 1
+        self._describe(entry, folder, name)
+
+    def _make_file(self, entry: Entry, folder: int, name: str) -> None:
+        """One without bytes of its own."""
+        if entry.missing:
+            self.restored.missing.append(entry.path)
+            return
+        self.restored.files += 1
+        if not entry.hard_link:
+            with self._new_file(entry):
+                return
+        first, first_name = self._folders.parent(entry.hard_link)
+        try:
+            os.link(first_name, name, src_dir_fd=first, dst_dir_fd=folder, follow_symlinks=False)
+        except FileNotFoundError:
+            # The first name is one that could not be read.
+            self.restored.files -= 1
+            self.restored.missing.append(entry.path)
+
+    def _describe(self, entry: Entry, folder: int | None, name: str | int) -> None:
+        """Give attributes: the owner before the mode, since a change of owner takes setuid away.
+
+        Args:
+            name: in that folder; or a path, or a descriptor.
+        """
+        follow = isinstance(name, int)  # a descriptor is what it is
+        uid, gid = uid_of(entry.owner, entry.uid), gid_of(entry.group, entry.gid)
+        try:
+            os.chown(name, uid, gid, dir_fd=folder, follow_symlinks=follow)
+        except PermissionError:
+            if (uid, gid) != (os.getuid(), os.getgid()):
+                self.restored.could_not("owners, which take root to give")
+        for attribute, value in entry.xattrs.items():
+            path = name if folder is None else f"/proc/self/fd/{folder}/{name}"
+            try:
+                os.setxattr(path, attribute, value, follow_symlinks=follow)
+            except OSError:
+                self.restored.could_not(f"the attribute {attribute}, which this file system or user can't set")
+        if entry.type != "link":
+            os.chmod(name, entry.mode, dir_fd=folder)
+        os.utime(name, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=folder, follow_symlinks=follow)
+
+
+class _Folders:
+    """Descriptors of the folders of a tree, each reached from the one that it is in without following a link."""
+
+    _MOST = 256
+
+    def __init__(self, root: Path) -> None:
+        self._open = {"": os.open(root, _FOLDER)}
+
+    def parent(self, path: str) -> tuple[int, str]:
+        """The folder that a path is in, open until others were asked for, and the path's name there."""
+        folder, _, name = path.rpartition("/")
+        return self._of(folder), name
+
+    def _of(self, folder: str) -> int:
+        found = self._open.get(folder)
+        if found is not None:
+            return found
+        if len(self._open) >= self._MOST:
+            self._forget()
+        above, name = self.parent(folder)
+        self._open[folder] = os.open(name, _FOLDER, dir_fd=above)
+        return self._open[folder]
+
+    def _forget(self) -> None:
+        for folder in [name for name in self._open if name]:
+            os.close(self._open.pop(folder))
+
+    def close(self) -> None:
+        """Close all of them."""
+        self._forget()
+        if self._open:
+            os.close(self._open.pop(""))
+
+
+def _coded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")

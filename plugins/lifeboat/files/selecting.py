@@ -1,0 +1,46 @@
+"""Which snapshot a person means, and which of its paths."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from lifeboat.errors import MomentUnreachable, RecoveryPointMissing
+from lifeboat.files.details import FULL, INCREMENTAL
+from lifeboat.repository.catalogue import Catalogue, Copy
+
+
+def snapshots_of(catalogue: Catalogue, source: str) -> list[Copy]:
+    """The snapshots on a target, oldest first."""
+    shown = catalogue.recovery_points(source).copies
+    return sorted(
+        (copy for copy in shown if copy.manifest.kind in (FULL, INCREMENTAL)),
+        key=lambda copy: (copy.manifest.moment, copy.manifest.recovery_point),
+    )
+
+
+def choose_snapshot(snapshots: Sequence[Copy], *, at: datetime | None, recovery_point: str | None, where: str) -> Copy:
+    """The snapshot of that id, the newest not later than a moment, or the newest.
+
+    Args:
+        where: which target they are on, for errors.
+
+    Raises:
+        RecoveryPointMissing: there is none of that id.
+        MomentUnreachable: none is as old as that.
+    """
+    if recovery_point is not None:
+        for copy in snapshots:
+            if copy.manifest.recovery_point == recovery_point:
+                return copy
+        raise RecoveryPointMissing(f"There is no snapshot {recovery_point} on {where}.", "`lifeboat list` shows them.")
+    if not snapshots:
+        raise MomentUnreachable(f"There is no snapshot on {where}.", "Name another target, or take one.")
+    fitting = [copy for copy in snapshots if at is None or copy.manifest.moment <= at]
+    if not fitting:
+        oldest = snapshots[0].manifest
+        raise MomentUnreachable(
+            f"No snapshot on {where} is as old as that.",
+            f"The oldest is {oldest.recovery_point}, of {oldest.moment:%Y-%m-%d %H:%M:%S} UTC.",
+        )
+    return fitting[-1]
