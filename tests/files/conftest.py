@@ -40,10 +40,13 @@ class FileSet:
             self.verify(copy)
         return copy
 
-    def take(self, tier: Tier = Tier.DAILY, repository: SystemRepository | None = None) -> BackedUp:
+    def take(
+        self, tier: Tier = Tier.DAILY, repository: SystemRepository | None = None, work: Work | None = None
+    ) -> BackedUp:
         repository = repository or self.world.repository()
         kind = "incremental" if tier is Tier.INCREMENTAL else "full"
-        work = Work.new(kind, begun=self.world.clock(), tiers=(tier,), run=Run(command="a test"), actor="a test")
+        run = Run(command="a test")
+        work = work or Work.new(kind, begun=self.world.clock(), tiers=(tier,), run=run, actor="a test")
         journal = repository.journal("primary", run="test", actor="a test")
         done = back_up(repository, FILES, tier, work, journal, progress=lambda _done, _total: None, tick=lambda: None)
         self.world.clock.advance(hours=1)
