@@ -16,7 +16,7 @@ from importlib.metadata import version
 import psutil  # type: ignore[import-untyped]
 from rich.console import Console
 
-from benchmarks import history, lag, logical, parsing, report, retention, rounds, sftp
+from benchmarks import files, history, lag, logical, parsing, report, retention, rounds, sftp
 from benchmarks.measuring import BenchmarkFailed
 from benchmarks.scene import Scene, scene
 from lifeboat.errors import LifeboatError
@@ -24,9 +24,16 @@ from lifeboat.policy.model import StreamPolicy
 
 SECTIONS = (
     *("full", "restore", "incremental", "wal", "follow", "logical", "memory", "levels"),
-    *("sftp", "history", "retention", "parsing"),
+    *("files", "sftp", "history", "retention", "parsing"),
 )
-PROGRAMS = {"zstd": "zstd", "openssl": "openssl", "gzip": "gzip", "tar": "tar", "xargs": "findutils"}
+PROGRAMS = {
+    "zstd": "zstd",
+    "openssl": "openssl",
+    "gzip": "gzip",
+    "tar": "tar",
+    "xargs": "findutils",
+    "restic": "restic",
+}
 """What the other side needs, by the Debian package that has it."""
 LEVELS = (1, 2, 3, 5)
 
@@ -105,6 +112,9 @@ def _measure(console: Console, chosen: argparse.Namespace) -> None:
     if "memory" in wanted:
         small, factor = (100, 5) if chosen.quick else (500, 8)
         report.show_memory(console, rounds.memory(level, small, factor, say))
+    if "files" in wanted:
+        count = files.FILES // 10 if chosen.quick else files.FILES
+        files.show(console, count, files.take(count, times, say))
     if "sftp" in wanted:
         megabytes = 100 if chosen.quick else 500
         sftp.show(console, megabytes, sftp.measure(megabytes, times, say))
