@@ -336,6 +336,17 @@ def test_a_directory_that_is_not_there_is_an_error_with_a_way_out(files: FileSet
     assert "mounted" in caught.value.remedy
 
 
+@pytest.mark.parametrize(("left", "told"), [(0, True), (9, True), (10, False)])
+def test_a_set_of_which_most_is_gone_is_kept_and_told(files: FileSet, left: int, told: bool) -> None:
+    made = [write(files, f"{number:02d}", f"{number}") for number in range(20)]
+    files.snapshot()
+    for file in made[left:]:
+        file.unlink()
+    done = files.take(Tier.INCREMENTAL)
+    assert (f"The set has {left} files, and had 20" in done.alarm) is told
+    assert len(done.copies) == 1
+
+
 def test_patterns_choose_what_belongs_to_the_set(files: FileSet) -> None:
     for path in ("a/keep.txt", "a/drop.tmp", "cache/x", "b/deep/cache/y", "b/keep.txt"):
         write(files, path)

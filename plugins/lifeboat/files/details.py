@@ -8,6 +8,8 @@ from lifeboat.errors import ManifestInvalid
 from lifeboat.repository.manifest import Manifest
 
 FULL, INCREMENTAL = "full", "incremental"
+FEWEST_TO_MISS = 10
+"""Of fewer files nobody wonders when most are gone."""
 
 
 class SnapshotDetails(BaseModel):
@@ -17,6 +19,7 @@ class SnapshotDetails(BaseModel):
         generation: the recovery point that stored everything anew, and that this one builds upon at most; its own id
             where that is this one.
         compared_with: the snapshot whose index told what is unchanged; empty for the first of a generation.
+        files_before: how many files that one had; 0 without one.
         files, folders, others: how many of each there are in the snapshot.
         size: bytes of all its files.
         new_files, new_size: what was stored by this snapshot.
@@ -31,6 +34,7 @@ class SnapshotDetails(BaseModel):
 
     generation: str
     compared_with: str = ""
+    files_before: int = 0
     files: int = Field(ge=0)
     folders: int = Field(ge=0)
     others: int = Field(ge=0)
@@ -42,6 +46,11 @@ class SnapshotDetails(BaseModel):
     unread_count: int = 0
     changed: tuple[str, ...] = ()
     vanished: int = 0
+
+    @property
+    def shrunk(self) -> bool:
+        """Whether most files are gone since the snapshot before: a disk that is not mounted looks like that."""
+        return self.files_before >= FEWEST_TO_MISS and self.files < self.files_before / 2
 
     @property
     def partial(self) -> bool:

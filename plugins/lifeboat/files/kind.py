@@ -90,13 +90,19 @@ class FilesKind:
 
 
 def _alarm(details: SnapshotDetails) -> str:
-    if not details.partial:
-        return ""
-    more = " …" if details.unread_count > 3 else ""
-    return (
-        f"{details.unread_count} paths could not be read, and are not in the snapshot: "
-        f"{'; '.join(details.unread[:3])}{more}. Let the worker's user read them, or exclude them in the policy."
-    )
+    said = []
+    if details.partial:
+        more = " …" if details.unread_count > 3 else ""
+        said.append(
+            f"{details.unread_count} paths could not be read, and are not in the snapshot: "
+            f"{'; '.join(details.unread[:3])}{more}. Let the worker's user read them, or exclude them in the policy."
+        )
+    if details.shrunk:
+        said.append(
+            f"The set has {details.files:,} files, and had {details.files_before:,} in {details.compared_with}: is "
+            "all of it mounted, and was so much meant to be deleted? The snapshot is kept, and so are those before it."
+        )
+    return " ".join(said)
 
 
 def _source(repository: SystemRepository, name: str) -> FilesSource:

@@ -220,6 +220,7 @@ def take_snapshot(
         details = SnapshotDetails(
             generation=base.details.generation if base is not None else str(work.recovery_point),
             compared_with=base.recovery_point if base is not None else "",
+            files_before=base.details.files if base is not None else 0,
             files=counts.kinds["file"],
             folders=counts.kinds["directory"],
             others=counts.kinds.total() - counts.kinds["file"] - counts.kinds["directory"],
@@ -292,6 +293,8 @@ def _manifest(
 
 
 def _findings(details: SnapshotDetails, counts: _Counts) -> Iterator[str]:
+    if details.shrunk:
+        yield f"It has {details.files} files, and {details.compared_with} had {details.files_before}."
     if details.unread_count:
         more = f" and {details.unread_count - 3} more" if details.unread_count > 3 else ""
         yield f"{details.unread_count} paths could not be read: {'; '.join(details.unread[:3])}{more}."
