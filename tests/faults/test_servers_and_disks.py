@@ -14,6 +14,7 @@ import pytest
 from lifeboat.backup.steps import back_up
 from lifeboat.errors import Cancelled, KeyUnavailable, LifeboatError, PostgresError, RepositoryError, TargetFull
 from lifeboat.postgres.connecting import no_tick
+from lifeboat.repository.commit import newest_id
 from sandbox.accounts import CLONE
 from sandbox.processes import wait_until
 from tests.damaged_page import make_rotten
@@ -169,7 +170,9 @@ def test_a_page_that_is_damaged_since_the_parent_makes_a_damaged_incremental_and
 def test_a_wal_run_killed_with_9_in_mid_upload_commits_nothing_and_its_retry_succeeds(protected: Protected) -> None:
     way = WAL
     protected.change()
-    before, work = protected.copies(way), protected.work(way)
+    before = protected.copies(way)
+    # Named as the run would name it, were the one before of this very second.
+    work = protected.work(way).after(newest_id(before))
     program = Path(__file__).parent / "dying_worker.py"
     words = [str(protected.policy), str(protected.server.port), way.tier.value, str(work.recovery_point), work.attempt]
     worker = subprocess.Popen(

@@ -301,7 +301,7 @@ def test_a_copied_link_brings_what_the_target_lacks_of_its_chain(chain: Chain) -
     with hidden(line.directory / "offsite" / chain.links[1].manifest.folder.path):
         published = publish(line.repository, SOURCE, [point], line.journal, left_out=["local"])
         assert published.copies[point.id] == ["primary"]
-        assert any("chain below it" in missing for missing in published.missing)
+        assert any("what it stands on" in missing for missing in published.missing)
 
 
 def test_the_links_files_become_the_results_where_the_file_system_can(tmp_path: Path) -> None:

@@ -162,13 +162,13 @@ def test_a_target_slower_than_wal_sender_timeout_is_waited_for_and_one_that_goes
     moved: list[Any] = []
     real = wal_points.commit
 
-    def slow_then_gone(*words: Any) -> Copy:
+    def slow_then_gone(*words: Any, **more: Any) -> Copy:
         moved.append(restart_lsn(line))
         if len(moved) == 2:
             threading.Event().wait(3)
         if len(moved) == 3:
             raise TargetUnavailable("The target went away.")
-        commits.append(real(*words))
+        commits.append(real(*words, **more))
         return commits[-1]
 
     monkeypatch.setattr(wal_points, "commit", slow_then_gone)
