@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import os
 import signal
+from datetime import UTC, datetime
 from itertools import count
+from typing import Any
 
 import pytest
 
-from lifeboat.errors import LifeboatError, TargetFull, TargetUnavailable
+from lifeboat.errors import Cancelled, LifeboatError, RepositoryError, TargetFull, TargetUnavailable
 from lifeboat.files.kind import FilesKind
+from lifeboat.files.packing import Packer
+from lifeboat.files.snapshot import take_snapshot
 from lifeboat.policy.naming import Tier
+from lifeboat.policy.sources import FilesSource
 from lifeboat.repository.manifest import Run
 from lifeboat.repository.retention.cleaning import Cleaned, Cleanup
 from lifeboat.repository.retention.keeping import undo
+from lifeboat.repository.retention.removing import remove_copy
 from lifeboat.repository.system import Work
+from lifeboat.targets.local import LocalTarget
 from tests.files.conftest import FILES, FileSet
 from tests.files.killed_work import restore_process, snapshot_process
 from tests.files.test_snapshots import write
@@ -88,10 +95,6 @@ def test_a_target_that_fails_in_mid_snapshot_fails_it_and_commits_nothing(
 
 
 def test_a_snapshot_that_is_cancelled_ends_soon_and_commits_nothing(files: FileSet) -> None:
-    from lifeboat.errors import Cancelled
-    from lifeboat.files.snapshot import take_snapshot
-    from lifeboat.policy.sources import FilesSource
-
     write(files, "a", os.urandom(3_000_000))
     repository = files.world.repository()
     source = repository.policy.sources[FILES]
@@ -105,6 +108,51 @@ def test_a_snapshot_that_is_cancelled_ends_soon_and_commits_nothing(files: FileS
     with pytest.raises(Cancelled):
         take_snapshot(repository, FILES, source, "full", work, journal, tick=told)
     assert shown(files) == []
+
+
+def test_a_snapshot_whose_base_is_removed_while_it_is_taken_is_not_committed(
+    files: FileSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(files, "a", "one")
+    first = files.snapshot()
+    write(files, "b", "two")
+    finish = Packer.finish
+
+    def meanwhile(packer: Packer) -> object:
+        repository = files.world.repository()
+        remove_copy(repository.catalogue("primary"), FILES, first.manifest.recovery_point, [""], lambda: None)
+        return finish(packer)
+
+    monkeypatch.setattr(Packer, "finish", meanwhile)
+    with pytest.raises(RepositoryError, match=f"not on primary any more: {first.manifest.recovery_point}"):
+        files.take(Tier.INCREMENTAL)
+    assert shown(files) == []
+    monkeypatch.undo()
+    files.comes_back_as_it_was(files.snapshot(Tier.INCREMENTAL))
+
+
+def test_a_snapshot_is_locked_with_all_that_is_its_own(files: FileSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The target is a directory, which locks nothing: what it is asked for is watched."""
+    until = datetime(2027, 1, 1, tzinfo=UTC)
+    asked: dict[str, object] = {}
+    for name in ("put", "put_new"):
+        really = getattr(LocalTarget, name)
+
+        def watched(target: object, key: str, body: object, *, really: Any = really, **more: object) -> object:
+            asked[key.rsplit("/", 1)[-1]] = more.get("retain_until")
+            return really(target, key, body, **more)
+
+        monkeypatch.setattr(LocalTarget, name, watched)
+    write(files, "a", "one")
+    repository = files.world.repository()
+    source = repository.policy.sources[FILES]
+    assert isinstance(source, FilesSource)
+    work = Work.new("full", begun=files.world.clock(), tiers=("daily",), run=Run(command="a test"), actor="a test")
+    journal = repository.journal("primary", run="test", actor="a test")
+    take_snapshot(repository, FILES, source, "full", work, journal, retain_until=until)
+    locked = {name for name, end in asked.items() if end == until}
+    assert {name.split(".", 1)[0] for name in locked} == {"pack-00001", "index", "manifest"}
+    assert {"manifest.json", "manifest.json.sig"} <= locked
 
 
 def can_be_taken_back(files: FileSet) -> None:

@@ -18,6 +18,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
+from lifeboat.errors import RepositoryError
 from lifeboat.files.alone import alone_on_this_machine
 from lifeboat.files.comparing import choose_base, lines_of
 from lifeboat.files.details import INCREMENTAL, SnapshotDetails
@@ -29,7 +30,7 @@ from lifeboat.files.patterns import Selection
 from lifeboat.files.reading import FileReader
 from lifeboat.files.walking import Seen, Unseen, walk
 from lifeboat.policy.sources import FilesSource
-from lifeboat.repository.catalogue import Copy
+from lifeboat.repository.catalogue import Catalogue, Copy
 from lifeboat.repository.commit import commit, newest_id, next_place, refuse_if_committed, wrapped_keys
 from lifeboat.repository.journal import Journal
 from lifeboat.repository.layout import RecoveryPointFolder
@@ -233,11 +234,11 @@ def take_snapshot(
             changed=tuple(counts.changed),
             vanished=counts.vanished,
         )
-        manifest = _manifest(
-            repository, source_name, kind, work, begun, details, streams, taking.needs - {own}, counts, row
-        )
+        needs = taking.needs - {own}
+        _insist_on_needed(catalogue, source_name, needs)
+        manifest = _manifest(repository, source_name, kind, work, begun, details, streams, needs, counts, row)
         repository.keep_policy(target)
-        copy = commit(target, manifest, repository.signer)
+        copy = commit(target, manifest, repository.signer, retain_until=retain_until)
     write_event(
         "backup_committed",
         target=PRIMARY,
@@ -249,6 +250,21 @@ def take_snapshot(
         findings=list(manifest.findings),
     )
     return copy
+
+
+def _insist_on_needed(catalogue: Catalogue, source: str, needs: set[str]) -> None:
+    """Look once more whether all that a snapshot refers to is there: a cleanup may have run since it was begun, and
+    could not know of it.
+
+    Raises:
+        RepositoryError: some of it is gone, or deleted.
+    """
+    shown = {copy.manifest.recovery_point for copy in catalogue.recovery_points(source).copies} if needs else set()
+    if missing := sorted(needs - shown):
+        raise RepositoryError(
+            f"What the snapshot refers to is not on {catalogue.target.name} any more: {', '.join(missing[:3])}.",
+            "Nothing was committed. Take it again: the next one refers to what is there.",
+        )
 
 
 def _manifest(
