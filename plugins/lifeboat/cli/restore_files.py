@@ -16,6 +16,7 @@ from lifeboat.cli.cancellation import STOP
 from lifeboat.cli.output import exact_moment, iso, note, show_fields, show_json, size, warn
 from lifeboat.cli.outside import in_words, targets_of
 from lifeboat.cli.progress import bar
+from lifeboat.cli.restore_choice import NEAREST_FIRST
 from lifeboat.errors import Cancelled, LifeboatError, MomentUnreachable, NotEnoughDisk, RestoreError
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from lifeboat.repository.catalogue import Copy
     from lifeboat.repository.system import SystemRepository
 
-NEAREST_FIRST = ("local", "primary", "offsite")
 MOST_SHOWN = 20
 
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from lifeboat.errors import ManifestInvalid
-from lifeboat.files.details import FULL, INCREMENTAL, SnapshotDetails, snapshot_details
+from lifeboat.files.details import FULL, SnapshotDetails, snapshot_details
 from lifeboat.files.entries import INDEX_STREAM, Entry, Line, read_index, read_lines
 from lifeboat.files.known import KnownBytes
+from lifeboat.files.selecting import in_order
 from lifeboat.policy.sources import FilesSource
-from lifeboat.repository.catalogue import Catalogue, Copy
+from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.last_verified import last_verified
 from lifeboat.repository.layout import RecoveryPointId
 from lifeboat.repository.system import PRIMARY, SystemRepository
@@ -49,7 +50,7 @@ def choose_base(
     repository: SystemRepository,
     source_name: str,
     source: FilesSource,
-    catalogue: Catalogue,
+    shown: Iterable[Copy],
     *,
     kind: str,
     now: datetime,
@@ -59,12 +60,11 @@ def choose_base(
 
     What was never read back must not be what all later snapshots stand on. A full begins a new generation when the
     present one is as old as the policy lets it become.
+
+    Args:
+        shown: the recovery points on the primary target that readers see.
     """
-    shown = catalogue.recovery_points(source_name).copies
-    snapshots = sorted(
-        (copy for copy in shown if copy.manifest.kind in (FULL, INCREMENTAL)),
-        key=lambda copy: (copy.manifest.moment, copy.manifest.recovery_point),
-    )
+    snapshots = in_order(shown)
     there = {copy.manifest.recovery_point: copy for copy in snapshots}
     candidates = snapshots[-CANDIDATES:]
     asked = {name for copy in candidates for name in (copy.manifest.recovery_point, *copy.manifest.needs)}

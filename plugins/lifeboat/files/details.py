@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from lifeboat.errors import ManifestInvalid
-from lifeboat.repository.manifest import Manifest
+from lifeboat.repository.manifest import Manifest, parse_part
 
 FULL, INCREMENTAL = "full", "incremental"
 FEWEST_TO_MISS = 10
@@ -60,12 +59,4 @@ class SnapshotDetails(BaseModel):
 
 def snapshot_details(manifest: Manifest) -> SnapshotDetails:
     """The files' part of a manifest; raises ``ManifestInvalid``."""
-    try:
-        return SnapshotDetails.model_validate(manifest.details)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise ManifestInvalid(
-            f"The manifest of {manifest.recovery_point} says what can't be read: {place}: {first['msg']}.",
-            "Compare the other targets' copies; a newer Lifeboat may have written it.",
-        ) from None
+    return parse_part(SnapshotDetails, manifest)

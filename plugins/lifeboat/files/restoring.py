@@ -23,6 +23,7 @@ from typing import IO
 from lifeboat.errors import DestinationInUse, NotEnoughDisk, ObjectDamaged, RestoreError
 from lifeboat.files.comparing import index_of
 from lifeboat.files.entries import ROOT, Entry
+from lifeboat.files.folders import Folders
 from lifeboat.files.ownership import gid_of, uid_of
 from lifeboat.files.packs_reading import members_of
 from lifeboat.files.patterns import EVERYTHING, Selection
@@ -32,7 +33,6 @@ from lifeboat.repository.system import SystemRepository
 
 Progress = Callable[[int, int], None]
 _PIECE = 1024 * 1024
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -149,7 +149,7 @@ class _Restoring:
         self._written = 0
         self._total = 0
         self._noted = False
-        self._folders = _Folders(root)
+        self._folders = Folders(root)
 
     def close(self) -> None:
         """Let go of the folders."""
@@ -392,40 +392,6 @@ class _Restoring:
         if entry.type != "link":
             os.chmod(name, entry.mode, dir_fd=folder)
         os.utime(name, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=folder, follow_symlinks=follow)
-
-
-class _Folders:
-    """Descriptors of the folders of a tree, each reached from the one that it is in without following a link."""
-
-    _MOST = 256
-
-    def __init__(self, root: Path) -> None:
-        self._open = {"": os.open(root, _FOLDER)}
-
-    def parent(self, path: str) -> tuple[int, str]:
-        """The folder that a path is in, open until others were asked for, and the path's name there."""
-        folder, _, name = path.rpartition("/")
-        return self._of(folder), name
-
-    def _of(self, folder: str) -> int:
-        found = self._open.get(folder)
-        if found is not None:
-            return found
-        if len(self._open) >= self._MOST:
-            self._forget()
-        above, name = self.parent(folder)
-        self._open[folder] = os.open(name, _FOLDER, dir_fd=above)
-        return self._open[folder]
-
-    def _forget(self) -> None:
-        for folder in [name for name in self._open if name]:
-            os.close(self._open.pop(folder))
-
-    def close(self) -> None:
-        """Close all of them."""
-        self._forget()
-        if self._open:
-            os.close(self._open.pop(""))
 
 
 def _coded(text: str) -> bytes:

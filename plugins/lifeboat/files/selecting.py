@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from lifeboat.errors import MomentUnreachable, RecoveryPointMissing
@@ -12,9 +12,13 @@ from lifeboat.repository.catalogue import Catalogue, Copy
 
 def snapshots_of(catalogue: Catalogue, source: str) -> list[Copy]:
     """The snapshots on a target, oldest first."""
-    shown = catalogue.recovery_points(source).copies
+    return in_order(catalogue.recovery_points(source).copies)
+
+
+def in_order(copies: Iterable[Copy]) -> list[Copy]:
+    """The snapshots among recovery points, oldest first."""
     return sorted(
-        (copy for copy in shown if copy.manifest.kind in (FULL, INCREMENTAL)),
+        (copy for copy in copies if copy.manifest.kind in (FULL, INCREMENTAL)),
         key=lambda copy: (copy.manifest.moment, copy.manifest.recovery_point),
     )
 

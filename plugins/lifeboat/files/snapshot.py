@@ -175,14 +175,14 @@ def take_snapshot(
     with ExitStack() as stack:
         stack.enter_context(alone_on_this_machine(f"{repository.system}/{source_name}/{kind}", tick))
         target, catalogue = repository.target(PRIMARY), repository.catalogue(PRIMARY)
-        earlier = list(catalogue.recovery_points(source_name, deleted=True).copies)
-        row = [copy for copy in earlier if copy.manifest.kind == kind]
+        listing = catalogue.recovery_points(source_name)
+        row = [copy for copy in (*listing.copies, *listing.deleted) if copy.manifest.kind == kind]
         work = work.after(newest_id(row))
         refuse_if_committed(target, RecoveryPointFolder(repository.system, source_name, str(work.recovery_point)))
         begun = repository.outside.clock()
         write_event = partial(journal.write, source=source_name, recovery_point=str(work.recovery_point))
         write_event("backup_begun", target=PRIMARY, attempt=work.attempt, tiers=list(work.tiers))
-        base = choose_base(repository, source_name, source, catalogue, kind=kind, now=begun, tick=tick)
+        base = choose_base(repository, source_name, source, listing.copies, kind=kind, now=begun, tick=tick)
         destination = repository.destination(target, source_name, work, retain_until=retain_until)
         counts = _Counts()
         known = stack.enter_context(KnownBytes())

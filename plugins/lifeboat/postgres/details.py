@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from lifeboat.errors import ManifestInvalid
 from lifeboat.postgres.lsn import Lsn
 from lifeboat.postgres.server_facts import ServerFacts
-from lifeboat.repository.manifest import Manifest
+from lifeboat.repository.manifest import Manifest, parse_part
 
 FULL = "full"
 INCREMENTAL = "incremental"
@@ -151,22 +150,6 @@ def base_details(manifest: Manifest) -> FullDetails:
 def wal_details(manifest: Manifest) -> WalDetails:
     """The PostgreSQL part of a WAL run's manifest; raises ``ManifestInvalid``."""
     return parse_part(WalDetails, manifest)
-
-
-_Part = TypeVar("_Part", bound=BaseModel)
-
-
-def parse_part(model: type[_Part], manifest: Manifest) -> _Part:
-    """The source's own part of a manifest; raises ``ManifestInvalid``."""
-    try:
-        return model.model_validate(manifest.details)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise ManifestInvalid(
-            f"The manifest of {manifest.recovery_point} says what can't be read: {place}: {first['msg']}.",
-            "Compare the other targets' copies; a newer Lifeboat may have written it.",
-        ) from None
 
 
 def as_details(model: BaseModel) -> dict[str, Any]:

@@ -10,9 +10,8 @@ from typing import Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from lifeboat.errors import ManifestInvalid
-from lifeboat.postgres.details import parse_part
 from lifeboat.postgres.server_facts import DatabaseFacts, ServerFacts
-from lifeboat.repository.manifest import Manifest
+from lifeboat.repository.manifest import Manifest, parse_part
 
 LOGICAL = "logical"
 GLOBALS = "globals.sql"

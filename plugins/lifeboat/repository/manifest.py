@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -208,3 +208,19 @@ def parse_manifest(document: bytes, folder: RecoveryPointFolder, what: str) -> M
             "It was copied or moved here. Do not restore from it; compare the other targets' copies.",
         )
     return manifest
+
+
+_Part = TypeVar("_Part", bound=BaseModel)
+
+
+def parse_part(model: type[_Part], manifest: Manifest) -> _Part:
+    """The source's own part of a manifest; raises ``ManifestInvalid``."""
+    try:
+        return model.model_validate(manifest.details)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ManifestInvalid(
+            f"The manifest of {manifest.recovery_point} says what can't be read: {place}: {first['msg']}.",
+            "Compare the other targets' copies; a newer Lifeboat may have written it.",
+        ) from None

@@ -13,7 +13,6 @@ from pydantic import ValidationError
 from lifeboat.errors import RestoreError, VerificationFailed
 from lifeboat.policy.problems import Refused
 from lifeboat.policy.table_patterns import TablePattern, table_pattern
-from lifeboat.postgres.details import parse_part
 from lifeboat.postgres.exports.records import (
     LONGEST_RECORD_BYTES,
     TABLES_STREAM,
@@ -22,7 +21,7 @@ from lifeboat.postgres.exports.records import (
     TableRecord,
 )
 from lifeboat.postgres.exports.rows import Fingerprint, Value, csv_records, csv_values, json_values, lines
-from lifeboat.repository.manifest import Manifest
+from lifeboat.repository.manifest import Manifest, parse_part
 from lifeboat.streams.digests import DigestingReader
 from lifeboat.streams.reading import Origin, opened
 from lifeboat.targets.target import Readable
