@@ -34,7 +34,7 @@ class Ended:
 
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory: pytest.TempPathFactory, postgres_template: Callable[[int], Template]) -> Iterator[Ended]:
-    """Two systems protect one server. Everything is started at the same time."""
+    """Two systems protect one server. Their backups are started at the same time; when both have ended, one more."""
     cluster = Cluster(tmp_path_factory.mktemp("cluster"), postgres_template(WHEEL_MAJOR))
     try:
         alpha = cluster.system(
@@ -51,19 +51,21 @@ def ended(tmp_path_factory: pytest.TempPathFactory, postgres_template: Callable[
             seen = Ended(cluster)
             for name, dag in (
                 ("first", alpha.daily),
-                ("second", alpha.daily),
                 ("twin", twin.daily),
                 ("wal", alpha.wal),
             ):
                 seen.runs[name] = (dag, client.trigger(dag))
             end = time.monotonic() + 280
-            while len(seen.states) < len(seen.runs):
+            while "second" not in seen.states or len(seen.states) < len(seen.runs):
                 assert time.monotonic() < end, {name: client.task_states(*run) for name, run in seen.runs.items()}
                 rows = alpha.server.run_sql("SELECT count(*) FROM pg_stat_progress_basebackup")
                 seen.most_backups_at_once = max(seen.most_backups_at_once, int(rows[0][0]))
                 for name in seen.runs.keys() - seen.states.keys():
                     if (state := client.run(*seen.runs[name])["state"]) in FINAL:
                         seen.states[name] = str(state)
+                if "second" not in seen.runs and {"first", "twin"} <= seen.states.keys():
+                    # Not before: where the first stands back at once, the second would meet the same backup.
+                    seen.runs["second"] = (alpha.daily, client.trigger(alpha.daily))
                 time.sleep(0.3)
         yield seen
     finally:
