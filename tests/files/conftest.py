@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from lifeboat.backup.steps import Point, back_up, copy_to, verify
+from lifeboat.files.destination import RestoredFiles
 from lifeboat.files.details import SnapshotDetails, snapshot_details
-from lifeboat.files.restoring import RestoredFiles, restore_files
+from lifeboat.files.restoring import restore_files
 from lifeboat.policy.naming import Tier
 from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.manifest import Run

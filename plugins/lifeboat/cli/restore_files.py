@@ -20,8 +20,8 @@ from lifeboat.cli.restore_choice import NEAREST_FIRST
 from lifeboat.errors import Cancelled, LifeboatError, MomentUnreachable, NotEnoughDisk, RestoreError
 
 if TYPE_CHECKING:
+    from lifeboat.files.destination import RestoredFiles
     from lifeboat.files.details import SnapshotDetails
-    from lifeboat.files.restoring import RestoredFiles
     from lifeboat.repository.catalogue import Copy
     from lifeboat.repository.system import SystemRepository
 
@@ -109,7 +109,7 @@ def _chosen(repository: SystemRepository, source: str, wanted: WantedFiles) -> t
 
 
 def _obstacle(into: Path, details: SnapshotDetails, only: Sequence[str]) -> LifeboatError | None:
-    from lifeboat.files.restoring import check_place
+    from lifeboat.files.destination import check_place
 
     try:
         check_place(into)

@@ -16,15 +16,16 @@ import sqlite3
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
-from lifeboat.errors import DestinationInUse, NotEnoughDisk, ObjectDamaged, RestoreError
+from lifeboat.errors import NotEnoughDisk, ObjectDamaged, RestoreError
+from lifeboat.files.attributes import give
 from lifeboat.files.comparing import index_of
+from lifeboat.files.destination import RestoredFiles, check_place
 from lifeboat.files.entries import ROOT, Entry
 from lifeboat.files.folders import Folders
-from lifeboat.files.ownership import gid_of, uid_of
 from lifeboat.files.packs_reading import members_of
 from lifeboat.files.patterns import EVERYTHING, Selection
 from lifeboat.repository.catalogue import Copy
@@ -34,46 +35,6 @@ from lifeboat.repository.system import SystemRepository
 Progress = Callable[[int, int], None]
 _PIECE = 1024 * 1024
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
-@dataclass
-class RestoredFiles:
-    """What came back.
-
-    Attributes:
-        into: where it is.
-        files, folders, others: how many.
-        size: bytes of the files.
-        missing: paths whose bytes the snapshot itself could not read.
-        remarks: what could not be given back as it was, in sentences.
-    """
-
-    into: Path
-    files: int = 0
-    folders: int = 0
-    others: int = 0
-    size: int = 0
-    missing: list[str] = field(default_factory=list)
-    remarks: dict[str, int] = field(default_factory=dict)
-
-    def could_not(self, what: str) -> None:
-        """Count something that could not be given back."""
-        self.remarks[what] = self.remarks.get(what, 0) + 1
-
-
-def check_place(into: Path) -> None:
-    """Insist on a place where nothing is.
-
-    Raises:
-        DestinationInUse: something is there.
-        RestoreError: the folder that it would be in is not there.
-    """
-    if into.is_symlink() or (into.exists() and not into.is_dir()):
-        raise DestinationInUse(f"{into} is there, and is no directory.", "Name a directory that is empty or not there.")
-    if into.is_dir() and any(into.iterdir()):
-        raise DestinationInUse(f"{into} is not empty.", "Nothing was touched. Name an empty directory, or a new one.")
-    if not into.parent.is_dir():
-        raise RestoreError(f"{into.parent} is not there.", "Make it first.")
 
 
 def restore_files(
@@ -315,7 +276,7 @@ class _Restoring:
             yield descriptor
             if entry.sparse:
                 os.ftruncate(descriptor, os.lseek(descriptor, 0, os.SEEK_CUR))
-            self._describe(entry, None, descriptor)
+            give(entry, None, descriptor, self.restored)
         finally:
             os.close(descriptor)
 
@@ -327,9 +288,9 @@ class _Restoring:
         for (line,) in self._base.execute("SELECT line FROM later ORDER BY rowid DESC"):
             entry = Entry.from_line(line)
             if entry.type == "directory":
-                self._describe(entry, *self._folders.parent(entry.path))
+                give(entry, *self._folders.parent(entry.path), self.restored)
         self._folders.close()
-        self._describe(root, None, str(self._root))
+        give(root, None, str(self._root), self.restored)
 
     def _make(self, entry: Entry) -> None:
         folder, name = self._folders.parent(entry.path)
@@ -351,7 +312,7 @@ class _Restoring:
             self.restored.could_not(f"{entry.type} devices, which take root to make")
             return
         self.restored.others += 1
-        self._describe(entry, folder, name)
+        give(entry, folder, name, self.restored)
 
     def _make_file(self, entry: Entry, folder: int, name: str) -> None:
         """One without bytes of its own."""
@@ -369,29 +330,6 @@ class _Restoring:
             # The first name is one that could not be read.
             self.restored.files -= 1
             self.restored.missing.append(entry.path)
-
-    def _describe(self, entry: Entry, folder: int | None, name: str | int) -> None:
-        """Give attributes: the owner before the mode, since a change of owner takes setuid away.
-
-        Args:
-            name: in that folder; or a path, or a descriptor.
-        """
-        follow = isinstance(name, int)  # a descriptor is what it is
-        uid, gid = uid_of(entry.owner, entry.uid), gid_of(entry.group, entry.gid)
-        try:
-            os.chown(name, uid, gid, dir_fd=folder, follow_symlinks=follow)
-        except PermissionError:
-            if (uid, gid) != (os.getuid(), os.getgid()):
-                self.restored.could_not("owners, which take root to give")
-        for attribute, value in entry.xattrs.items():
-            path = name if folder is None else f"/proc/self/fd/{folder}/{name}"
-            try:
-                os.setxattr(path, attribute, value, follow_symlinks=follow)
-            except OSError:
-                self.restored.could_not(f"the attribute {attribute}, which this file system or user can't set")
-        if entry.type != "link":
-            os.chmod(name, entry.mode, dir_fd=folder)
-        os.utime(name, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=folder, follow_symlinks=follow)
 
 
 def _coded(text: str) -> bytes:

@@ -7,28 +7,23 @@ generation begins with a snapshot that refers to nothing.
 
 from __future__ import annotations
 
-import os
-import stat
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
-from typing import Any
 
 from lifeboat.errors import RepositoryError
 from lifeboat.files.alone import alone_on_this_machine
 from lifeboat.files.comparing import choose_base, lines_of
 from lifeboat.files.details import INCREMENTAL, SnapshotDetails
-from lifeboat.files.entries import INDEX_STREAM, Entry, FileType, Line, merged
+from lifeboat.files.entries import INDEX_STREAM, merged
 from lifeboat.files.known import KnownBytes
-from lifeboat.files.ownership import group_name, user_name
 from lifeboat.files.packing import Packer
 from lifeboat.files.patterns import Selection
 from lifeboat.files.reading import FileReader
-from lifeboat.files.walking import Seen, Unseen, walk
+from lifeboat.files.taking import Counts, Taking
+from lifeboat.files.walking import Unseen, walk
 from lifeboat.policy.sources import FilesSource
 from lifeboat.repository.catalogue import Catalogue, Copy
 from lifeboat.repository.commit import commit, newest_id, next_place, refuse_if_committed, wrapped_keys
@@ -40,112 +35,7 @@ from lifeboat.streams.stored import StoredStream
 from lifeboat.streams.writing import StreamWriter, one_of_many
 
 Progress = Callable[[int, int], None]
-MOST_TOLD = 1000
 TICK_SECONDS = 0.25
-
-
-@dataclass
-class _Counts:
-    kinds: Counter[str] = field(default_factory=Counter)
-    size: int = 0
-    new_files: int = 0
-    new_size: int = 0
-    unread: list[str] = field(default_factory=list)
-    unread_count: int = 0
-    changed: list[str] = field(default_factory=list)
-    vanished: int = 0
-    left_out: Counter[str] = field(default_factory=Counter)
-
-    def could_not_read(self, path: str, reason: str) -> None:
-        self.unread_count += 1
-        if len(self.unread) < MOST_TOLD:
-            self.unread.append(f"{_shown(path)} {reason}")
-
-
-class _Taking:
-    """One snapshot being taken.
-
-    Attributes:
-        needs: the recovery points whose packs hold something of it, its own among them.
-    """
-
-    def __init__(self, reader: FileReader, counts: _Counts, *, read_all: bool) -> None:
-        self.needs: set[str] = set()
-        self._reader = reader
-        self._counts = counts
-        self._read_all = read_all
-        self._linked: dict[tuple[int, int], str] = {}
-
-    def line(self, seen: Seen, known: Line | None) -> bytes:
-        """The path's line in the index; empty for one that is gone, and for a socket."""
-        kind = _type_of(seen.stat)
-        if kind is None:
-            self._counts.left_out["sockets"] += 1
-            return b""
-        if kind == "file" and (first := self._first_name(seen)):
-            self._counts.kinds[kind] += 1
-            return replace(_described(seen, "file", seen.stat), hard_link=first).to_line()
-        if kind == "file" and known is not None and not self._read_all and _same(known.told, seen.stat):
-            self._counts.kinds[kind] += 1
-            self._counts.size += seen.stat.st_size
-            if (point := known.told.get("recovery_point")) is not None:
-                self.needs.add(point)
-            return known.text
-        try:
-            entry = self._file(seen) if kind == "file" else self._other(seen, kind)
-        except OSError as error:
-            self._counts.could_not_read(seen.path, f"can't be read: {error.strerror}")
-            entry = _described(seen, kind, seen.stat) if kind == "file" else None
-        if entry is None:
-            return b""
-        self._counts.kinds[kind] += 1
-        if entry.place is not None:
-            self.needs.add(entry.place.recovery_point)
-        return entry.to_line()
-
-    def _first_name(self, seen: Seen) -> str:
-        """The path that came before this one and is the same file; empty without one."""
-        if seen.stat.st_nlink < 2:
-            return ""
-        first = self._linked.setdefault((seen.stat.st_dev, seen.stat.st_ino), seen.path)
-        return first if first != seen.path else ""
-
-    def _file(self, seen: Seen) -> Entry | None:
-        stored = self._reader.read(seen)
-        if stored is None:
-            self._counts.vanished += 1
-            return None
-        if stored.changed and len(self._counts.changed) < MOST_TOLD:
-            self._counts.changed.append(_shown(seen.path))
-        self._counts.size += stored.size
-        if stored.new:
-            self._counts.new_files += 1
-            self._counts.new_size += stored.size
-        place = stored.place
-        if place is not None and place.member == seen.path:
-            place = replace(place, member="")
-        return replace(
-            _described(seen, "file", stored.stat),
-            # A file that changed is read again by the next snapshot, whatever its times say.
-            ctime_ns=0 if stored.changed else stored.stat.st_ctime_ns,
-            size=stored.size,
-            sha256=stored.sha256,
-            place=place,
-            sparse=stored.stat.st_blocks * 512 < stored.stat.st_size,
-            xattrs=_xattrs(seen),
-        )
-
-    def _other(self, seen: Seen, kind: FileType) -> Entry | None:
-        entry = replace(_described(seen, kind, seen.stat), xattrs=_xattrs(seen))
-        if kind == "link":
-            try:
-                return replace(entry, link=os.readlink(seen.name, dir_fd=seen.folder))
-            except FileNotFoundError:
-                self._counts.vanished += 1
-                return None
-        if kind in ("character", "block"):
-            return replace(entry, device=(os.major(seen.stat.st_rdev), os.minor(seen.stat.st_rdev)))
-        return entry
 
 
 def take_snapshot(
@@ -184,7 +74,7 @@ def take_snapshot(
         write_event("backup_begun", target=PRIMARY, attempt=work.attempt, tiers=list(work.tiers))
         base = choose_base(repository, source_name, source, listing.copies, kind=kind, now=begun, tick=tick)
         destination = repository.destination(target, source_name, work, retain_until=retain_until)
-        counts = _Counts()
+        counts = Counts()
         known = stack.enter_context(KnownBytes())
         expected = base.details.size if base is not None else 0
 
@@ -205,7 +95,7 @@ def take_snapshot(
 
         own = str(work.recovery_point)
         reader = FileReader(packer, own, asked, quick)
-        taking = _Taking(reader, counts, read_all=kind != INCREMENTAL)
+        taking = Taking(reader, counts, read_all=kind != INCREMENTAL)
         try:
             selection = Selection(source.include, source.exclude)
             seen = walk(source.directory, selection, lambda one: _note(counts, one), quick)
@@ -276,7 +166,7 @@ def _manifest(
     details: SnapshotDetails,
     streams: tuple[StoredStream, ...],
     needs: set[str],
-    counts: _Counts,
+    counts: Counts,
     row: list[Copy],
 ) -> Manifest:
     place = next_place(row)
@@ -308,7 +198,7 @@ def _manifest(
     )
 
 
-def _findings(details: SnapshotDetails, counts: _Counts) -> Iterator[str]:
+def _findings(details: SnapshotDetails, counts: Counts) -> Iterator[str]:
     if details.shrunk:
         yield f"It has {details.files} files, and {details.compared_with} had {details.files_before}."
     if details.unread_count:
@@ -323,51 +213,7 @@ def _findings(details: SnapshotDetails, counts: _Counts) -> Iterator[str]:
         yield f"{counts.left_out['sockets']} sockets are not in it: they live as long as their program."
 
 
-def _type_of(found: os.stat_result) -> FileType | None:
-    types: dict[int, FileType] = {
-        stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link", stat.S_IFIFO: "fifo",
-        stat.S_IFCHR: "character", stat.S_IFBLK: "block",
-    }  # fmt: skip
-    return types.get(stat.S_IFMT(found.st_mode))
-
-
-def _described(seen: Seen, kind: FileType, found: os.stat_result) -> Entry:
-    return Entry(
-        seen.path, kind, found.st_mode & 0o7777, found.st_uid, found.st_gid, found.st_mtime_ns,
-        user_name(found.st_uid), group_name(found.st_gid), found.st_ctime_ns, found.st_ino,
-    )  # fmt: skip
-
-
-def _same(known: dict[str, Any], found: os.stat_result) -> bool:
-    """Whether a file is as its line says: one whose bytes are stored, and of which no number differs."""
-    return (
-        known.get("ctime_ns") == found.st_ctime_ns
-        and known.get("mtime_ns") == found.st_mtime_ns
-        and known.get("size") == found.st_size
-        and known.get("inode") == found.st_ino
-        and known.get("type") == "file"
-        and "sha256" in known
-    )
-
-
-def _xattrs(seen: Seen) -> dict[str, bytes]:
-    """Extended attributes; a file system that has none has none to lose."""
-    # There is no call that takes a folder's descriptor and a name: the kernel's view of the descriptor serves.
-    path = f"/proc/self/fd/{seen.folder}/{seen.name}"
-    try:
-        names = os.listxattr(path, follow_symlinks=False)
-    except OSError:
-        return {}
-    found = {}
-    for name in names:
-        try:
-            found[name] = os.getxattr(path, name, follow_symlinks=False)
-        except OSError:
-            continue
-    return found
-
-
-def _note(counts: _Counts, unseen: Unseen) -> None:
+def _note(counts: Counts, unseen: Unseen) -> None:
     counts.could_not_read(unseen.path, unseen.reason)
 
 
@@ -383,7 +229,3 @@ def _quickly(tick: Callable[[], None]) -> Callable[[], None]:
             tick()
 
     return called
-
-
-def _shown(path: str) -> str:
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
