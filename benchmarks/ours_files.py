@@ -13,12 +13,12 @@ from pathlib import Path
 from lifeboat.backup.steps import Point, verify
 from lifeboat.connections import outside_from
 from lifeboat.files.restoring import restore_files
-from lifeboat.files.selecting import snapshots_of
 from lifeboat.files.snapshot import take_snapshot
 from lifeboat.outside import utc_now
+from lifeboat.policy.files_source import FilesSource
 from lifeboat.policy.loading import load_policy
-from lifeboat.policy.sources import FilesSource
 from lifeboat.repository.manifest import Run
+from lifeboat.repository.snapshots import snapshots_of
 from lifeboat.repository.system import SystemRepository, Work
 
 SOURCE, TARGET = "files", "primary"

@@ -14,8 +14,8 @@ from lifeboat.errors import Cancelled, LifeboatError, RepositoryError, TargetFul
 from lifeboat.files.kind import FilesKind
 from lifeboat.files.packing import Packer
 from lifeboat.files.snapshot import take_snapshot
+from lifeboat.policy.files_source import FilesSource
 from lifeboat.policy.naming import Tier
-from lifeboat.policy.sources import FilesSource
 from lifeboat.repository.manifest import Run
 from lifeboat.repository.retention.cleaning import Cleaned, Cleanup
 from lifeboat.repository.retention.keeping import undo

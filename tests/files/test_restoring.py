@@ -20,9 +20,9 @@ from lifeboat.errors import (
 from lifeboat.files import restoring
 from lifeboat.files.entries import Entry, Place
 from lifeboat.files.restoring import restore_files
-from lifeboat.files.selecting import choose_snapshot, snapshots_of
 from lifeboat.policy.naming import Tier
 from lifeboat.repository.catalogue import Copy
+from lifeboat.repository.snapshots import choose_snapshot, snapshots_of
 from tests.files.conftest import FILES, FileSet, details
 from tests.files.test_snapshots import write
 

@@ -49,7 +49,7 @@ def history(repository: SystemRepository, source: str, path: str, target: str | 
     """
     from lifeboat.files.comparing import index_of
     from lifeboat.files.entries import path_order
-    from lifeboat.files.selecting import snapshots_of
+    from lifeboat.repository.snapshots import snapshots_of
 
     if repository.policy.sources[source].kind != "files":
         raise PolicyError(f"{source} is no set of files: it has no paths.", "Leave --history out.")

@@ -15,6 +15,7 @@ from lifeboat.cli.output import exact_moment, length, note, say, show_fields, sh
 from lifeboat.cli.outside import check_source, surroundings
 from lifeboat.cli.progress import Bar, bar
 from lifeboat.cli.restore_export import Wanted, is_export, restore_export
+from lifeboat.cli.restore_snapshots import WantedSnapshot, restorer_of
 from lifeboat.errors import LifeboatError, PolicyError, RestoreError
 
 if TYPE_CHECKING:
@@ -124,18 +125,17 @@ def restore_verb(
     here = surroundings(ctx)
     loaded = here.loaded(system)
     check_source(loaded, source)
-    if loaded.policy.sources[source].kind == "files":
-        from lifeboat.cli.restore_files import WantedFiles, restore_snapshot
-
+    restore_snapshot = restorer_of(loaded.policy.sources[source].kind)
+    if restore_snapshot is not None:
         of_data = (lsn, name, timeline, base, tablespace, binaries, run_as, connection, format_name, as_table)
         of_dumps = (database, new_name, into_database, with_globals, show_globals, replace_rows)
-        files_take = "A set of files takes --into, --at, --recovery-point, --target and --only."
-        _refuse(any((*of_data, *of_dumps)), "Some of these options", "a database", files_take)
-        wanted_files = WantedFiles(
+        they_take = "What is no database takes --into, --at, --recovery-point, --target and --only."
+        _refuse(any((*of_data, *of_dumps)), "Some of these options", "a database", they_take)
+        wanted_snapshot = WantedSnapshot(
             into, time_in(at, loaded.policy.zone)[0] if at is not None else None, recovery_point, target,
             tuple(only or ()), plan, yes, as_json,
         )  # fmt: skip
-        restore_snapshot(here.repository(loaded), source, wanted_files)
+        restore_snapshot(here.repository(loaded), source, wanted_snapshot)
         return
     of_archive = bool(database or new_name or into_database or with_globals or show_globals)
     of_export = bool(format_name or as_table or replace_rows)

@@ -8,16 +8,16 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from lifeboat.errors import ManifestInvalid
-from lifeboat.files.details import FULL, SnapshotDetails, snapshot_details
+from lifeboat.files.details import SnapshotDetails, snapshot_details
 from lifeboat.files.entries import INDEX_STREAM, Entry, Line, read_index, read_lines
 from lifeboat.files.known import KnownBytes
-from lifeboat.files.selecting import in_order
-from lifeboat.policy.sources import FilesSource
+from lifeboat.policy.files_source import FilesSource
 from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.last_verified import last_verified
 from lifeboat.repository.layout import RecoveryPointId
+from lifeboat.repository.snapshots import FULL, in_order
 from lifeboat.repository.system import PRIMARY, SystemRepository
-from lifeboat.streams.reading import Origin, opened
+from lifeboat.streams.reading import opened
 
 CANDIDATES = 12
 """So many of the newest snapshots are asked for: two days of incrementals every four hours."""
@@ -100,7 +100,7 @@ def lines_of(repository: SystemRepository, base: Base | None) -> Iterator[Iterab
         yield ()
         return
     manifest = base.copy.manifest
-    with opened(manifest.stream(INDEX_STREAM), origin_of(repository, base.copy)) as stream:
+    with opened(manifest.stream(INDEX_STREAM), repository.origin(base.copy)) as stream:
         yield read_lines(stream, f"{manifest.recovery_point} on {base.copy.target}")
 
 
@@ -116,18 +116,5 @@ def index_of(
         ManifestInvalid: a line is not what an index holds.
     """
     manifest = copy.manifest
-    with opened(manifest.stream(INDEX_STREAM), origin_of(repository, copy), passed) as stream:
+    with opened(manifest.stream(INDEX_STREAM), repository.origin(copy), passed) as stream:
         yield read_index(stream, f"{manifest.recovery_point} on {copy.target}")
-
-
-def origin_of(repository: SystemRepository, copy: Copy) -> Origin:
-    """Where a copy's streams are read from."""
-    manifest = copy.manifest
-    return Origin(
-        repository.target(copy.target),
-        manifest.folder.attempt(manifest.attempt),
-        manifest.system,
-        manifest.source,
-        manifest.recovery_point,
-        repository.opening,
-    )

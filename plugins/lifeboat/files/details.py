@@ -6,7 +6,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from lifeboat.repository.manifest import Manifest, parse_part
 
-FULL, INCREMENTAL = "full", "incremental"
 FEWEST_TO_MISS = 10
 """Of fewer files nobody wonders when most are gone."""
 

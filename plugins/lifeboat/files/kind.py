@@ -7,15 +7,17 @@ from datetime import datetime
 from typing import Any
 
 from lifeboat.errors import PolicyError
-from lifeboat.files.details import FULL, INCREMENTAL, SnapshotDetails, snapshot_details
+from lifeboat.files.details import SnapshotDetails, snapshot_details
 from lifeboat.files.preflight import preflight_files
 from lifeboat.files.snapshot import take_snapshot
 from lifeboat.files.verification import verify_snapshot
+from lifeboat.policy.files_source import FilesSource
 from lifeboat.policy.naming import Tier
-from lifeboat.policy.sources import FilesSource, SourcePolicy
+from lifeboat.policy.sources import SourcePolicy
 from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.journal import Journal
 from lifeboat.repository.retention.points import Role
+from lifeboat.repository.snapshots import FULL, INCREMENTAL
 from lifeboat.repository.system import SystemRepository, Work
 from lifeboat.repository.verification import Verified
 from lifeboat.source import BackedUp, Progress, Stay, Tick

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import IO
 
 from lifeboat.errors import ObjectDamaged
-from lifeboat.files.comparing import origin_of
 from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.system import SystemRepository
 from lifeboat.streams.reading import opened
@@ -27,7 +26,7 @@ def members_of(
         ManifestInvalid: the snapshot has no such pack.
     """
     what = f"{pack} of {copy.manifest.recovery_point} on {copy.target}"
-    with opened(copy.manifest.stream(pack), origin_of(repository, copy), passed) as stream:
+    with opened(copy.manifest.stream(pack), repository.origin(copy), passed) as stream:
 
         def members() -> Iterator[tuple[str, IO[bytes]]]:
             try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from lifeboat.policy.sources import FilesSource
+from lifeboat.policy.files_source import FilesSource
 from lifeboat.targets.target import Finding
 
 

@@ -11,12 +11,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import datetime
-from functools import partial
 
 from lifeboat.errors import RepositoryError
-from lifeboat.files.alone import alone_on_this_machine
 from lifeboat.files.comparing import choose_base, lines_of
-from lifeboat.files.details import INCREMENTAL, SnapshotDetails
+from lifeboat.files.details import SnapshotDetails
 from lifeboat.files.entries import INDEX_STREAM, merged
 from lifeboat.files.known import KnownBytes
 from lifeboat.files.packing import Packer
@@ -24,14 +22,15 @@ from lifeboat.files.patterns import Selection
 from lifeboat.files.reading import FileReader
 from lifeboat.files.taking import Counts, Taking
 from lifeboat.files.walking import Unseen, walk
-from lifeboat.policy.sources import FilesSource
+from lifeboat.policy.files_source import FilesSource
+from lifeboat.repository.alone import alone_on_this_machine
 from lifeboat.repository.catalogue import Catalogue, Copy
-from lifeboat.repository.commit import commit, newest_id, next_place, refuse_if_committed, wrapped_keys
+from lifeboat.repository.commit import newest_id, next_place, refuse_if_committed
+from lifeboat.repository.committing import Made, commit_made, journal_begun, journal_committed
 from lifeboat.repository.journal import Journal
 from lifeboat.repository.layout import RecoveryPointFolder
-from lifeboat.repository.manifest import Manifest
-from lifeboat.repository.system import PRIMARY, SystemRepository, Work, tool_versions
-from lifeboat.streams.stored import StoredStream
+from lifeboat.repository.snapshots import INCREMENTAL
+from lifeboat.repository.system import PRIMARY, SystemRepository, Work
 from lifeboat.streams.writing import StreamWriter, one_of_many
 
 Progress = Callable[[int, int], None]
@@ -70,8 +69,7 @@ def take_snapshot(
         work = work.after(newest_id(row))
         refuse_if_committed(target, RecoveryPointFolder(repository.system, source_name, str(work.recovery_point)))
         begun = repository.outside.clock()
-        write_event = partial(journal.write, source=source_name, recovery_point=str(work.recovery_point))
-        write_event("backup_begun", target=PRIMARY, attempt=work.attempt, tiers=list(work.tiers))
+        journal_begun(journal, source_name, work)
         base = choose_base(repository, source_name, source, listing.copies, kind=kind, now=begun, tick=tick)
         destination = repository.destination(target, source_name, work, retain_until=retain_until)
         counts = Counts()
@@ -126,19 +124,18 @@ def take_snapshot(
         )
         needs = taking.needs - {own}
         _insist_on_needed(catalogue, source_name, needs)
-        manifest = _manifest(repository, source_name, kind, work, begun, details, streams, needs, counts, row)
-        repository.keep_policy(target)
-        copy = commit(target, manifest, repository.signer, retain_until=retain_until)
-    write_event(
-        "backup_committed",
-        target=PRIMARY,
-        manifest=copy.sha256,
-        sequence=manifest.sequence,
-        tiers=list(work.tiers),
-        plain_size=manifest.plain_size,
-        stored_size=manifest.stored_size,
-        findings=list(manifest.findings),
-    )
+        made = Made(
+            begun=begun,
+            # A file may have been read at any time since: what was written after the beginning may be missing.
+            moment=begun,
+            details=details.model_dump(mode="json"),
+            streams=streams,
+            chain=details.generation,
+            needs=tuple(sorted(needs)),
+            findings=tuple(_findings(details, counts)),
+        )
+        copy = commit_made(repository, source_name, work, next_place(row), made, retain_until=retain_until)
+    journal_committed(journal, copy, findings=list(copy.manifest.findings))
     return copy
 
 
@@ -155,47 +152,6 @@ def _insist_on_needed(catalogue: Catalogue, source: str, needs: set[str]) -> Non
             f"What the snapshot refers to is not on {catalogue.target.name} any more: {', '.join(missing[:3])}.",
             "Nothing was committed. Take it again: the next one refers to what is there.",
         )
-
-
-def _manifest(
-    repository: SystemRepository,
-    source_name: str,
-    kind: str,
-    work: Work,
-    begun: datetime,
-    details: SnapshotDetails,
-    streams: tuple[StoredStream, ...],
-    needs: set[str],
-    counts: Counts,
-    row: list[Copy],
-) -> Manifest:
-    place = next_place(row)
-    sealing = repository.sealing
-    return Manifest(
-        system=repository.system,
-        source=source_name,
-        recovery_point=str(work.recovery_point),
-        attempt=work.attempt,
-        kind=kind,
-        tiers=work.tiers,
-        sequence=place.sequence,
-        previous=place.previous,
-        chain=details.generation,
-        needs=tuple(sorted(needs)),
-        begun=begun,
-        committed=repository.outside.clock(),
-        # A file may have been read at any time since: what was written after the beginning may be missing.
-        moment=begun,
-        findings=tuple(_findings(details, counts)),
-        degraded=sealing.left_out,
-        details=details.model_dump(mode="json"),
-        streams=streams,
-        wrapped_keys=wrapped_keys(sealing.wrapping_keys),
-        tool_versions=tool_versions(),
-        policy_digest=repository.loaded.digest,
-        run=work.run,
-        note=work.note,
-    )
 
 
 def _findings(details: SnapshotDetails, counts: Counts) -> Iterator[str]:

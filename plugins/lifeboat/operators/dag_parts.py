@@ -13,10 +13,10 @@ from lifeboat.operators.access import dag_access
 from lifeboat.operators.alerts import failure_callbacks
 from lifeboat.operators.policies import policies_for_dags
 from lifeboat.policy.built import built_targets, built_tiers
+from lifeboat.policy.files_source import FilesSource
 from lifeboat.policy.model import LoadedPolicy, Policy
 from lifeboat.policy.naming import Tier, dag_id
 from lifeboat.policy.postgres_source import PostgresSource
-from lifeboat.policy.sources import FilesSource
 from lifeboat.policy.targets import PRIMARY
 from lifeboat.policy.tiers import TierPolicy
 

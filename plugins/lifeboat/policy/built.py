@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from lifeboat.policy.files_source import FilesSource
 from lifeboat.policy.model import Policy
 from lifeboat.policy.naming import Tier
 from lifeboat.policy.postgres_source import PostgresSource
-from lifeboat.policy.sources import FilesSource, SourcePolicy
+from lifeboat.policy.sources import SourcePolicy
 from lifeboat.policy.targets import PRIMARY, TargetPolicy
 from lifeboat.policy.tiers import FULL_TIERS
 

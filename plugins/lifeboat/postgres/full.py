@@ -39,11 +39,11 @@ from lifeboat.postgres.server_facts import ServerFacts, server_facts
 from lifeboat.postgres.slot import Session, create_slot, drop_slot, find_slot
 from lifeboat.postgres.standby import Bounds, is_standby, promoted
 from lifeboat.repository.catalogue import Copy
-from lifeboat.repository.commit import commit, newest_id, next_place, refuse_if_committed, wrapped_keys
+from lifeboat.repository.commit import newest_id, next_place, refuse_if_committed
+from lifeboat.repository.committing import Made, commit_made, journal_committed
 from lifeboat.repository.journal import Journal
 from lifeboat.repository.layout import RecoveryPointFolder
-from lifeboat.repository.manifest import Manifest
-from lifeboat.repository.system import PRIMARY, SystemRepository, Work, tool_versions
+from lifeboat.repository.system import PRIMARY, SystemRepository, Work
 from lifeboat.streams.settings import StreamSettings
 from lifeboat.streams.stored import StoredStream
 from lifeboat.streams.writing import Destination, StreamWriter, abort_all
@@ -189,41 +189,21 @@ def back_up_physical(
         insist_on_same_timeline(facts, backup)
         # Under the reservation still: another one would take the same place in the row.
         place = next_place(catalogue.recovery_points(source_name, deleted=True).of_kind(kind))
-        manifest = Manifest(
-            system=repository.system,
-            source=source_name,
-            recovery_point=point,
-            attempt=work.attempt,
-            kind=kind,
-            tiers=work.tiers,
-            sequence=place.sequence,
-            previous=place.previous,
-            chain=parent.manifest.chain if parent is not None else point,
-            parent=parent.manifest.recovery_point if parent is not None else None,
+        made = Made(
             begun=begun,
-            committed=repository.outside.clock(),
             moment=started if standby else stopped,
             state="damaged" if backup.damage else "good",
             findings=tuple(filter(None, [backup.damage, *remarks, *backup.notices, promoted(source.standby, standby)])),
-            degraded=destination.keyring.left_out,
             details=as_details(details),
             streams=streams,
-            wrapped_keys=wrapped_keys(destination.keyring.wrapping_keys),
-            tool_versions=tool_versions() | {"postgresql": facts.version},
-            policy_digest=repository.loaded.digest,
-            run=work.run,
-            note=work.note,
+            chain=parent.manifest.chain if parent is not None else point,
+            parent=parent.manifest.recovery_point if parent is not None else None,
+            versions={"postgresql": facts.version},
         )
-        repository.keep_policy(target)
-        copy = commit(target, manifest, repository.signer, retain_until=retain_until)
-    write_event(
-        "backup_committed",
-        target=PRIMARY,
-        manifest=copy.sha256,
-        sequence=manifest.sequence,
-        plain_size=manifest.plain_size,
-        stored_size=manifest.stored_size,
-        **({"parent": manifest.parent, "chain": manifest.chain} if parent is not None else {}),
+        copy = commit_made(repository, source_name, work, place, made, retain_until=retain_until)
+    manifest = copy.manifest
+    journal_committed(
+        journal, copy, **({"parent": manifest.parent, "chain": manifest.chain} if parent is not None else {})
     )
     if backup.damage:
         write_event("backup_damaged", target=PRIMARY, report=backup.damage, notices=list(backup.notices))

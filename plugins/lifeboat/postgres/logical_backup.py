@@ -27,11 +27,11 @@ from lifeboat.postgres.same_day import already_made, note_found
 from lifeboat.postgres.server_facts import server_facts
 from lifeboat.postgres.standby import is_standby, promoted, replayed
 from lifeboat.repository.catalogue import Copy
-from lifeboat.repository.commit import commit, newest_id, next_place, refuse_if_committed, wrapped_keys
+from lifeboat.repository.commit import newest_id, next_place, refuse_if_committed
+from lifeboat.repository.committing import Made, commit_made, journal_committed
 from lifeboat.repository.journal import Journal
 from lifeboat.repository.layout import RecoveryPointFolder
-from lifeboat.repository.manifest import Manifest
-from lifeboat.repository.system import PRIMARY, SystemRepository, Work, tool_versions
+from lifeboat.repository.system import PRIMARY, SystemRepository, Work
 
 Progress = Callable[[int, int], None]
 """How often a backup that waits for another one of the same source looks whether it has ended."""
@@ -123,41 +123,16 @@ def back_up_logical(
         )
         place = next_place(catalogue.recovery_points(source_name, deleted=True).of_kind(LOGICAL))
         findings = [*_findings(details, earlier), *dumping.said, *filter(None, [promoted(source.standby, standby)])]
-        manifest = Manifest(
-            system=repository.system,
-            source=source_name,
-            recovery_point=str(work.recovery_point),
-            attempt=work.attempt,
-            kind=LOGICAL,
-            tiers=work.tiers,
-            sequence=place.sequence,
-            previous=place.previous,
-            chain=str(work.recovery_point),
+        point = Made(
             begun=begun,
-            committed=repository.outside.clock(),
             moment=max(database.moment for database in made),
             findings=tuple(findings),
-            degraded=destination.keyring.left_out,
             details=as_details(details),
             streams=tuple(dumping.stored),
-            wrapped_keys=wrapped_keys(destination.keyring.wrapping_keys),
-            tool_versions=tool_versions() | {"postgresql": facts.version, "pg_dump": programs.version},
-            policy_digest=repository.loaded.digest,
-            run=work.run,
-            note=work.note,
+            versions={"postgresql": facts.version, "pg_dump": programs.version},
         )
-        repository.keep_policy(target)
-        copy = commit(target, manifest, repository.signer, retain_until=retain_until)
-    write_event(
-        "backup_committed",
-        target=PRIMARY,
-        manifest=copy.sha256,
-        sequence=manifest.sequence,
-        tiers=list(work.tiers),
-        plain_size=manifest.plain_size,
-        stored_size=manifest.stored_size,
-        findings=findings,
-    )
+        copy = commit_made(repository, source_name, work, place, point, retain_until=retain_until)
+    journal_committed(journal, copy, findings=findings)
     return copy, True
 
 

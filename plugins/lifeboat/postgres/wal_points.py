@@ -7,14 +7,14 @@ from datetime import datetime
 from typing import Any
 
 from lifeboat.errors import ManifestInvalid, TimelineConflict
-from lifeboat.postgres.details import WAL, LostWal, WalDetails, as_details
+from lifeboat.postgres.details import LostWal, WalDetails, as_details
 from lifeboat.postgres.lsn import Lsn
 from lifeboat.postgres.wal_server import WalServer
 from lifeboat.repository.catalogue import Catalogue, Copy
-from lifeboat.repository.commit import Place, commit, next_place, wrapped_keys
+from lifeboat.repository.commit import Place, next_place
+from lifeboat.repository.committing import Made, commit_made
 from lifeboat.repository.journal import EventKind, Journal
-from lifeboat.repository.manifest import Manifest
-from lifeboat.repository.system import PRIMARY, SystemRepository, Work, tool_versions
+from lifeboat.repository.system import PRIMARY, SystemRepository, Work
 from lifeboat.streams.stored import StoredStream
 from lifeboat.streams.writing import Destination, StreamWriter
 
@@ -150,7 +150,6 @@ class WalPoints:
     def commit(self, begun: Begun, server: WalServer, stretch: Stretch) -> Copy:
         """Commit it, and write that down; raises as :func:`~lifeboat.repository.commit.commit`."""
         repository, work = self._repository, begun.work
-        target = repository.target(PRIMARY)
         history = stretch.history
         details = WalDetails(
             system_identifier=server.system_identifier,
@@ -166,32 +165,18 @@ class WalPoints:
             standby=stretch.standby,
             lost=stretch.lost,
         )
-        manifest = Manifest(
-            system=repository.system,
-            source=self._source,
-            recovery_point=str(work.recovery_point),
-            attempt=work.attempt,
-            timeline=begun.timeline,
-            kind=WAL,
-            tiers=work.tiers,
-            sequence=begun.place.sequence,
-            previous=begun.place.previous,
-            chain=str(work.recovery_point),
+        made = Made(
             begun=begun.moment,
-            committed=repository.outside.clock(),
             moment=stretch.covered_until,
             findings=stretch.findings,
-            degraded=begun.destination.keyring.left_out,
             details=as_details(details),
             streams=(*stretch.streams, *([history] if history is not None else [])),
-            wrapped_keys=wrapped_keys(begun.destination.keyring.wrapping_keys),
-            tool_versions=tool_versions() | {"postgresql": server.version},
-            policy_digest=repository.loaded.digest,
-            run=work.run,
-            note=work.note,
+            timeline=begun.timeline,
+            versions={"postgresql": server.version},
         )
-        repository.keep_policy(target)
-        copy = commit(target, manifest, repository.signer, retain_until=begun.destination.retain_until)
+        copy = commit_made(
+            repository, self._source, work, begun.place, made, retain_until=begun.destination.retain_until
+        )
         if stretch.ended:
             self.note("timeline_ended", work, timeline=begun.timeline, at=str(stretch.end))
         self.note(
@@ -199,11 +184,11 @@ class WalPoints:
             work,
             target=PRIMARY,
             manifest=copy.sha256,
-            sequence=manifest.sequence,
+            sequence=copy.manifest.sequence,
             start=str(stretch.start),
             end=str(stretch.end),
             segments=len(stretch.streams),
-            stored_size=manifest.stored_size,
+            stored_size=copy.manifest.stored_size,
         )
         return copy
 

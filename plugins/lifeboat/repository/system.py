@@ -14,13 +14,14 @@ from lifeboat import __version__
 from lifeboat.errors import PolicyError, RepositoryError
 from lifeboat.outside import Outside
 from lifeboat.policy.model import LoadedPolicy
-from lifeboat.repository.catalogue import Catalogue
+from lifeboat.repository.catalogue import Catalogue, Copy
 from lifeboat.repository.commit import keep_policy
 from lifeboat.repository.journal import Journal
 from lifeboat.repository.layout import RecoveryPointFolder, RecoveryPointId, attempt_name, policy_key
 from lifeboat.repository.manifest import Run
 from lifeboat.repository.signing import Signer, TrustedKeys, signer_of
 from lifeboat.streams.keys import Keyring, opening_keyring, sealing_keyring
+from lifeboat.streams.reading import Origin
 from lifeboat.streams.settings import StreamSettings
 from lifeboat.streams.writing import Destination
 from lifeboat.targets.opening import open_target
@@ -203,6 +204,13 @@ class SystemRepository:
         point = str(work.recovery_point)
         folder = RecoveryPointFolder(self.system, source, point, timeline)
         return Destination(target, folder.attempt(work.attempt), self.system, source, point, self.sealing, retain_until)
+
+    def origin(self, copy: Copy) -> Origin:
+        """Where a copy's streams are read from."""
+        manifest = copy.manifest
+        folder = manifest.folder.attempt(manifest.attempt)
+        target = self.target(copy.target)
+        return Origin(target, folder, manifest.system, manifest.source, manifest.recovery_point, self.opening)
 
     def keep_policy(self, target: Target) -> None:
         """Keep the policy's text on a target, beside what was made by it."""

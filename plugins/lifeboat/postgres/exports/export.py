@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import datetime
-from functools import partial
 from typing import NamedTuple
 
 import psycopg
@@ -42,11 +42,11 @@ from lifeboat.postgres.exports.tables import (
 )
 from lifeboat.postgres.standby import is_standby, promoted
 from lifeboat.repository.catalogue import Copy
-from lifeboat.repository.commit import commit, newest_id, next_place, refuse_if_committed, wrapped_keys
+from lifeboat.repository.commit import newest_id, next_place, refuse_if_committed
+from lifeboat.repository.committing import Made, commit_made, journal_begun, journal_committed
 from lifeboat.repository.journal import Journal
 from lifeboat.repository.layout import RecoveryPointFolder
-from lifeboat.repository.manifest import Manifest
-from lifeboat.repository.system import PRIMARY, SystemRepository, Work, tool_versions
+from lifeboat.repository.system import PRIMARY, SystemRepository, Work
 
 Progress = Callable[[int, int], None]
 
@@ -78,10 +78,9 @@ def back_up_export(
     catalogue = repository.catalogue(PRIMARY)
     refuse_if_committed(target, RecoveryPointFolder(repository.system, source_name, str(work.recovery_point)))
     work = work.after(newest_id(catalogue.recovery_points(source_name, deleted=True).of_kind(EXPORT)))
-    point = str(work.recovery_point)
-    tiers = () if work.only else work.tiers
+    if work.only:
+        work = replace(work, tiers=())
     begun = repository.outside.clock()
-    write_event = partial(journal.write, source=source_name, recovery_point=point)
     destination = repository.destination(target, source_name, work, retain_until=retain_until)
     packer = Packer(destination, repository.streams, begun, tick=tick)
 
@@ -95,7 +94,7 @@ def back_up_export(
         _keep_others_out(session, repository.system, source_name)
         export = _Export(repository, source, work.only, packer, tick_and_tell)
         export.survey(session)
-        write_event("backup_begun", target=PRIMARY, attempt=work.attempt, tiers=list(tiers))
+        journal_begun(journal, source_name, work)
         try:
             for database in export.inventories:
                 export.database(database)
@@ -108,39 +107,16 @@ def back_up_export(
         # Under the lock still: another one would take the same place in the row.
         place = next_place(catalogue.recovery_points(source_name, deleted=True).of_kind(EXPORT))
         partial_words = (f"A partial export: {', '.join(work.only)}.",) if work.only else ()
-        manifest = Manifest(
-            system=repository.system,
-            source=source_name,
-            recovery_point=point,
-            attempt=work.attempt,
-            kind=EXPORT,
-            tiers=tiers,
-            sequence=place.sequence,
-            previous=place.previous,
-            chain=point,
+        made = Made(
             begun=begun,
-            committed=repository.outside.clock(),
             moment=min(database.moment for database in details.databases),
             findings=(*partial_words, *export.remarks, *filter(None, [promoted(source.standby, standby)])),
-            degraded=destination.keyring.left_out,
             details=details.model_dump(mode="json"),
             streams=streams,
-            wrapped_keys=wrapped_keys(destination.keyring.wrapping_keys),
-            tool_versions=tool_versions() | {"postgresql": details.version},
-            policy_digest=repository.loaded.digest,
-            run=work.run,
-            note=work.note,
+            versions={"postgresql": details.version},
         )
-        repository.keep_policy(target)
-        copy = commit(target, manifest, repository.signer, retain_until=retain_until)
-    write_event(
-        "backup_committed",
-        target=PRIMARY,
-        manifest=copy.sha256,
-        sequence=manifest.sequence,
-        plain_size=manifest.plain_size,
-        stored_size=manifest.stored_size,
-    )
+        copy = commit_made(repository, source_name, work, place, made, retain_until=retain_until)
+    journal_committed(journal, copy)
     return copy
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 
 from lifeboat.policy.duration import Duration
+from lifeboat.policy.files_source import FilesSource
 from lifeboat.policy.model import Policy
-from lifeboat.policy.sources import FilesSource
 
 CLOCKS_DIFFER = timedelta(hours=1)
 """So much more WAL stays than a base needs: the clocks of servers and workers differ."""

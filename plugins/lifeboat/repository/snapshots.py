@@ -1,4 +1,5 @@
-"""Which snapshot a person means, and which of its paths."""
+"""Snapshots: the recovery points of sources that are no databases. Each comes back by itself, and stands for the moment
+at which it was begun."""
 
 from __future__ import annotations
 
@@ -6,8 +7,10 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from lifeboat.errors import MomentUnreachable, RecoveryPointMissing
-from lifeboat.files.details import FULL, INCREMENTAL
 from lifeboat.repository.catalogue import Catalogue, Copy
+
+FULL, INCREMENTAL = "full", "incremental"
+"""The kinds of recovery points that are snapshots."""
 
 
 def snapshots_of(catalogue: Catalogue, source: str) -> list[Copy]:
