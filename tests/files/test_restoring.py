@@ -121,9 +121,9 @@ def forged(files: FileSet, copy: Copy, monkeypatch: pytest.MonkeyPatch, *others:
     @contextmanager
     def index(*_: object, **__: object):  # type: ignore[no-untyped-def]
         root = Entry(".", "directory", 0o755, 0, 0, 0)
-        yield iter([root, *others])
+        yield iter([(entry, entry.to_line()) for entry in (root, *others)])
 
-    monkeypatch.setattr(restoring, "index_of", index)
+    monkeypatch.setattr(restoring, "entries_of", index)
 
 
 @pytest.mark.parametrize("path", ["../out", "/etc/out", "a/../../out", "a//b", "./x", "", "a\0b"])

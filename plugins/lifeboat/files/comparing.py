@@ -9,7 +9,7 @@ from datetime import datetime
 
 from lifeboat.errors import ManifestInvalid
 from lifeboat.files.details import SnapshotDetails, snapshot_details
-from lifeboat.files.entries import INDEX_STREAM, Entry, Line, read_index, read_lines
+from lifeboat.files.entries import INDEX_STREAM, Entry, Line, read_entries, read_lines
 from lifeboat.files.known import KnownBytes
 from lifeboat.policy.files_source import FilesSource
 from lifeboat.repository.catalogue import Copy
@@ -108,7 +108,16 @@ def lines_of(repository: SystemRepository, base: Base | None) -> Iterator[Iterab
 def index_of(
     repository: SystemRepository, copy: Copy, *, passed: Callable[[int], None] | None = None
 ) -> Iterator[Iterator[Entry]]:
-    """The entries of a copy's index, fetched and opened as they are read.
+    """The entries of a copy's index, as :func:`entries_of` reads them, without their lines."""
+    with entries_of(repository, copy, passed=passed) as entries:
+        yield (entry for entry, _ in entries)
+
+
+@contextmanager
+def entries_of(
+    repository: SystemRepository, copy: Copy, *, passed: Callable[[int], None] | None = None
+) -> Iterator[Iterator[tuple[Entry, bytes]]]:
+    """The entries of a copy's index and their lines, fetched and opened as they are read.
 
     Raises:
         ObjectDamaged: while it is read: it is not what was written.
@@ -117,4 +126,4 @@ def index_of(
     """
     manifest = copy.manifest
     with opened(manifest.stream(INDEX_STREAM), repository.origin(copy), passed) as stream:
-        yield read_index(stream, f"{manifest.recovery_point} on {copy.target}")
+        yield read_entries(stream, f"{manifest.recovery_point} on {copy.target}")

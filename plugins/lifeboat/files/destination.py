@@ -32,6 +32,11 @@ class RestoredFiles:
         """Count something that could not be given back."""
         self.remarks[what] = self.remarks.get(what, 0) + 1
 
+    def add_remarks(self, other: RestoredFiles) -> None:
+        """Count what somebody else could not give back."""
+        for what, count in other.remarks.items():
+            self.remarks[what] = self.remarks.get(what, 0) + count
+
 
 def check_place(into: Path) -> None:
     """Insist on a place where nothing is.

@@ -157,7 +157,12 @@ def fault_of_path(path: str) -> str:
 
 
 def read_index(stream: Readable, what: str) -> Iterator[Entry]:
-    """The entries of an index, in its order, with memory for one piece of it.
+    """The entries of an index, as :func:`read_entries` reads them, without their lines."""
+    return (entry for entry, _ in read_entries(stream, what))
+
+
+def read_entries(stream: Readable, what: str) -> Iterator[tuple[Entry, bytes]]:
+    """The entries of an index and their lines, in its order, with memory for one piece of it.
 
     Args:
         what: whose index it is, for errors.
@@ -171,13 +176,14 @@ def read_index(stream: Readable, what: str) -> Iterator[Entry]:
             entry = Entry.from_line(line)
         except (ValueError, KeyError, TypeError, IndexError) as error:
             raise _unreadable(number, what, str(error)) from error
-        if before is not None and entry.order <= before:
+        order = entry.order
+        if before is not None and order <= before:
             raise ManifestInvalid(
                 f"Line {number} of the index of {what} is out of order: {entry.path!r}.",
                 "Use another recovery point or target.",
             )
-        before = entry.order
-        yield entry
+        before = order
+        yield entry, line
 
 
 def _unreadable(number: int, what: str, reason: str) -> ManifestInvalid:

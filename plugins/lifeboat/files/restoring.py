@@ -14,27 +14,29 @@ import secrets
 import shutil
 import sqlite3
 import stat
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import IO
+from types import TracebackType
+from typing import Self
 
 from lifeboat.errors import NotEnoughDisk, ObjectDamaged, RestoreError
 from lifeboat.files.attributes import give
-from lifeboat.files.comparing import index_of
+from lifeboat.files.comparing import entries_of, index_of
 from lifeboat.files.destination import RestoredFiles, check_place
 from lifeboat.files.entries import ROOT, Entry
 from lifeboat.files.folders import Folders
 from lifeboat.files.packs_reading import members_of
 from lifeboat.files.patterns import EVERYTHING, Selection
+from lifeboat.files.writing import SMALL, FileWriting, put
 from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.layout import RecoveryPointFolder
 from lifeboat.repository.system import SystemRepository
+from lifeboat.streams.tar_walking import Content
 
 Progress = Callable[[int, int], None]
 _PIECE = 1024 * 1024
-_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def restore_files(
@@ -66,11 +68,9 @@ def restore_files(
     try:
         with closing(sqlite3.connect("", isolation_level=None)) as base:
             selection = Selection(tuple(only) or EVERYTHING)
-            restoring = _Restoring(repository, copy, building, base, RestoredFiles(into), selection, progress, tick)
-            try:
+            restored = RestoredFiles(into)
+            with _Restoring(repository, copy, building, base, restored, selection, progress, tick) as restoring:
                 restoring.run()
-            finally:
-                restoring.close()
         with suppress(FileNotFoundError):
             into.rmdir()
         building.rename(into)
@@ -84,7 +84,7 @@ def restore_files(
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
         raise
-    return restoring.restored
+    return restored
 
 
 class _Restoring:
@@ -111,10 +111,19 @@ class _Restoring:
         self._total = 0
         self._noted = False
         self._folders = Folders(root)
+        self._writing = FileWriting(root, self._folders, restored)
 
-    def close(self) -> None:
-        """Let go of the folders."""
-        self._folders.close()
+    def __enter__(self) -> Self:
+        self._writing.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._writing.__exit__(kind, error, trace)
+        finally:
+            self._folders.close()
 
     def run(self) -> None:
         self._base.execute("CREATE TABLE wanted (point TEXT, pack TEXT, member BLOB, line BLOB)")
@@ -128,6 +137,7 @@ class _Restoring:
             )
         self._base.execute("CREATE INDEX by_pack ON wanted (point, pack)")
         self._write_files()
+        self._writing.settle()
         self._finish(root)
 
     def _note(self) -> Entry | None:
@@ -135,8 +145,8 @@ class _Restoring:
         # Folders that nobody asked for are made when something in them is wanted.
         waiting: list[Entry] = []
         root = None
-        with index_of(self._repository, self._copy) as entries:
-            for entry in entries:
+        with entries_of(self._repository, self._copy) as entries:
+            for entry, line in entries:
                 self._tick()
                 if entry.path == ROOT:
                     root = entry
@@ -148,24 +158,23 @@ class _Restoring:
                     for above in waiting:
                         self._folder(above)
                     waiting.clear()
-                    self._folder(entry) if folder else self._note_file(entry)
+                    self._folder(entry) if folder else self._note_file(entry, line)
                 elif folder:
                     waiting.append(entry)
         return root
 
-    def _note_file(self, entry: Entry) -> None:
+    def _note_file(self, entry: Entry, line: bytes) -> None:
         self._noted = True
         if entry.hard_link and not self._selection.has(entry.hard_link):
             entry = self._without_its_other_name(entry)
+            line = entry.to_line()
         place = entry.place
         if place is None:
-            self._base.execute("INSERT INTO later VALUES (?)", (entry.to_line(),))
+            self._base.execute("INSERT INTO later VALUES (?)", (line,))
             return
         self._total += entry.size
         member = _coded(place.member or entry.path)
-        self._base.execute(
-            "INSERT INTO wanted VALUES (?, ?, ?, ?)", (place.recovery_point, place.pack, member, entry.to_line())
-        )
+        self._base.execute("INSERT INTO wanted VALUES (?, ?, ?, ?)", (place.recovery_point, place.pack, member, line))
 
     def _folder(self, entry: Entry) -> None:
         self._noted = True
@@ -215,70 +224,64 @@ class _Restoring:
                     "Use another target's copy, or another snapshot.",
                 )
 
-    def _member(self, entries: list[Entry], body: IO[bytes]) -> list[Entry]:
+    def _member(self, entries: list[Entry], body: Content) -> list[Entry]:
         """Write a member to the paths that have its bytes: to one, and to the others from there.
 
         Returns:
             Those that have other bytes.
         """
+        if body.size <= SMALL:
+            data = body.read()
+            digest = hashlib.sha256(data).hexdigest()
+            fitting = [entry for entry in entries if entry.sha256 == digest]
+            for entry in fitting:
+                self._writing.put(entry, data)
+                self._wrote(len(data))
+        else:
+            fitting = self._large(entries, body)
+        for entry in fitting:
+            self.restored.files += 1
+            self.restored.size += entry.size
+        return [entry for entry in entries if entry not in fitting] if len(fitting) < len(entries) else []
+
+    def _large(self, entries: list[Entry], body: Content) -> list[Entry]:
+        """The same of one that is written while it is read; returns the paths that have its bytes."""
         first = entries[0]
         digest = self._write(first, body)
         fitting = [entry for entry in entries if entry.sha256 == digest]
         if first not in fitting:
             folder, name = self._folders.parent(first.path)
-            if not fitting:
-                os.unlink(name, dir_fd=folder)
-                return entries
-            self._copy_of(first, fitting[0])
+            if fitting:
+                self._copy_of(first, fitting[0])
             os.unlink(name, dir_fd=folder)
-        for entry in fitting:
-            if entry is not fitting[0]:
-                self._copy_of(fitting[0], entry)
-            self.restored.files += 1
-            self.restored.size += entry.size
-        return [entry for entry in entries if entry not in fitting]
+        for entry in fitting[1:]:
+            self._copy_of(fitting[0], entry)
+        return fitting
 
-    def _write(self, entry: Entry, body: IO[bytes]) -> str:
+    def _write(self, entry: Entry, body: Content) -> str:
         digest = hashlib.sha256()
-        with self._new_file(entry) as descriptor:
+        with self._writing.new(entry) as descriptor:
             while piece := body.read(_PIECE):
                 digest.update(piece)
-                self._put(descriptor, piece, entry)
+                put(descriptor, piece, entry)
+                self._wrote(len(piece))
         return digest.hexdigest()
 
     def _copy_of(self, first: Entry, other: Entry) -> None:
         folder, name = self._folders.parent(first.path)
         origin = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
         try:
-            with self._new_file(other) as descriptor:
+            with self._writing.new(other) as descriptor:
                 while piece := os.read(origin, _PIECE):
-                    self._put(descriptor, piece, other)
+                    put(descriptor, piece, other)
+                    self._wrote(len(piece))
         finally:
             os.close(origin)
 
-    def _put(self, descriptor: int, piece: bytes, entry: Entry) -> None:
-        if entry.sparse and not piece.strip(b"\0"):
-            os.lseek(descriptor, len(piece), os.SEEK_CUR)
-        else:
-            rest = memoryview(piece)
-            while rest:
-                rest = rest[os.write(descriptor, rest) :]
-        self._written += len(piece)
+    def _wrote(self, size: int) -> None:
+        self._written += size
         self._progress(self._written, max(self._total, self._written))
         self._tick()
-
-    @contextmanager
-    def _new_file(self, entry: Entry) -> Iterator[int]:
-        """A file to be written, which gets its attributes afterwards."""
-        folder, name = self._folders.parent(entry.path)
-        descriptor = os.open(name, _NEW_FILE, 0o600, dir_fd=folder)
-        try:
-            yield descriptor
-            if entry.sparse:
-                os.ftruncate(descriptor, os.lseek(descriptor, 0, os.SEEK_CUR))
-            give(entry, None, descriptor, self.restored)
-        finally:
-            os.close(descriptor)
 
     def _finish(self, root: Entry) -> None:
         """Make what is no file with bytes; then a folder gets its attributes after all that is in it."""
@@ -289,7 +292,6 @@ class _Restoring:
             entry = Entry.from_line(line)
             if entry.type == "directory":
                 give(entry, *self._folders.parent(entry.path), self.restored)
-        self._folders.close()
         give(root, None, str(self._root), self.restored)
 
     def _make(self, entry: Entry) -> None:
@@ -321,7 +323,7 @@ class _Restoring:
             return
         self.restored.files += 1
         if not entry.hard_link:
-            with self._new_file(entry):
+            with self._writing.new(entry):
                 return
         first, first_name = self._folders.parent(entry.hard_link)
         try:

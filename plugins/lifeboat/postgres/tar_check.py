@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 from lifeboat.errors import PostgresError, VerificationFailed
 from lifeboat.postgres.backup_manifest import BackupManifestReader, ManifestFile, WalRange, file_checksum
-from lifeboat.postgres.base_tar import Content, Member, TarDamaged, members
 from lifeboat.postgres.segments import WalFile, WalFileKind
 from lifeboat.postgres.unpacking import Unpacker, Writing
+from lifeboat.streams.tar_walking import Content, Member, TarDamaged, members
 from lifeboat.targets.target import Readable
 
 MOST_FAULTS = 20

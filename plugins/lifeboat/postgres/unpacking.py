@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import BinaryIO
 
 from lifeboat.errors import NotEnoughDisk, ObjectDamaged, RestoreError
-from lifeboat.postgres.base_tar import Content
+from lifeboat.streams.tar_walking import Content
 
 DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600

@@ -1,11 +1,10 @@
-"""The tar archives of a base backup, read once, as they come.
+"""Tar archives, read once, as they come: a base backup's, and the packs of a set of files.
 
-PostgreSQL writes plain ustar headers and an end mark of two empty blocks, and no byte after it. The standard library
-understands the headers; the walk from one to the next is ours, because ``tarfile`` copies every byte of a stream four
-times, keeps every member it has seen, and takes a header that it can't read for the end.
+The standard library understands the headers; the walk from one to the next is ours, because ``tarfile`` copies every
+byte of a stream four times, keeps every member it has seen, and takes a header that it can't read for the end.
 
-Source: ``src/port/tar.c`` and ``src/backend/backup/basebackup.c`` of PostgreSQL;
-https://www.postgresql.org/docs/current/protocol-replication.html#PROTOCOL-REPLICATION-BASE-BACKUP
+Source: https://pubs.opengroup.org/onlinepubs/9799919799/utilities/pax.html#tag_20_94_13_01. PostgreSQL writes plain
+ustar headers (``src/port/tar.c``) and an end mark of two empty blocks, and no byte after it.
 """
 
 from __future__ import annotations
@@ -20,11 +19,12 @@ from lifeboat.targets.target import Readable
 
 _HEADER = tarfile.BLOCKSIZE
 _FILES = (tarfile.REGTYPE, tarfile.AREGTYPE)
+_LARGEST_RECORDS = 1024 * 1024
 _REMEDY = "Use another copy of this recovery point."
 
 
 class TarDamaged(VerificationFailed):
-    """An archive that is cut short, or holds what PostgreSQL does not put there."""
+    """An archive that is cut short, or holds what its writer does not put there."""
 
 
 @dataclass(frozen=True)
@@ -74,20 +74,33 @@ class Content:
         return piece
 
 
-def members(archive: Readable) -> Iterator[Member]:
+def members(archive: Readable, *, extended: bool = False) -> Iterator[Member]:
     """The entries of an archive, in order; what is not read of a file is passed over.
+
+    Args:
+        extended: whether its writer uses extended headers, for long names and such as are no ASCII.
 
     Raises:
         TarDamaged: while iterating or reading a content: a header or the end mark is missing or damaged, or something
             stands behind the end mark.
     """
     blocks = _Blocks(archive)
+    told: dict[str, bytes] = {}
     while True:
         begin = blocks.position
-        header = _header(blocks.exactly(_HEADER), begin)
+        header = _header(blocks.exactly(_HEADER), begin, extended)
         if header is None:
             _insist_on_end(blocks, begin)
             return
+        if header.type == tarfile.XHDTYPE:
+            told = _records(blocks, header.size, begin)
+            continue
+        if told:
+            header.name = told.get("path", header.name.encode("utf-8", "surrogateescape")).decode(
+                "utf-8", "surrogateescape"
+            )
+            header.size = int(told.get("size", header.size))
+            told = {}
         if header.type not in _FILES:
             yield Member(header.name, header.linkname if header.issym() else None, None)
             continue
@@ -98,14 +111,34 @@ def members(archive: Readable) -> Iterator[Member]:
         blocks.exactly(-header.size % tarfile.BLOCKSIZE)
 
 
-def _header(block: bytes, begin: int) -> tarfile.TarInfo | None:
+def _records(blocks: _Blocks, size: int, begin: int) -> dict[str, bytes]:
+    """What an extended header says: records of ``length key=value``, each with an end of line."""
+    if size > _LARGEST_RECORDS:
+        raise _no_file(begin)
+    data = blocks.exactly(size)
+    blocks.exactly(-size % tarfile.BLOCKSIZE)
+    found: dict[str, bytes] = {}
+    while data:
+        length, _, rest = data.partition(b" ")
+        if not length.isdigit() or not len(length) + 1 < int(length) <= len(data):
+            raise _no_file(begin)
+        record, data = rest[: int(length) - len(length) - 1], data[int(length) :]
+        key, equals, value = record.partition(b"=")
+        if not equals or not value.endswith(b"\n"):
+            raise _no_file(begin)
+        found[key.decode("utf-8", "replace")] = value[:-1]
+    return found
+
+
+def _header(block: bytes, begin: int, extended: bool) -> tarfile.TarInfo | None:
     try:
         header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
     except tarfile.HeaderError as error:
         if block.count(0) == len(block):
             return None
         raise _no_file(begin) from error
-    if header.type not in (*_FILES, tarfile.DIRTYPE, tarfile.SYMTYPE):
+    known = (*_FILES, tarfile.DIRTYPE, tarfile.SYMTYPE)
+    if header.type not in known and not (extended and header.type == tarfile.XHDTYPE):
         raise TarDamaged(
             f"damaged at byte {begin}: {header.name} is neither a file, a directory nor a symbolic link", _REMEDY
         )
