@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sqlite3
 from types import TracebackType
 from typing import Self
 
 from lifeboat.files.entries import Place
+from lifeboat.files.scratch_table import scratch_tables
 
 
 class KnownBytes:
@@ -16,10 +16,7 @@ class KnownBytes:
     """
 
     def __init__(self) -> None:
-        # An empty name is a private database that SQLite keeps in memory as far as its cache goes, and on disk beyond.
-        self._base = sqlite3.connect("", isolation_level=None)
-        self._base.execute("PRAGMA cache_size = -65536")
-        self._base.execute("PRAGMA journal_mode = OFF")
+        self._base = scratch_tables()
         self._base.execute(
             "CREATE TABLE stored (sha256 BLOB PRIMARY KEY, size INTEGER, point TEXT, pack TEXT, member BLOB)"
             " WITHOUT ROWID"

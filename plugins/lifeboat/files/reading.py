@@ -103,7 +103,10 @@ class FileReader:
         while left and (piece := os.read(descriptor, left)):
             pieces.append(piece)
             left -= len(piece)
-        data = b"".join(pieces)[: max(before.st_size, 0)]
+            if left == 1:
+                # One byte more was asked for, and was not there.
+                break
+        data = (pieces[0] if len(pieces) == 1 else b"".join(pieces))[: before.st_size]
         self._tick_for(len(data))
         changed = left == 0 or _changed(descriptor, before, len(data))
         if not data:

@@ -29,10 +29,12 @@ from lifeboat.files.entries import ROOT, Entry
 from lifeboat.files.folders import Folders
 from lifeboat.files.packs_reading import members_of
 from lifeboat.files.patterns import EVERYTHING, Selection
+from lifeboat.files.scratch_table import scratch_tables
 from lifeboat.files.writing import SMALL, FileWriting, put
 from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.layout import RecoveryPointFolder
 from lifeboat.repository.system import SystemRepository
+from lifeboat.streams.memory import set_aside_what_lasts
 from lifeboat.streams.tar_walking import Content
 
 Progress = Callable[[int, int], None]
@@ -66,9 +68,10 @@ def restore_files(
     building = into.parent / f".{into.name}.lifeboat-{secrets.token_hex(4)}"
     building.mkdir(mode=0o700)
     try:
-        with closing(sqlite3.connect("", isolation_level=None)) as base:
+        with closing(scratch_tables()) as base:
             selection = Selection(tuple(only) or EVERYTHING)
             restored = RestoredFiles(into)
+            set_aside_what_lasts()
             with _Restoring(repository, copy, building, base, restored, selection, progress, tick) as restoring:
                 restoring.run()
         with suppress(FileNotFoundError):

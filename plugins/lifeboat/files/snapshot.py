@@ -31,6 +31,7 @@ from lifeboat.repository.journal import Journal
 from lifeboat.repository.layout import RecoveryPointFolder
 from lifeboat.repository.snapshots import INCREMENTAL
 from lifeboat.repository.system import PRIMARY, SystemRepository, Work
+from lifeboat.streams.memory import set_aside_what_lasts
 from lifeboat.streams.writing import StreamWriter, one_of_many
 
 Progress = Callable[[int, int], None]
@@ -72,6 +73,7 @@ def take_snapshot(
         journal_begun(journal, source_name, work)
         base = choose_base(repository, source_name, source, listing.copies, kind=kind, now=begun, tick=tick)
         destination = repository.destination(target, source_name, work, retain_until=retain_until)
+        set_aside_what_lasts()
         counts = Counts()
         known = stack.enter_context(KnownBytes())
         expected = base.details.size if base is not None else 0

@@ -12,6 +12,7 @@ from lifeboat.errors import LifeboatError, VerificationFailed
 from lifeboat.files.comparing import index_of
 from lifeboat.files.details import snapshot_details
 from lifeboat.files.packs_reading import members_of
+from lifeboat.files.scratch_table import scratch_tables
 from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.layout import RecoveryPointFolder
 from lifeboat.repository.system import SystemRepository
@@ -38,7 +39,7 @@ def verify_snapshot(
     """
     manifest = copy.manifest
     details = snapshot_details(manifest)
-    with closing(sqlite3.connect("", isolation_level=None)) as wanted:
+    with closing(scratch_tables()) as wanted:
         wanted.execute("CREATE TABLE wanted (point TEXT, pack TEXT, member BLOB, sha256 BLOB, path BLOB)")
         files, size = _note_wanted(repository, copy, wanted, passed)
         if (files, size) != (details.files, details.size):
