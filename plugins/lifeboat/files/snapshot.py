@@ -36,6 +36,8 @@ from lifeboat.streams.writing import StreamWriter, one_of_many
 
 Progress = Callable[[int, int], None]
 TICK_SECONDS = 0.25
+LINES_BYTES = 64 * 1024
+"""Lines of an index that are handed on together."""
 
 
 def take_snapshot(
@@ -100,9 +102,14 @@ def take_snapshot(
             selection = Selection(source.include, source.exclude)
             seen = walk(source.directory, selection, lambda one: _note(counts, one), quick)
             with lines_of(repository, base) as before:
+                lines = bytearray()
                 for one, was in merged(seen, before):
-                    index.write(taking.line(one, was))
+                    lines += taking.line(one, was)
+                    if len(lines) >= LINES_BYTES:
+                        index.write(bytes(lines))
+                        lines.clear()
                     quick()
+                index.write(bytes(lines))
             streams = (*packer.finish(), index.finish())
         except BaseException as failure:
             packer.abort(failure)
