@@ -67,9 +67,10 @@ class FileSet:
             repository, FILES, Tier.DAILY, target, [Point.of(copy)], journal, passed=lambda _: None, tick=lambda: None
         )
 
-    def restore(self, copy: Copy, *only: str, name: str = "back") -> RestoredFiles:
-        """Into a new directory below ``back``."""
-        return restore_files(self.world.repository(), copy, self.back / name, only=only)
+    def restore(self, copy: Copy, *only: str, name: str = "back", replace_files: bool = False) -> RestoredFiles:
+        """Into a directory below ``back``, a new one unless it says otherwise."""
+        place = self.back / name
+        return restore_files(self.world.repository(), copy, place, only=only, replace_files=replace_files)
 
     def comes_back_as_it_was(self, copy: Copy, name: str = "back") -> None:
         """Insist by tools that know nothing of us: content by diff, everything else by find."""

@@ -12,6 +12,7 @@ from datetime import datetime
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from lifeboat.files import merging
 from lifeboat.files.restoring import restore_files
 from lifeboat.policy.naming import Tier
 from lifeboat.repository.manifest import Run
@@ -73,3 +74,24 @@ def _restore(policy: Path, now: datetime, recovery_point: str, into: Path, dies_
             os.kill(os.getpid(), signal.SIGKILL)
 
     restore_files(repository, copy, into, progress=progress)
+
+
+def merging_process(files: FileSet, recovery_point: str, into: Path, dies_at: int) -> BaseProcess:
+    """A restore into a directory in use that is killed before its rename of that number."""
+    return _FORKS.Process(target=_merge, args=(files.world.policy, files.world.clock(), recovery_point, into, dies_at))
+
+
+def _merge(policy: Path, now: datetime, recovery_point: str, into: Path, dies_at: int) -> None:
+    repository = World(policy, Clock(now), {}).repository()
+    copy = repository.catalogue("primary").find(FILES, recovery_point)
+    renamed, rename = 0, merging._rename
+
+    def dying(path: Path, place: Path) -> None:
+        nonlocal renamed
+        renamed += 1
+        if renamed == dies_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        rename(path, place)
+
+    merging._rename = dying
+    restore_files(repository, copy, into, replace_files=True)

@@ -110,6 +110,12 @@ def restore_verb(
     replace_rows: Annotated[
         bool, typer.Option("--replace-rows", help="Of an export: put the rows in the place of those that are there.")
     ] = False,
+    replace_files: Annotated[
+        bool,
+        typer.Option(
+            "--replace-files", help="Of a set of files: into a directory that is in use; files it lacks stay there."
+        ),
+    ] = False,
     plan: Annotated[bool, typer.Option("--plan", help="Show the plan and do nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -133,10 +139,11 @@ def restore_verb(
         _refuse(any((*of_data, *of_dumps)), "Some of these options", "a database", they_take)
         wanted_snapshot = WantedSnapshot(
             into, time_in(at, loaded.policy.zone)[0] if at is not None else None, recovery_point, target,
-            tuple(only or ()), plan, yes, as_json,
+            tuple(only or ()), replace_files, plan, yes, as_json,
         )  # fmt: skip
         restore_snapshot(here.repository(loaded), source, wanted_snapshot)
         return
+    _refuse(replace_files, "--replace-files", "a set of files")
     of_archive = bool(database or new_name or into_database or with_globals or show_globals)
     of_export = bool(format_name or as_table or replace_rows)
     if recovery_point is not None and is_export(recovery_point):

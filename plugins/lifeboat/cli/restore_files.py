@@ -34,30 +34,32 @@ def restore_a_file_set(repository: SystemRepository, source: str, wanted: Wanted
     into = wanted.into.expanduser().absolute()
     copy, reached = chosen(repository, source, wanted)
     details = snapshot_details(copy.manifest)
-    obstacle = _obstacle(into, details, wanted.only)
+    obstacle = _obstacle(into, details, wanted)
     if not wanted.as_json or wanted.plan:
         _show_plan(copy, details, into, wanted, obstacle)
     if wanted.plan:
         raise typer.Exit(1 if obstacle is not None else 0)
     if obstacle is not None:
         raise obstacle
-    agree(f"Restore into {into}?", wanted.yes)
-    restored = _carry_out(repository, copy, into, wanted.only, reached)
+    instead = " Files of the snapshot take the place of those that are there." if wanted.replace_files else ""
+    agree(f"Restore into {into}?{instead}", wanted.yes)
+    restored = _carry_out(repository, copy, into, wanted, reached)
     if wanted.as_json:
         show_json({"plan": _document(copy, details, into, wanted, None), "restored": _restored_document(restored)})
     else:
         _show(restored)
 
 
-def _obstacle(into: Path, details: SnapshotDetails, only: Sequence[str]) -> LifeboatError | None:
+def _obstacle(into: Path, details: SnapshotDetails, wanted: WantedSnapshot) -> LifeboatError | None:
     from lifeboat.files.destination import check_place
 
     try:
-        check_place(into)
+        if not (wanted.replace_files and into.is_dir()):
+            check_place(into)
     except LifeboatError as error:
         return error
     free = shutil.disk_usage(into.parent).free
-    if not only and details.size > free:
+    if not wanted.only and details.size > free:
         return NotEnoughDisk(
             f"{into.parent} has {size(free)} of room, and the files have {size(details.size)}.",
             "Name a place with more, or some of the files with --only.",
@@ -81,7 +83,7 @@ def _show_plan(
             ("files", f"{details.files:,} of {size(details.size)}, before any pattern"),
             ("from packs of", f"{len(manifest.needs) + 1} recovery points"),
             ("only", ", ".join(wanted.only) or "everything"),
-            ("into", str(into)),
+            ("into", f"{into}{', in the place of files that are there' if wanted.replace_files else ''}"),
         ],
     )
     for finding in manifest.findings:
@@ -101,6 +103,7 @@ def _document(
         "size": details.size,
         "only": list(wanted.only),
         "into": str(into),
+        "replace_files": wanted.replace_files,
         "needs": list(copy.manifest.needs),
         "findings": list(copy.manifest.findings),
         "obstacles": [] if obstacle is None else [str(obstacle)],
@@ -108,12 +111,21 @@ def _document(
 
 
 def _carry_out(
-    repository: SystemRepository, copy: Copy, into: Path, only: Sequence[str], reached: Sequence[str]
+    repository: SystemRepository, copy: Copy, into: Path, wanted: WantedSnapshot, reached: Sequence[str]
 ) -> RestoredFiles:
     from lifeboat.files.restoring import restore_files
 
-    with recorded(repository, copy, reached, into=str(into), only=list(only)) as result, bar("Restored", 0) as shown:
-        restored = restore_files(repository, copy, into, only=only, progress=shown.at, tick=STOP.check)
+    only = list(wanted.only)
+    with recorded(repository, copy, reached, into=str(into), only=only) as result, bar("Restored", 0) as shown:
+        restored = restore_files(
+            repository,
+            copy,
+            into,
+            only=only,
+            replace_files=wanted.replace_files,
+            progress=shown.at,
+            tick=STOP.check,
+        )
         result |= {"files": restored.files, "size": restored.size}
     return restored
 

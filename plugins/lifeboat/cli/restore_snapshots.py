@@ -30,6 +30,7 @@ class WantedSnapshot:
         recovery_point: this one.
         target: read from this target alone.
         only: patterns; empty: everything.
+        replace_files: into a directory that is in use.
         plan, yes, as_json: as the verb's options.
     """
 
@@ -38,6 +39,7 @@ class WantedSnapshot:
     recovery_point: str | None
     target: str | None
     only: tuple[str, ...]
+    replace_files: bool
     plan: bool
     yes: bool
     as_json: bool

@@ -10,8 +10,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import secrets
-import shutil
 import sqlite3
 import stat
 from collections.abc import Callable, Sequence
@@ -23,10 +21,12 @@ from typing import Self
 
 from lifeboat.errors import NotEnoughDisk, ObjectDamaged, RestoreError
 from lifeboat.files.attributes import give
+from lifeboat.files.building import building_place
 from lifeboat.files.comparing import entries_of, index_of
 from lifeboat.files.destination import RestoredFiles, check_place
 from lifeboat.files.entries import ROOT, Entry
 from lifeboat.files.folders import Folders
+from lifeboat.files.merging import merge
 from lifeboat.files.packs_reading import members_of
 from lifeboat.files.patterns import EVERYTHING, Selection
 from lifeboat.files.scratch_table import scratch_tables
@@ -47,14 +47,18 @@ def restore_files(
     into: Path,
     *,
     only: Sequence[str] = (),
+    replace_files: bool = False,
     progress: Progress = lambda _done, _total: None,
     tick: Callable[[], None] = lambda: None,
 ) -> RestoredFiles:
-    """Bring a snapshot back, or of it what patterns say, into a directory that is empty or not there.
+    """Bring a snapshot back, or of it what patterns say, into a directory that is empty or not there, or into one that
+    is in use.
 
     Args:
         copy: the snapshot on the target that is read; what it refers to is read there, too.
         only: patterns as in a policy; empty: everything.
+        replace_files: the directory may be in use: what the snapshot has takes the place of what is there, each file
+            when all of them are proven; what it has not stays.
         progress: told the bytes of files written, and those to write.
         tick: called often; may raise to cancel.
 
@@ -64,29 +68,36 @@ def restore_files(
         RestoreError: nothing of the snapshot fits the patterns.
         NotEnoughDisk: there is no room.
     """
-    check_place(into)
-    building = into.parent / f".{into.name}.lifeboat-{secrets.token_hex(4)}"
-    building.mkdir(mode=0o700)
+    merging = replace_files and into.is_dir() and not into.is_symlink()
+    if not merging:
+        check_place(into)
+    selection = Selection(tuple(only) or EVERYTHING)
+    restored = RestoredFiles(into)
+    set_aside_what_lasts()
     try:
-        with closing(scratch_tables()) as base:
-            selection = Selection(tuple(only) or EVERYTHING)
-            restored = RestoredFiles(into)
-            set_aside_what_lasts()
-            with _Restoring(repository, copy, building, base, restored, selection, progress, tick) as restoring:
+        # On the file system that they are for, whatever is mounted there.
+        with building_place(into if merging else into.parent, into.name) as building:
+            with (
+                closing(scratch_tables()) as base,
+                _Restoring(repository, copy, building, base, restored, selection, progress, tick) as restoring,
+            ):
                 restoring.run()
-        with suppress(FileNotFoundError):
-            into.rmdir()
-        building.rename(into)
+            changed = building.stat().st_mtime_ns
+            if merging:
+                merge(building, into, folders_too=not only, tick=tick)
+            else:
+                with suppress(FileNotFoundError):
+                    into.rmdir()
+                building.rename(into)
+        if not only:
+            # What was built in it, and is gone, was the last to change it.
+            os.utime(into, ns=(changed, changed))
     except OSError as error:
-        shutil.rmtree(building, ignore_errors=True)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise NotEnoughDisk(f"There is no room for the files at {into.parent}.", "Make room there.") from error
         raise RestoreError(
             f"The files could not be written to {into.parent}: {error}.", "Nothing is left there."
         ) from error
-    except BaseException:
-        shutil.rmtree(building, ignore_errors=True)
-        raise
     return restored
 
 
