@@ -289,7 +289,7 @@ class S3Target:
         return sorted(keys)
 
     def _pages(self, prefix: str, **arguments: Any) -> Iterator[Any]:
-        return pages(self._client, self._name, self._bucket, f"{self._root}{prefix}", **arguments)
+        return pages(self._client, self._speaker.title, self._bucket, f"{self._root}{prefix}", **arguments)
 
     def _own(self, key: str) -> dict[str, str]:
         return {"Bucket": self._bucket, "Key": f"{self._root}{key}"}

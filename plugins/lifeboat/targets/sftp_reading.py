@@ -57,7 +57,7 @@ class ResumedReading:
         identity = (found.size, found.mtime)
         if self._identity is not None and identity != self._identity:
             raise TargetError(
-                f"Target {self._tree.speaker.target}: {self._key} was replaced while it was being read.",
+                f"{self._tree.speaker.title}: {self._key} was replaced while it was being read.",
                 "Nothing in Lifeboat does that: find out who writes to this target.",
             )
         self._identity, self.size = identity, found.size or 0
@@ -115,7 +115,7 @@ class ResumedReading:
         data = await read_bytes(file, count, offset)
         if len(data) != count:
             raise TargetError(
-                f"Target {self._tree.speaker.target}: {self._key} ended at byte {offset + len(data)}, though it has "
+                f"{self._tree.speaker.title}: {self._key} ended at byte {offset + len(data)}, though it has "
                 f"{self.size}.",
                 "Somebody shortened it while it was being read: take another copy, and look at that server.",
             )
