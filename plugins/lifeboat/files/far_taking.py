@@ -6,7 +6,6 @@ lines come in the order of the index all the same. What is held meanwhile is bou
 
 from __future__ import annotations
 
-import concurrent.futures
 import errno
 import hashlib
 from collections import deque
@@ -23,7 +22,7 @@ from lifeboat.files.known import KnownBytes
 from lifeboat.files.packing import Packer
 from lifeboat.files.reading import AT_ONCE
 from lifeboat.files.taking import MOST_TOLD, Counts, shown
-from lifeboat.targets.background import in_background
+from lifeboat.targets.background import awaited, in_background
 
 T = TypeVar("T")
 
@@ -32,7 +31,6 @@ FETCHES = 12
 HELD_BYTES = 24 * 1024 * 1024
 _WAITING = 2000
 _PIECE = 1024 * 1024
-_TICK_SECONDS = 0.25
 
 
 @dataclass(frozen=True)
@@ -275,10 +273,7 @@ class FarTaking:
         return self._meanwhile(in_background(lambda: self._place.open(entry, again=again)))
 
     def _meanwhile(self, future: Future[T]) -> T:
-        """Wait for what is done on another thread; whoever waits can be cancelled."""
-        while not concurrent.futures.wait([future], _TICK_SECONDS).done:
-            self._tick()
-        return future.result()
+        return awaited(future, self._tick)
 
     def _new(self, entry: Entry, pack: str, changed: bool) -> _Done:
         place = Place(pack, self._recovery_point, entry.path)

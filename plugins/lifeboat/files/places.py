@@ -25,6 +25,10 @@ def open_far_place(name: str, source: FilesSource, outside: Outside) -> FarPlace
         from lifeboat.files.s3_place import S3Place  # what a kind of place takes is loaded where it is used
 
         return S3Place(name, source, outside)
+    if source.scheme == "sftp":
+        from lifeboat.files.sftp_place import SftpPlace
+
+        return SftpPlace(name, source, outside)
     raise PolicyError(
         f"Source {name}: this version of Lifeboat can't read files from {source.scheme}:// yet.",
         "Use file://, s3:// or sftp://.",

@@ -48,6 +48,7 @@ class ResumedReading:
         self._rest = memoryview(b"")
         self._identity: tuple[int | None, int | None] | None = None
         self.size = 0
+        self.mtime = 0
         self._session.run(self._open, f"reading {key}", key=key)
 
     async def _open(self, link: Link) -> None:
@@ -60,7 +61,7 @@ class ResumedReading:
                 f"{self._tree.speaker.title}: {self._key} was replaced while it was being read.",
                 "Nothing in Lifeboat does that: find out who writes to this target.",
             )
-        self._identity, self.size = identity, found.size or 0
+        self._identity, self.size, self.mtime = identity, found.size or 0, found.mtime or 0
         self._link = link
         self._file = await link.sftp.open(self._tree.path(self._key), "rb", encoding=None, block_size=link.block)
 
