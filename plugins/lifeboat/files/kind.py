@@ -41,7 +41,7 @@ class FilesKind:
 
     def preflight(self, repository: SystemRepository, source_name: str, tier: Tier, *, tick: Tick) -> list[Finding]:
         """The place where they are."""
-        return preflight_files(source_name, _source(repository, source_name), repository.outside)
+        return preflight_files(source_name, _source(repository, source_name), repository.policy, repository.outside)
 
     def back_up(
         self,

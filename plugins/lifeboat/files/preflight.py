@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 
 from lifeboat.errors import Cancelled, LifeboatError
+from lifeboat.files.own_targets import insist_on_places_apart
 from lifeboat.files.places import open_far_place
 from lifeboat.outside import Outside
 from lifeboat.policy.files_source import FilesSource
+from lifeboat.policy.model import Policy
 from lifeboat.targets.target import Finding
 
 
-def preflight_files(name: str, source: FilesSource, outside: Outside) -> list[Finding]:
+def preflight_files(name: str, source: FilesSource, policy: Policy, outside: Outside) -> list[Finding]:
     """Findings on the place: there, readable, not empty.
 
     Args:
@@ -19,6 +21,7 @@ def preflight_files(name: str, source: FilesSource, outside: Outside) -> list[Fi
     """
     subject = f"source {name}"
     try:
+        insist_on_places_apart(name, source, policy, outside)
         place = open_far_place(name, source, outside)
         if place is None:
             return _directory(source.directory, subject)

@@ -20,6 +20,7 @@ from lifeboat.files.details import SnapshotDetails
 from lifeboat.files.entries import INDEX_STREAM, Line, merged
 from lifeboat.files.far_taking import FarTaking
 from lifeboat.files.known import KnownBytes
+from lifeboat.files.own_targets import insist_on_places_apart
 from lifeboat.files.packing import Packer
 from lifeboat.files.patterns import Selection
 from lifeboat.files.places import open_far_place
@@ -174,6 +175,7 @@ def _gathering(
     def unseen(one: Unseen) -> None:
         counts.could_not_read(one.path, one.reason)
 
+    insist_on_places_apart(source_name, source, repository.policy, repository.outside)
     place = open_far_place(source_name, source, repository.outside)
     if place is not None:
         far = FarTaking(place, packer, recovery_point, known, counts, read_all=read_all, tick=tick)
