@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from sandbox.s3_servers import S3Server
 from tests.files.conftest import FILES, FileSet
 from tests.repository.world import World
 from tests.targets.conftest import Place, s3_place
 
-SET = "the set"
 TIERS = """
     tiers:
       incremental: {schedule: "0 */3 * * *", retention: 30d}
@@ -47,10 +47,19 @@ class Bucket:
 
 
 def bucket_of(
-    server: S3Server, world: World, back: Path, *, endpoint: Callable[[str], str] = lambda uri: uri, more: str = ""
+    server: S3Server, world: World, back: Path, *, endpoint: str | None = None, more: str = "", **made: Any
 ) -> Bucket:
-    """A new bucket on a server; ``endpoint`` may lead its connection over a proxy."""
-    place = s3_place("s3", server)
+    """A new bucket on a server.
+
+    Args:
+        endpoint: of a proxy that the set is read through.
+        more: lines of the source in the policy.
+        made: what the bucket is made with.
+    """
+    place = s3_place("s3", server, **made)
     (name, client) = (place.extra["bucket"], place.extra["client"])
-    environment = {"AIRFLOW_CONN_FAR": endpoint(place.environment["AIRFLOW_CONN_STORE"])}
-    return Bucket(far_set(world, back, f"s3://{name}/set", environment, more), name, client, place=place)
+    uri = place.environment["AIRFLOW_CONN_STORE"]
+    if endpoint is not None:
+        assert quote(server.endpoint, safe="") in uri
+        uri = uri.replace(quote(server.endpoint, safe=""), quote(endpoint, safe=""))
+    return Bucket(far_set(world, back, f"s3://{name}/set", {"AIRFLOW_CONN_FAR": uri}, more), name, client, place=place)

@@ -150,7 +150,9 @@ class SftpPlace:
         for named in names:
             path = f"{folder}/{named.name}" if folder else named.name
             kind = _TYPES.get(stat.S_IFMT(named.mode))
-            if kind != "directory":
+            if not named.name or "/" in named.name or "\0" in named.name:
+                unseen(Unseen(path, "has a name that no file can have"))
+            elif kind != "directory":
                 if selection.has(path):
                     yield from self._one(path, named, kind, unseen)
             elif selection.may_enter(path):
@@ -163,15 +165,15 @@ class SftpPlace:
     def _one(
         self, path: str, named: _Named, kind: FileType | None, unseen: Callable[[Unseen], None]
     ) -> Iterator[Entry]:
-        if "/" in named.name or "\0" in named.name:
-            unseen(Unseen(path, "has a name that no file can have"))
-        elif kind in ("character", "block"):
+        if kind in ("character", "block"):
             unseen(Unseen(path, "is a device: SFTP does not tell which. Exclude it in the policy"))
         elif kind == "link" and not named.link:
             unseen(Unseen(path, "is a link that can't be read"))
         elif kind is not None:
             yield named.entry(path, kind)
-        elif not stat.S_ISSOCK(named.mode):
+        elif stat.S_ISSOCK(named.mode):
+            unseen(Unseen(path, "is a socket", left_out="sockets"))
+        else:
             unseen(Unseen(path, "is of a type that the server does not tell"))
 
     async def _list(self, link: Link, folder: str) -> list[_Named]:

@@ -173,7 +173,10 @@ def _gathering(
     read_all = kind != INCREMENTAL
 
     def unseen(one: Unseen) -> None:
-        counts.could_not_read(one.path, one.reason)
+        if one.left_out:
+            counts.left_out[one.left_out] += 1
+        else:
+            counts.could_not_read(one.path, one.reason)
 
     insist_on_places_apart(source_name, source, repository.policy, repository.outside)
     place = open_far_place(source_name, source, repository.outside)

@@ -51,14 +51,17 @@ def _versions(client: Any, bucket: str, subject: str) -> list[Finding]:
 
 
 def _rules(client: Any, bucket: str, folders: Sequence[str], lasting: timedelta, subject: str) -> list[Finding]:
+    what = f"whether rules of {bucket} delete or move objects"
     try:
         answer = interruptible(lambda: client.get_bucket_lifecycle_configuration(Bucket=bucket))
     except Exception as error:
         if code_of(error) != _NO_RULES:
-            what = f"whether rules of {bucket} delete or move objects"
             return [_untold(error, what, "s3:GetLifecycleConfiguration", subject)]
-        answer = {}
-    return judge(answer.get("Rules", ()), folders, lasting, subject)
+        answer = {"Rules": ()}
+    if "Rules" not in answer:
+        # rclone's server takes the question for one about the bucket's objects.
+        return [Finding("ok", subject, f"It can't be told {what}: this store does not tell.")]
+    return judge(answer["Rules"], folders, lasting, subject)
 
 
 def _untold(error: Exception, what: str, right: str, subject: str) -> Finding:
