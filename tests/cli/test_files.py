@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 
 from lifeboat.cli.program import run
 from tests.cli.conftest import Said
 from tests.files.conftest import FILES, FileSet, demo_system, files, make_world, moto, own_rclone, rclone
+from tests.files.far_sets import far_set
 from tests.files.test_snapshots import write
+from tests.repository.world import World
+from tests.targets.conftest import openssh, s3_place, sftp_place
 
-__all__ = ["demo_system", "files", "make_world", "moto", "own_rclone", "rclone"]
+__all__ = ["demo_system", "files", "make_world", "moto", "openssh", "own_rclone", "rclone"]
 
 
 class Desk:
@@ -56,6 +62,41 @@ def test_a_set_of_files_is_backed_up_listed_verified_and_brought_back(desk: Desk
     )  # fmt: skip
     assert told.code == 0, told.err
     assert [path.read_text() for path in before.rglob("*.pdf")] == ["first"]
+
+
+@pytest.mark.parametrize("kind", ["s3", "sftp"])
+def test_a_set_in_a_far_place_makes_the_same_way_there_and_back(
+    request: pytest.FixtureRequest, make_world: Callable[..., World], tmp_path: Path,
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, kind: str,
+) -> None:  # fmt: skip
+    place = (
+        s3_place("s3", request.getfixturevalue("rclone"))
+        if kind == "s3"
+        else sftp_place("sftp", request.getfixturevalue("openssh"))
+    )
+    url = place.policy["url"]
+    monkeypatch.setenv("AIRFLOW_CONN_FAR", place.environment["AIRFLOW_CONN_STORE"])
+    desk = Desk(far_set(make_world(), tmp_path / "restored", url, {}), capsys)
+    place.plant("invoices/1.pdf", b"first")
+    place.plant("invoices/2.pdf", b"second")
+    assert desk.say("preflight", "demo", FILES, "--tier", "daily").code == 0
+    assert desk.say("backup", "demo", FILES, "--tier", "daily").code == 0
+    place.plant("invoices/1.pdf", b"changed!")
+    told = desk.say("backup", "demo", FILES, "--tier", "incremental")
+    assert told.code == 0, told.err
+    assert "2 files" in told.out + told.err
+    assert "1 new" in told.out + told.err
+    versions = desk.say("list", "demo", FILES, "--history", "invoices/1.pdf", "--json").json["versions"]
+    assert [one["size"] for one in versions] == [5, 8]
+    assert desk.say("verify", "demo", FILES, "--deep").code == 0
+    into = desk.files.back / "now"
+    told = desk.say("restore", "demo", FILES, "--into", str(into), "--yes", "--json")
+    assert (told.code, told.json["restored"]["files"]) == (0, 2), told.err
+    assert [(into / "invoices" / name).read_text() for name in ("1.pdf", "2.pdf")] == ["changed!", "second"]
+    again = desk.say("restore", "demo", FILES, "--into", str(into), "--yes")
+    assert again.code == 1
+    secret = "rclone-secret" if kind == "s3" else "PRIVATE KEY"
+    assert not any(secret in text for text in (told.out, told.err, again.err))
 
 
 def test_the_history_of_a_path_names_each_version_and_the_snapshots_that_hold_it(desk: Desk) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import timedelta
 
 from lifeboat.backup.kinds import kind_of
 from lifeboat.errors import Cancelled, LifeboatError, PreflightFailed
 from lifeboat.policy.built import built_targets
+from lifeboat.policy.files_source import FilesSource
 from lifeboat.policy.naming import Tier
+from lifeboat.repository.retention.rules import undelete_window
 from lifeboat.repository.system import PRIMARY, SystemRepository
 from lifeboat.source import Tick
-from lifeboat.targets.target import Finding
+from lifeboat.targets.target import Finding, Kept
 
 
 def preflight(repository: SystemRepository, source_name: str, tier: Tier, *, tick: Tick) -> list[Finding]:
@@ -22,7 +25,7 @@ def preflight(repository: SystemRepository, source_name: str, tier: Tier, *, tic
     findings = _keys(repository)
     for name in built_targets(repository.policy):
         tick()
-        findings += _target(repository, name)
+        findings += _target(repository, name, source_name)
     kind = kind_of(repository.policy.sources[source_name].kind)
     try:
         findings += kind.preflight(repository, source_name, tier, tick=tick)
@@ -72,9 +75,9 @@ def _keys(repository: SystemRepository) -> list[Finding]:
     return findings
 
 
-def _target(repository: SystemRepository, name: str) -> list[Finding]:
+def _target(repository: SystemRepository, name: str, source_name: str) -> list[Finding]:
     try:
-        findings = repository.target(name).check()
+        findings = repository.target(name).check(_kept(repository, name, source_name))
     except Cancelled:
         raise
     except LifeboatError as error:
@@ -85,3 +88,17 @@ def _target(repository: SystemRepository, name: str) -> list[Finding]:
         Finding("warning", finding.subject, finding.what, finding.remedy) if finding.severity == "error" else finding
         for finding in findings
     ]
+
+
+def _kept(repository: SystemRepository, name: str, source_name: str) -> Kept:
+    """What of a source must stay on a target: as long as its longest tier says, or the target, and then for `undelete`.
+    The journal must stay as well."""
+    policy, system = repository.policy, repository.system
+    source = policy.sources[source_name]
+    longest = max(tier.retention.fixed for tier in source.tiers.values())
+    shorter = policy.targets[name].retention
+    lasting = min(longest, shorter.fixed) if shorter is not None else longest
+    # A snapshot may refer to the packs of all of its generation.
+    before = source.generation.fixed if isinstance(source, FilesSource) else timedelta()
+    window = undelete_window(policy, source_name, name)
+    return Kept((f"{system}/{source_name}/", f"{system}/journal/"), before + lasting + window)

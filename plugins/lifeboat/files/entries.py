@@ -6,6 +6,11 @@
 
 A path is relative to the set's own directory; ``.`` is that itself. Names that are no UTF-8 stand as Base64 of their
 bytes, under a key that ends in ``_base64``. What is not there does not apply, or is empty.
+
+A file of a place that is not on the worker has ``identity`` instead of ``ctime_ns`` and ``inode``: what that place
+tells of it without its being read. An object of an S3 store has ``properties`` as well: what the store keeps beside its
+bytes. A place that knows no owners has -1 for ``uid`` and ``gid``: whoever restores it is the owner. Readers of older
+versions pass over the two, and give back the same bytes.
 """
 
 from __future__ import annotations
@@ -63,6 +68,8 @@ class Entry:
         hard_link: the path that comes before this one and is the same file.
         device: major and minor number of a device.
         xattrs: extended attributes; POSIX access lists are among them.
+        identity: by which the next snapshot knows that a file of a far place did not change; empty: read it again.
+        properties: what an object store keeps beside an object's bytes, such as ``content-type`` and ``meta.<name>``.
     """
 
     path: str
@@ -83,6 +90,8 @@ class Entry:
     hard_link: str = ""
     device: tuple[int, int] | None = None
     xattrs: dict[str, bytes] = field(default_factory=dict)
+    identity: str = ""
+    properties: dict[str, str] = field(default_factory=dict)
 
     @property
     def order(self) -> bytes:
@@ -102,6 +111,7 @@ class Entry:
             "size": self.size if self.type == "file" else None, "sha256": self.sha256,
             "sparse": self.sparse, "device": self.device,
             "xattrs": {name: base64.b64encode(value).decode() for name, value in self.xattrs.items()},
+            "identity": self.identity, "properties": self.properties,
         }  # fmt: skip
         known |= _named("link", self.link) | _named("hard_link", self.hard_link)
         if self.place is not None:
@@ -136,6 +146,8 @@ class Entry:
             _name(told, "hard_link"),
             (int(device[0]), int(device[1])) if device else None,
             {name: base64.b64decode(value) for name, value in told.get("xattrs", {}).items()},
+            told.get("identity", ""),
+            told.get("properties", {}),
         )
         if fault := fault_of_path(entry.path):
             raise ValueError(fault)

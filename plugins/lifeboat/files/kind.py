@@ -40,8 +40,8 @@ class FilesKind:
         return {FULL: Role.ALONE, INCREMENTAL: Role.ALONE}
 
     def preflight(self, repository: SystemRepository, source_name: str, tier: Tier, *, tick: Tick) -> list[Finding]:
-        """The directory."""
-        return preflight_files(_source(repository, source_name), f"source {source_name}")
+        """The place where they are."""
+        return preflight_files(source_name, _source(repository, source_name), repository.policy, repository.outside)
 
     def back_up(
         self,

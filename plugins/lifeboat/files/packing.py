@@ -7,10 +7,10 @@ Source of the format: https://pubs.opengroup.org/onlinepubs/9799919799/utilities
 
 from __future__ import annotations
 
-import os
 import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from lifeboat.streams.settings import StreamSettings
 from lifeboat.streams.stored import StoredStream
@@ -22,6 +22,22 @@ ENDING = 2
 """Packs whose upload may be under way beside the one that fills; each takes the memory of a stream."""
 BLOCK = 512
 _ZEROS = bytes(BLOCK)
+
+
+class Described(Protocol):
+    """What a member's header says of a file: an ``os.stat_result`` is such."""
+
+    @property
+    def st_mode(self) -> int: ...
+
+    @property
+    def st_uid(self) -> int: ...
+
+    @property
+    def st_gid(self) -> int: ...
+
+    @property
+    def st_mtime_ns(self) -> int: ...
 
 
 @dataclass
@@ -49,7 +65,7 @@ class Packer:
         self._stored: list[StoredStream] = []
         self._number = 0
 
-    def begin(self, path: str, found: os.stat_result, size: int) -> Member:
+    def begin(self, path: str, found: Described, size: int) -> Member:
         """Begin a member of so many bytes; they are written to what is returned, which then must be ended."""
         if self._pack is None:
             self._number += 1
@@ -125,7 +141,7 @@ class Member:
         self._packer.end_member()
 
 
-def _header(path: str, found: os.stat_result, size: int) -> bytes:
+def _header(path: str, found: Described, size: int) -> bytes:
     member = tarfile.TarInfo(path)
     member.mode = found.st_mode & 0o7777
     member.uid, member.gid = found.st_uid, found.st_gid

@@ -1,6 +1,7 @@
 """A snapshot of a set of files: an index of every path, and packs of what no earlier snapshot has stored.
 
-An incremental reads only what is new or changed by its size, its times and its inode; a full reads and hashes
+An incremental reads only what is new or changed by its size, its times and its inode, or by what a far place tells
+instead of these; a full reads and hashes
 everything, and stores what is unseen. What an earlier snapshot of the same generation has stored is referred to; a
 generation begins with a snapshot that refers to nothing.
 """
@@ -8,17 +9,21 @@ generation begins with a snapshot that refers to nothing.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import datetime
 
 from lifeboat.errors import RepositoryError
 from lifeboat.files.comparing import choose_base, lines_of
 from lifeboat.files.details import SnapshotDetails
-from lifeboat.files.entries import INDEX_STREAM, merged
+from lifeboat.files.entries import INDEX_STREAM, Line, merged
+from lifeboat.files.far_taking import FarTaking
 from lifeboat.files.known import KnownBytes
+from lifeboat.files.own_targets import insist_on_places_apart
 from lifeboat.files.packing import Packer
 from lifeboat.files.patterns import Selection
+from lifeboat.files.places import open_far_place
 from lifeboat.files.reading import FileReader
 from lifeboat.files.taking import Counts, Taking
 from lifeboat.files.walking import Unseen, walk
@@ -96,15 +101,12 @@ def take_snapshot(
             return known
 
         own = str(work.recovery_point)
-        reader = FileReader(packer, own, asked, quick)
-        taking = Taking(reader, counts, read_all=kind != INCREMENTAL)
         try:
-            selection = Selection(source.include, source.exclude)
-            seen = walk(source.directory, selection, lambda one: _note(counts, one), quick)
+            gathering = _gathering(stack, repository, source_name, source, kind, own, packer, asked, counts, quick)
             with lines_of(repository, base) as before:
                 lines = bytearray()
-                for one, was in merged(seen, before):
-                    lines += taking.line(one, was)
+                for line in gathering.lines(before):
+                    lines += line
                     if len(lines) >= LINES_BYTES:
                         index.write(bytes(lines))
                         lines.clear()
@@ -125,13 +127,13 @@ def take_snapshot(
             size=counts.size,
             new_files=counts.new_files,
             new_size=counts.new_size,
-            read_size=reader.read_size,
+            read_size=gathering.read_size(),
             unread=tuple(counts.unread),
             unread_count=counts.unread_count,
             changed=tuple(counts.changed),
             vanished=counts.vanished,
         )
-        needs = taking.needs - {own}
+        needs = gathering.needs - {own}
         _insist_on_needed(catalogue, source_name, needs)
         made = Made(
             begun=begun,
@@ -146,6 +148,59 @@ def take_snapshot(
         copy = commit_made(repository, source_name, work, next_place(row), made, retain_until=retain_until)
     journal_committed(journal, copy, findings=list(copy.manifest.findings))
     return copy
+
+
+@dataclass(frozen=True)
+class _Gathering:
+    """What makes an index of a place.
+
+    Attributes:
+        lines: from the lines of the snapshot before to those of this one.
+        needs: the recovery points whose packs hold something of it, once all lines are there.
+        read_size: bytes that were read so far.
+    """
+
+    lines: Callable[[Iterable[Line]], Iterator[bytes]]
+    needs: set[str]
+    read_size: Callable[[], int]
+
+
+def _gathering(
+    stack: ExitStack,
+    repository: SystemRepository,
+    source_name: str,
+    source: FilesSource,
+    kind: str,
+    recovery_point: str,
+    packer: Packer,
+    known: Callable[[], KnownBytes],
+    counts: Counts,
+    tick: Callable[[], None],
+) -> _Gathering:
+    """A directory of the worker is read by descriptors; another place by what it offers."""
+    selection = Selection(source.include, source.exclude)
+    read_all = kind != INCREMENTAL
+
+    def unseen(one: Unseen) -> None:
+        if one.left_out:
+            counts.left_out[one.left_out] += 1
+        else:
+            counts.could_not_read(one.path, one.reason)
+
+    insist_on_places_apart(source_name, source, repository.policy, repository.outside)
+    place = open_far_place(source_name, source, repository.outside)
+    if place is not None:
+        far = FarTaking(place, packer, recovery_point, known, counts, read_all=read_all, tick=tick)
+        found = stack.enter_context(place).walk(selection, unseen, tick)
+        return _Gathering(lambda before: far.lines(found, before), far.needs, lambda: far.read_size)
+    reader = FileReader(packer, recovery_point, known, tick)
+    taking = Taking(reader, counts, read_all=read_all)
+    seen = walk(source.directory, selection, unseen, tick)
+    return _Gathering(
+        lambda before: (taking.line(one, was) for one, was in merged(seen, before)),
+        taking.needs,
+        lambda: reader.read_size,
+    )
 
 
 def _insist_on_needed(catalogue: Catalogue, source: str, needs: set[str]) -> None:
@@ -176,10 +231,6 @@ def _findings(details: SnapshotDetails, counts: Counts) -> Iterator[str]:
         yield f"{details.vanished} paths were gone before they could be read."
     if counts.left_out["sockets"]:
         yield f"{counts.left_out['sockets']} sockets are not in it: they live as long as their program."
-
-
-def _note(counts: Counts, unseen: Unseen) -> None:
-    counts.could_not_read(unseen.path, unseen.reason)
 
 
 def _quickly(tick: Callable[[], None]) -> Callable[[], None]:

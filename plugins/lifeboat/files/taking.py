@@ -34,7 +34,7 @@ class Counts:
         """Note a path that is not in the snapshot, or not its bytes."""
         self.unread_count += 1
         if len(self.unread) < MOST_TOLD:
-            self.unread.append(f"{_shown(path)} {reason}")
+            self.unread.append(f"{shown(path)} {reason}")
 
 
 class Taking:
@@ -91,7 +91,7 @@ class Taking:
             self._counts.vanished += 1
             return None
         if stored.changed and len(self._counts.changed) < MOST_TOLD:
-            self._counts.changed.append(_shown(seen.path))
+            self._counts.changed.append(shown(seen.path))
         self._counts.size += stored.size
         if stored.new:
             self._counts.new_files += 1
@@ -167,5 +167,6 @@ def _xattrs(seen: Seen) -> dict[str, bytes]:
     return found
 
 
-def _shown(path: str) -> str:
+def shown(path: str) -> str:
+    """A path as messages may show it."""
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -42,10 +42,15 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Unseen:
-    """A path that could not be looked at, and why."""
+    """A path that could not be looked at, and why.
+
+    Attributes:
+        left_out: what of its kind is never kept, in the plural; empty: it is missed.
+    """
 
     path: str
     reason: str
+    left_out: str = ""
 
 
 def walk(

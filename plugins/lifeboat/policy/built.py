@@ -30,7 +30,7 @@ class Built:
     tiers: Mapping[str, frozenset[Tier]] = field(
         default_factory=lambda: {"postgres": frozenset(Tier), "files": frozenset((Tier.INCREMENTAL, *FULL_TIERS))}
     )
-    files: frozenset[str] = frozenset({"file"})
+    files: frozenset[str] = frozenset({"file", "s3", "sftp"})
     methods: frozenset[str] = frozenset({"physical", "logical"})
     targets: frozenset[str] = frozenset({"s3", "file", "sftp"})
     channels: frozenset[str] = frozenset({"slack"})

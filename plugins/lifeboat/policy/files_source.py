@@ -37,10 +37,12 @@ class FilesSource(Part):
     """A set of files."""
 
     url: TargetUrl
-    """Where the files are: `file:///var/www/erp/uploads` or `s3://bucket/prefix`. May hold `${NAME}`."""
+    """Where the files are: `file:///var/www/erp/uploads`, `s3://bucket/prefix` or `sftp://host/directory`. May hold
+    `${NAME}`."""
 
     connection: ConnectionId | None = None
-    """The Airflow connection with the credentials of an `s3://` source."""
+    """The Airflow connection with the credentials of an `s3://` or `sftp://` source. An `s3://` source without one uses
+    the machine's own; an `sftp://` source needs one."""
 
     queue: Queue | None = None
     """The workers that see a `file://` source."""
@@ -69,6 +71,13 @@ class FilesSource(Part):
         check_tiers(self.tiers, self.kind, _SNAPSHOT_TIERS)
         if self.url.startswith("file://") and self.queue is None:
             raise Refused("A `file://` source is seen by some workers only.", "Name their `queue:`.", key=("queue",))
+        if self.url.startswith("file://") and self.connection is not None:
+            raise Refused("A `file://` source has no connection.", "Remove it.", key=("connection",))
+        if self.url.startswith("sftp://") and self.connection is None:
+            raise Refused(
+                "An `sftp://` source needs a `connection`: it holds the account, its key and the server's host key.",
+                "Add `connection:` with the id of an Airflow connection of type sftp.",
+            )
         longest = max((tier.retention.fixed for tier in self.tiers.values()), default=timedelta())
         if self.versions is not None and self.versions.fixed > longest:
             raise Refused(
@@ -85,5 +94,25 @@ class FilesSource(Part):
 
     @property
     def directory(self) -> str:
-        """The directory of a `file://` source."""
+        """The directory of a `file://` or `sftp://` source."""
         return unquote(urlsplit(self.url).path)
+
+    @property
+    def bucket(self) -> str:
+        """The bucket of an `s3://` source."""
+        return urlsplit(self.url).netloc
+
+    @property
+    def prefix(self) -> str:
+        """The key prefix of an `s3://` source, without slashes at its ends; may be empty."""
+        return urlsplit(self.url).path.strip("/")
+
+    @property
+    def host(self) -> str:
+        """The host of an `sftp://` source."""
+        return urlsplit(self.url).hostname or ""
+
+    @property
+    def port(self) -> int | None:
+        """The port that the URL of an `sftp://` source names."""
+        return urlsplit(self.url).port

@@ -10,7 +10,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
+from lifeboat.policy.apart import may_overlap
 from lifeboat.policy.encryption import EncryptionPolicy
+from lifeboat.policy.files_source import FilesSource
 from lifeboat.policy.naming import Name, SourceName, SystemName, collisions
 from lifeboat.policy.objectives import Objectives
 from lifeboat.policy.part import Part
@@ -151,6 +153,22 @@ class Policy(Part):
                     key=("targets", name, "url"),
                 )
             seen[place] = name
+        return self
+
+    @model_validator(mode="after")
+    def _sources_are_apart_from_targets(self) -> Self:
+        for name, source in self.sources.items():
+            for target_name, target in self.targets.items():
+                if not isinstance(source, FilesSource) or not may_overlap(source, target):
+                    continue
+                # Other connections may lead to other stores: preflight, which can ask them, looks again.
+                if source.scheme == "sftp" or source.connection == target.connection:
+                    raise Refused(
+                        f"`{name}` and the target `{target_name}` lie within each other: it would back up its own "
+                        "backups.",
+                        "Give the target a place of its own.",
+                        key=("sources", name, "url"),
+                    )
         return self
 
     @model_validator(mode="after")

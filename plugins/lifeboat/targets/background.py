@@ -7,12 +7,14 @@ daemons: a call that hangs never holds the process back.
 
 from __future__ import annotations
 
+import concurrent.futures
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
 T = TypeVar("T")
+_TICK_SECONDS = 0.25
 
 
 def in_background(call: Callable[[], T]) -> Future[T]:
@@ -35,3 +37,10 @@ def in_background(call: Callable[[], T]) -> Future[T]:
 def interruptible(call: Callable[[], T]) -> T:
     """Make a call and wait for it; an exception raised by a signal handler ends the waiting at once."""
     return in_background(call).result()
+
+
+def awaited(future: Future[T], tick: Callable[[], None]) -> T:
+    """Wait for what is done on another thread; ``tick`` is called about four times a second, and may raise."""
+    while not concurrent.futures.wait([future], _TICK_SECONDS).done:
+        tick()
+    return future.result()

@@ -17,7 +17,7 @@ from lifeboat.targets.local_disposal import dispose
 from lifeboat.targets.local_marker import MARKER, insist_on_marker
 from lifeboat.targets.local_places import Place, Tree, already_there, translated
 from lifeboat.targets.local_writing import link, name_of_upload, rename, write
-from lifeboat.targets.target import Finding, ObjectInfo, Readable, no_locks
+from lifeboat.targets.target import Finding, Kept, ObjectInfo, Readable, no_locks
 
 _LITTLE_SPACE = 0.05
 
@@ -61,7 +61,7 @@ class LocalTarget:
                 self._links = self._try_linking()
         return self._links
 
-    def check(self) -> list[Finding]:
+    def check(self, kept: Kept | None = None) -> list[Finding]:
         """Findings on: the directory, its marker, whether it can be written to, hard links, free space."""
         subject = f"target {self._name}"
         try:

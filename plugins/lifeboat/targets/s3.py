@@ -20,9 +20,10 @@ from lifeboat.targets.s3_once import put_once
 from lifeboat.targets.s3_options import StoreOptions
 from lifeboat.targets.s3_parts import crc32_value
 from lifeboat.targets.s3_reading import ResumedReading, too_large
+from lifeboat.targets.s3_rules import look_at_rules
 from lifeboat.targets.s3_upload import Upload
 from lifeboat.targets.s3_versions import dispose
-from lifeboat.targets.target import Finding, ObjectInfo, Readable
+from lifeboat.targets.target import Finding, Kept, ObjectInfo, Readable
 
 _CONNECT_TIMEOUT = 10
 _READ_TIMEOUT = 60
@@ -110,11 +111,16 @@ class S3Target:
                 self._honours_conditions = honours_conditions(self._client, self._own(CHECK_KEY), self._options)
         return self._honours_conditions
 
-    def check(self) -> list[Finding]:
-        """Findings on: the bucket, writing to it, conditional writes, checksums, encryption, object lock, TLS."""
+    def check(self, kept: Kept | None = None) -> list[Finding]:
+        """Findings on: the bucket, writing to it, conditional writes, checksums, encryption, object lock, TLS; with
+        ``kept``, on its versions and the rules of its lifecycle, too."""
+        subject = f"target {self._name}"
         findings, self._honours_conditions = check(
-            self._client, self._speaker, self._own(CHECK_KEY), self._options, f"target {self._name}"
+            self._client, self._speaker, self._own(CHECK_KEY), self._options, subject
         )
+        if kept is not None and not any(finding.severity == "error" for finding in findings):
+            with self._speaker.translated(f"asking for the rules of {self._bucket}"):
+                findings += look_at_rules(self._client, self._bucket, self._root, kept, subject)
         return findings
 
     def put(self, key: str, body: Readable, *, retain_until: datetime | None = None, shared: bool = False) -> int:
@@ -289,7 +295,7 @@ class S3Target:
         return sorted(keys)
 
     def _pages(self, prefix: str, **arguments: Any) -> Iterator[Any]:
-        return pages(self._client, self._name, self._bucket, f"{self._root}{prefix}", **arguments)
+        return pages(self._client, self._speaker.title, self._bucket, f"{self._root}{prefix}", **arguments)
 
     def _own(self, key: str) -> dict[str, str]:
         return {"Bucket": self._bucket, "Key": f"{self._root}{key}"}

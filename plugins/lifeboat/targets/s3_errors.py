@@ -92,11 +92,18 @@ class Speaker:
         target: its name.
         bucket: its bucket.
         endpoint: the address of its store, without credentials.
+        role: what the policy calls it: ``"Target"``, or ``"Source"`` where it is only read.
     """
 
     target: str
     bucket: str
     endpoint: str
+    role: str = "Target"
+
+    @property
+    def title(self) -> str:
+        """How messages call it."""
+        return f"{self.role} {self.target}"
 
     def explain(self, error: BaseException, doing: str, key: str | None = None) -> TargetError:
         """The error of a target for what boto3 raised while ``doing`` something."""
@@ -106,22 +113,22 @@ class Speaker:
     def already_there(self, key: str) -> ObjectExists:
         """The error for an object that is written only once and is there."""
         return ObjectExists(
-            f"Target {self.target} holds an object {key} already.", "It was left as it is: objects are written once."
+            f"{self.title} holds an object {key} already.", "It was left as it is: objects are written once."
         )
 
     def _answered(self, error: BaseException, code: str, doing: str, key: str | None) -> TargetError:
         response: Any = getattr(error, "response", {})
         said = str(response.get("Error", {}).get("Message", "")).strip().rstrip(".")[:200]
         said = f" ({said})" if said and said not in (code, "Unknown", "Forbidden", "Not Found") else ""
-        begin = f"Target {self.target}: {doing} failed: {self.endpoint} answered {code}{said}."
+        begin = f"{self.title}: {doing} failed: {self.endpoint} answered {code}{said}."
         if code == "NoSuchBucket":
             return TargetUnavailable(
-                f"Target {self.target}: there is no bucket {self.bucket} at {self.endpoint}.",
+                f"{self.title}: there is no bucket {self.bucket} at {self.endpoint}.",
                 "Make the bucket, or correct the target's url in the policy or its connection's endpoint.",
             )
         if code in _MISSING and key is not None:
             return ObjectMissing(
-                f"Target {self.target} holds no object {key}.",
+                f"{self.title} holds no object {key}.",
                 "Take another copy, or look at what the target holds: lifeboat list.",
             )
         kind, remedy = self._kind(code)
@@ -129,20 +136,17 @@ class Speaker:
 
     def _kind(self, code: str) -> tuple[type[TargetError], str]:
         if code in _CREDENTIALS:
-            return TargetUnavailable, "Correct login and password (or the role) of the target's connection."
+            return TargetUnavailable, "Correct login and password (or the role) of its connection."
         if code == "RequestTimeTooSkewed":
             return TargetUnavailable, "Set this machine's clock right."
         if code.startswith("KMS."):
             return TargetError, "Look at sse_kms_key in the policy, and at what the key's policy lets this account do."
         if code in DENIED:
-            return TargetError, (
-                f"Allow s3:PutObject, s3:GetObject, s3:AbortMultipartUpload and s3:ListBucketMultipartUploads on "
-                f"{self.bucket}, s3:ListBucket too; deleting belongs to the account that applies retention."
-            )
+            return TargetError, self._rights()
         for codes, kind, remedy in (
             (_FULL, TargetFull, "Make room or raise the quota, then run the backup again."),
             (_BUSY, TargetUnavailable, "It was tried several times. Look at the store; then run it again."),
-            (_ELSEWHERE, TargetUnavailable, "Set region_name in the extra of the target's connection."),
+            (_ELSEWHERE, TargetUnavailable, "Set region_name in the extra of its connection."),
             (_DAMAGED, TargetError, "The bytes were changed on the way: run it again; look at network and memory."),
         ):
             if code in codes:
@@ -155,18 +159,26 @@ class Speaker:
             return TargetError, "This store does not do that: look at the target's options in the policy."
         return TargetError, ""
 
+    def _rights(self) -> str:
+        if self.role == "Source":
+            return f"Allow s3:ListBucket and s3:GetObject on {self.bucket} to the account of its connection."
+        return (
+            f"Allow s3:PutObject, s3:GetObject, s3:AbortMultipartUpload and s3:ListBucketMultipartUploads on "
+            f"{self.bucket}, s3:ListBucket too; deleting belongs to the account that applies retention."
+        )
+
     def _silent(self, error: BaseException, doing: str) -> TargetError:
         kind = type(error).__name__
-        begin = f"Target {self.target}: {doing} failed"
+        begin = f"{self.title}: {doing} failed"
         if kind in ("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "ProfileNotFound"):
             return TargetUnavailable(
                 f"{begin}: there are no usable credentials ({kind}).",
-                "Give the target's connection a login and password, or a role.",
+                "Give its connection a login and password, or a role.",
             )
         if kind == "SSLError":
             return TargetUnavailable(
                 f"{begin}: the certificate of {self.endpoint} was not accepted.",
-                "Set verify in the extra of the target's connection to the file of the authority's certificate.",
+                "Set verify in the extra of its connection to the file of the authority's certificate.",
             )
         if kind in ("ParamValidationError", "FlexibleChecksumError"):
             return TargetError(f"{begin}: {error}.")

@@ -11,8 +11,11 @@ from lifeboat.targets.background import interruptible
 from lifeboat.targets.s3_errors import NOT_DONE, code_of
 
 
-def pages(client: Any, target: str, bucket: str, prefix: str, **arguments: Any) -> Iterator[Any]:
+def pages(client: Any, title: str, bucket: str, prefix: str, **arguments: Any) -> Iterator[Any]:
     """The pages of ``list_objects_v2`` below a prefix.
+
+    Args:
+        title: how messages call the place.
 
     Raises:
         TargetError: the store says that there is more, but not where.
@@ -27,7 +30,7 @@ def pages(client: Any, target: str, bucket: str, prefix: str, **arguments: Any) 
         following = page.get("NextContinuationToken")
         if not following or following == asked.get("ContinuationToken"):
             raise TargetError(
-                f"Target {target}: the store says that its listing goes on, but not where.",
+                f"{title}: the store says that its listing goes on, but not where.",
                 "Look for a newer version of the store: a listing that may lack objects is not used.",
             )
         asked["ContinuationToken"] = following

@@ -108,7 +108,7 @@ class Locks:
         """
         if not self.are_kept:
             raise TargetError(
-                f"Target {self._speaker.target}: the policy asks for object locks, but the bucket "
+                f"{self._speaker.title}: the policy asks for object locks, but the bucket "
                 f"{self._speaker.bucket} does not lock.",
                 "Make a bucket with object lock enabled, or take object_lock out of the policy.",
             )
@@ -137,7 +137,7 @@ class Locks:
         before = self._look(address, key)
         if before is None:
             raise ObjectMissing(
-                f"Target {self._speaker.target} holds no object {key}: it can't be locked.",
+                f"{self._speaker.title} holds no object {key}: it can't be locked.",
                 "Find out who removed it; take another copy.",
             )
         if _reaches(before, ends):
@@ -159,8 +159,7 @@ class Locks:
         if refusal is not None:
             raise self._refused(f"locking {key}", "s3:PutObjectRetention") from refusal
         raise TargetError(
-            f"Target {self._speaker.target}: the store took a lock of {key} until {ends.isoformat()} and does not "
-            "show it.",
+            f"{self._speaker.title}: the store took a lock of {key} until {ends.isoformat()} and does not show it.",
             "The store ignores it, or this account may not see it: allow s3:GetObjectRetention, or look for another "
             "store.",
         )
@@ -177,7 +176,7 @@ class Locks:
 
     def _refused(self, doing: str, rights: str) -> TargetError:
         return TargetError(
-            f"Target {self._speaker.target}: {doing} failed: {self._speaker.endpoint} denied it.",
+            f"{self._speaker.title}: {doing} failed: {self._speaker.endpoint} denied it.",
             f"Allow {rights} on {self._speaker.bucket} to the account that applies retention.",
         )
 

@@ -94,7 +94,7 @@ class ResumedReading:
         if answer.get("ContentRange") != f"bytes {self._position}-{self.size - 1}/{self.size}":
             answer["Body"].close()
             raise TargetError(
-                f"Target {self._speaker.target}: asked for {self._key} from byte {self._position}, the store gave "
+                f"{self._speaker.title}: asked for {self._key} from byte {self._position}, the store gave "
                 f"{answer.get('ContentRange') or 'the whole object'}.",
                 "This store can't continue a broken download: run it again over a better connection.",
             )
@@ -102,7 +102,7 @@ class ResumedReading:
 
     def _changed(self) -> TargetError:
         return TargetError(
-            f"Target {self._speaker.target}: {self._key} was replaced while it was being read.",
+            f"{self._speaker.title}: {self._key} was replaced while it was being read.",
             "Nothing in Lifeboat does that: find out who writes to this target.",
         )
 

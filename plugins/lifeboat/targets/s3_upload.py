@@ -156,7 +156,7 @@ class Upload:
         assert self._created is not None
         if parts.size > LARGEST_OBJECT:
             raise TargetError(
-                f"Target {self._speaker.target}: {self._key} is larger than 5 TiB, the most that S3 takes.",
+                f"{self._speaker.title}: {self._key} is larger than 5 TiB, the most that S3 takes.",
                 "Set a smaller volume size in the policy.",
             )
         arguments: dict[str, Any] = {
@@ -193,7 +193,7 @@ class Upload:
         stored = crc32_value(str(answer.get("ChecksumCRC32", "")))
         if self._options.sends_checksums and stored is not None and stored != crc32:
             raise TargetError(
-                f"Target {self._speaker.target}: the store computed another checksum for {self._key} than was sent.",
+                f"{self._speaker.title}: the store computed another checksum for {self._key} than was sent.",
                 "The bytes were changed on the way or in the store: run it again; look at network and memory.",
             )
 

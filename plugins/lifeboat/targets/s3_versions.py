@@ -51,7 +51,7 @@ def dispose(client: Any, speaker: Speaker, address: dict[str, str], key: str) ->
                 return
             if code_of(error) in DENIED:
                 raise TargetError(
-                    f"Target {speaker.target}: removing {key} failed: {speaker.endpoint} does not let this account "
+                    f"{speaker.title}: removing {key} failed: {speaker.endpoint} does not let this account "
                     "list versions.",
                     f"Allow s3:ListBucketVersions on {speaker.bucket} to the account that applies retention.",
                 ) from error
@@ -82,7 +82,7 @@ def _versions(client: Any, speaker: Speaker, address: dict[str, str]) -> Iterato
         following = {"KeyMarker": page.get("NextKeyMarker"), "VersionIdMarker": page.get("NextVersionIdMarker")}
         if not following["KeyMarker"] or following.items() <= asked.items():
             raise TargetError(
-                f"Target {speaker.target}: the store says that its listing of versions goes on, but not where.",
+                f"{speaker.title}: the store says that its listing of versions goes on, but not where.",
                 "Look for a newer version of the store: a version that is not listed would stay for ever.",
             )
         asked |= {name: value for name, value in following.items() if value}
@@ -100,7 +100,7 @@ def _refused(
     client: Any, speaker: Speaker, address: dict[str, str], key: str, version: _Version, error: Exception
 ) -> TargetError:
     """Why a version was not removed, as far as the store tells: a lock, or a right that is missing."""
-    begin = f"Target {speaker.target}: {key} can't be removed"
+    begin = f"{speaker.title}: {key} can't be removed"
     lock: Lock | None = None
     seen = True
     try:

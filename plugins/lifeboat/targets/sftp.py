@@ -22,7 +22,7 @@ from lifeboat.targets.sftp_reading import ResumedReading
 from lifeboat.targets.sftp_session import Link, Session
 from lifeboat.targets.sftp_tree import Tree, info, modified
 from lifeboat.targets.sftp_upload import Upload
-from lifeboat.targets.target import Finding, ObjectInfo, Readable, no_locks
+from lifeboat.targets.target import Finding, Kept, ObjectInfo, Readable, no_locks
 
 
 class SftpTarget:
@@ -85,7 +85,7 @@ class SftpTarget:
             self._links = links_files(self._session, self._tree)
         return self._links
 
-    def check(self) -> list[Finding]:
+    def check(self, kept: Kept | None = None) -> list[Finding]:
         """Findings on: server, host key, directory and marker, whether it can be written to, hard links, free space."""
         findings, linked = check(self._session, self._tree, f"target {self._name}", self._url)
         if linked is not None:

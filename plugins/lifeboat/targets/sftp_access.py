@@ -56,7 +56,7 @@ class Access:
     options: Mapping[str, Any] = field(repr=False)
 
 
-def access_from(connection: Connection, *, target: str, host: str, port: int | None) -> Access:
+def access_from(connection: Connection, *, target: str, host: str, port: int | None, role: str = "Target") -> Access:
     """What a connection says of a server.
 
     Its fields: ``host``, ``port``, ``login``, ``password``; in *extra*: ``private_key`` (text) or ``key_file`` (path),
@@ -68,22 +68,21 @@ def access_from(connection: Connection, *, target: str, host: str, port: int | N
         target: the target's name, for messages.
         host: the host that the target's URL names; the connection's must be the same, or empty.
         port: the port that the URL names, if any; likewise.
+        role: as :class:`Speaker` has it.
 
     Raises:
         TargetUnavailable: something in it is missing, or can't be read. No message holds a secret.
     """
 
     def refuse(what: str, remedy: str) -> TargetUnavailable:
-        return TargetUnavailable(f"Target {target}: the connection {connection.id} {what}.", remedy)
+        return TargetUnavailable(f"{role} {target}: the connection {connection.id} {what}.", remedy)
 
     if connection.type not in ("sftp", "ssh"):
-        raise refuse(f"is of type {connection.type!r}", "An sftp:// target takes one of type sftp or ssh.")
+        raise refuse(f"is of type {connection.type!r}", "An sftp:// place takes one of type sftp or ssh.")
     if connection.host and connection.host.lower() != host.lower():
-        raise refuse(
-            f"leads to {connection.host}, but the target's url names {host}", "Write the same host in both places."
-        )
+        raise refuse(f"leads to {connection.host}, but the url names {host}", "Write the same host in both places.")
     if port is not None and connection.port is not None and port != connection.port:
-        raise refuse(f"has port {connection.port}, but the target's url says {port}", "Write the same port in both.")
+        raise refuse(f"has port {connection.port}, but the url says {port}", "Write the same port in both.")
     if not connection.login:
         raise refuse("has no login", "Write there the account on the server.")
     keys = _client_keys(connection, refuse)

@@ -96,7 +96,7 @@ async def _read_back(link: Link, tree: Tree, path: str) -> None:
         found = await read_bytes(file, 4096)
     if found != _DATA:
         raise TargetError(
-            f"Target {tree.speaker.target}: {tree.speaker.server} gave back other bytes than it was given.",
+            f"{tree.speaker.title}: {tree.speaker.server} gave back other bytes than it was given.",
             "Look at the server's disk and log.",
         )
 

@@ -45,6 +45,7 @@ class Speaker:
         login: the account there.
         root: the directory that holds the target.
         connection: the id of the connection.
+        role: what the policy calls it: ``"Target"``, or ``"Source"`` where it is only read.
     """
 
     target: str
@@ -52,10 +53,16 @@ class Speaker:
     login: str
     root: str
     connection: str
+    role: str = "Target"
+
+    @property
+    def title(self) -> str:
+        """How messages call it."""
+        return f"{self.role} {self.target}"
 
     def explain(self, error: BaseException, doing: str, key: str | None = None) -> TargetError:
         """The error of a target for what asyncssh raised while ``doing`` something."""
-        begin = f"Target {self.target}: {doing} failed"
+        begin = f"{self.title}: {doing} failed"
         if isinstance(error, MISSING) and key is not None:
             return self.no_object(key)
         if isinstance(error, asyncssh.SFTPError) and not is_lost(error):
@@ -91,6 +98,8 @@ class Speaker:
         if isinstance(error, _FULL) or any(sign in said.lower() for sign in ("no space", "quota", "disk full")):
             return TargetFull(text, "Make room or raise the quota there, then run the backup again.")
         if isinstance(error, _DENIED):
+            if self.role == "Source":
+                return TargetError(text, f"Let {self.login} read all that is below {self.root}.")
             return TargetError(
                 text,
                 f"Let {self.login} write below {self.root}; deleting belongs to the account that applies retention.",
@@ -102,32 +111,32 @@ class Speaker:
     def full(self, doing: str) -> TargetFull:
         """The error for a server whose disk has no room left, whatever it answered."""
         return TargetFull(
-            f"Target {self.target}: {doing} failed: the disk of {self.root} on {self.server} is full.",
+            f"{self.title}: {doing} failed: the disk of {self.root} on {self.server} is full.",
             "Make room there, then run the backup again.",
         )
 
     def no_object(self, key: str) -> ObjectMissing:
         return ObjectMissing(
-            f"Target {self.target} holds no object {key}.",
+            f"{self.title} holds no object {key}.",
             "Take another copy, or look at what the target holds: lifeboat list.",
         )
 
     def no_root(self) -> TargetUnavailable:
         return TargetUnavailable(
-            f"Target {self.target}: there is no directory {self.root} on {self.server}.",
+            f"{self.title}: there is no directory {self.root} on {self.server}.",
             "Make it, or mount what belongs there: Lifeboat does not, since a directory made where a disk should be "
             "mounted fills the wrong disk. In a chroot, the path is the one inside of it.",
         )
 
     def not_an_object(self, key: str) -> TargetError:
         return TargetError(
-            f"Target {self.target}: {key} is a symbolic link, a device or a pipe, not an object.",
+            f"{self.title}: {key} is a symbolic link, a device or a pipe, not an object.",
             "Somebody put it there by hand: move it away.",
         )
 
     def not_a_folder(self, folder: str) -> TargetError:
         return TargetError(
-            f"Target {self.target}: the folder {folder} in {self.root} on {self.server} is a symbolic link, and "
+            f"{self.title}: the folder {folder} in {self.root} on {self.server} is a symbolic link, and "
             "Lifeboat follows none there: no listing would find what is stored behind it.",
             "Put what it leads to in its place (to use another disk, mount that disk there: mount --bind), or let the "
             "policy's url lead to it.",
@@ -141,13 +150,13 @@ class Speaker:
         put = f'"host_key": "{line}"'
         if pinned:
             return TargetUnavailable(
-                f"Target {self.target}: {self.server} shows another host key than the connection {self.connection} "
+                f"{self.title}: {self.server} shows another host key than the connection {self.connection} "
                 f"expects: {fingerprint}. Nothing was sent there. Somebody may have put himself between.",
                 f"Ask who runs the server whether its key was changed, and {compare}. Only then put {put} into the "
                 "connection's extra.",
             )
         return TargetUnavailable(
-            f"Target {self.target}: the connection {self.connection} does not say which host key {self.server} has. "
+            f"{self.title}: the connection {self.connection} does not say which host key {self.server} has. "
             f"It shows {fingerprint}. Nothing was sent there.",
             f"Before you believe it, {compare}. Then put {put} into the connection's extra.",
         )

@@ -48,6 +48,7 @@ class ResumedReading:
         self._rest = memoryview(b"")
         self._identity: tuple[int | None, int | None] | None = None
         self.size = 0
+        self.mtime = 0
         self._session.run(self._open, f"reading {key}", key=key)
 
     async def _open(self, link: Link) -> None:
@@ -57,10 +58,10 @@ class ResumedReading:
         identity = (found.size, found.mtime)
         if self._identity is not None and identity != self._identity:
             raise TargetError(
-                f"Target {self._tree.speaker.target}: {self._key} was replaced while it was being read.",
+                f"{self._tree.speaker.title}: {self._key} was replaced while it was being read.",
                 "Nothing in Lifeboat does that: find out who writes to this target.",
             )
-        self._identity, self.size = identity, found.size or 0
+        self._identity, self.size, self.mtime = identity, found.size or 0, found.mtime or 0
         self._link = link
         self._file = await link.sftp.open(self._tree.path(self._key), "rb", encoding=None, block_size=link.block)
 
@@ -115,7 +116,7 @@ class ResumedReading:
         data = await read_bytes(file, count, offset)
         if len(data) != count:
             raise TargetError(
-                f"Target {self._tree.speaker.target}: {self._key} ended at byte {offset + len(data)}, though it has "
+                f"{self._tree.speaker.title}: {self._key} ended at byte {offset + len(data)}, though it has "
                 f"{self.size}.",
                 "Somebody shortened it while it was being read: take another copy, and look at that server.",
             )

@@ -116,6 +116,10 @@ class Session:
         self._state = _State()
         weakref.finalize(self, _leave, self._state)
 
+    def close(self) -> None:
+        """End the connection; what comes later makes a new one."""
+        _leave(self._state)
+
     def run(
         self, work: Callable[[Link], Coroutine[Any, Any, T]], doing: str, *, key: str | None = None, again: bool = True
     ) -> T:

@@ -65,13 +65,13 @@ class Tree:
                 found = (await read_bytes(file, 4096)).decode(errors="replace").strip()
         except MISSING:
             raise TargetUnavailable(
-                f"Target {self.speaker.target}: {self.root} on {self.speaker.server} has no marker file {MARKER}. "
+                f"{self.speaker.title}: {self.root} on {self.speaker.server} has no marker file {MARKER}. "
                 "Probably nothing is mounted there.",
                 f"Have it mounted. If it is new, put a file {MARKER} with the line {marker} into it.",
             ) from None
         if found != marker:
             raise TargetUnavailable(
-                f"Target {self.speaker.target}: {self.path(MARKER)} on {self.speaker.server} says {found[:80]!r}, but "
+                f"{self.speaker.title}: {self.path(MARKER)} on {self.speaker.server} says {found[:80]!r}, but "
                 f"the policy expects {marker!r}: another disk is mounted there.",
                 "Have the right one mounted, or correct the policy.",
             )

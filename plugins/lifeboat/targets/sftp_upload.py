@@ -199,7 +199,7 @@ class Upload:
         self._file = None
         if stored != self._window.end:
             raise TargetError(
-                f"Target {self._tree.speaker.target}: {self._tree.speaker.server} took {self._window.end} bytes of "
+                f"{self._tree.speaker.title}: {self._tree.speaker.server} took {self._window.end} bytes of "
                 f"{self._key} and keeps {stored}.",
                 "Look at the server's disk and log; then run it again.",
             )
@@ -245,7 +245,7 @@ class Upload:
 
     def _not_kept(self, what: str) -> TargetError:
         return TargetError(
-            f"Target {self._tree.speaker.target}: after the connection broke, {self._tree.speaker.server} has not kept "
+            f"{self._tree.speaker.title}: after the connection broke, {self._tree.speaker.server} has not kept "
             f"what it was given of {self._key} ({self._window.confirmed} bytes synced): {what}.",
             "Look at the server's disk and log, and who else writes there; then run it again.",
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from lifeboat.errors import TargetError
@@ -58,6 +58,19 @@ class Finding:
     remedy: str = ""
 
 
+@dataclass(frozen=True)
+class Kept:
+    """What must stay on a target.
+
+    Attributes:
+        folders: beginnings of the keys, each with a slash at its end.
+        lasting: for how long after it was written, at most.
+    """
+
+    folders: tuple[str, ...]
+    lasting: timedelta
+
+
 class Target(Protocol):
     """A place that keeps recovery points.
 
@@ -76,8 +89,12 @@ class Target(Protocol):
         """Where it is, without credentials."""
         ...
 
-    def check(self) -> list[Finding]:
-        """Look at everything a backup to this target needs, without leaving anything behind."""
+    def check(self, kept: Kept | None = None) -> list[Finding]:
+        """Look at everything a backup to this target needs, without leaving anything behind.
+
+        Args:
+            kept: what must stay there, for a store that may delete by rules of its own; ``None``: don't look.
+        """
         ...
 
     def put(self, key: str, body: Readable, *, retain_until: datetime | None = None, shared: bool = False) -> int:

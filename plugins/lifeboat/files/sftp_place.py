@@ -1,0 +1,288 @@
+"""A set of files in a directory of an SFTP server: ``sftp://``."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from types import TracebackType
+from typing import Self
+
+import asyncssh
+
+from lifeboat.errors import ObjectMissing, SourceUnreadable, TargetError, TargetUnavailable
+from lifeboat.files.entries import ROOT, Entry, FileType
+from lifeboat.files.far_place import NOBODY
+from lifeboat.files.patterns import Selection
+from lifeboat.files.walking import DEEPEST, Unseen
+from lifeboat.outside import Outside
+from lifeboat.policy.files_source import FilesSource
+from lifeboat.targets.background import awaited, in_background
+from lifeboat.targets.sftp_access import access_from
+from lifeboat.targets.sftp_errors import MISSING, Speaker, is_lost
+from lifeboat.targets.sftp_reading import ResumedReading
+from lifeboat.targets.sftp_session import Link, Session
+from lifeboat.targets.sftp_tree import Tree
+
+STILL_FRESH = timedelta(minutes=5)
+"""A file that was changed so shortly before it was read is read again by the next snapshot: SFTP tells whole seconds,
+and the server's clock need not be right."""
+_LINKS_AT_ONCE = 32
+_TYPES: dict[int, FileType] = {
+    stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link", stat.S_IFIFO: "fifo",
+    stat.S_IFCHR: "character", stat.S_IFBLK: "block",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """What a listing says of a name in a folder."""
+
+    name: str
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    mtime: int
+    link: str = ""
+
+    @classmethod
+    def of(cls, name: str, found: asyncssh.SFTPAttrs) -> _Named:
+        uid = NOBODY if found.uid is None else found.uid
+        gid = NOBODY if found.gid is None else found.gid
+        return cls(name, found.permissions or 0, uid, gid, found.size or 0, found.mtime or 0)
+
+    def entry(self, path: str, kind: FileType) -> Entry:
+        plain = kind == "file"
+        return Entry(
+            path, kind, stat.S_IMODE(self.mode), self.uid, self.gid, self.mtime * 10**9,
+            size=self.size if plain else 0, link=self.link, identity=f"{self.mtime} {self.size}" if plain else "",
+        )  # fmt: skip
+
+
+class SftpPlace:
+    """A directory as an SFTP server shows it. One SSH connection serves everything, made anew when it breaks.
+
+    Args:
+        name: the source's name in the policy.
+        source: what the policy says of it.
+        outside: finds the connection; tells the time.
+        silence: seconds without a sign of life after which a connection counts as broken.
+
+    Raises:
+        ConnectionUnknown: there is no such connection.
+        SourceUnreadable: something in it is missing or can't be read.
+    """
+
+    def __init__(self, name: str, source: FilesSource, outside: Outside, *, silence: float = 60.0) -> None:
+        assert source.connection is not None
+        with _readable():
+            connection = outside.connection(source.connection)
+            access = access_from(connection, target=name, host=source.host, port=source.port, role="Source")
+        root = source.directory
+        server = f"{access.host}:{access.port}"
+        self._speaker = Speaker(name, server, access.login, root, source.connection, role="Source")
+        self._session = Session(access, self._speaker, silence=silence)
+        self._tree = Tree(self._speaker, root)
+        self._clock = outside.clock
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connection."""
+        self._session.close()
+
+    def try_out(self) -> bool:
+        """As the protocol says; what may be read shows when it is read."""
+        with _readable():
+            self._root()
+            return bool(self._session.run(lambda link: self._list(link, ROOT), "listing"))
+
+    def _root(self) -> Entry:
+        def missing() -> SourceUnreadable:
+            return SourceUnreadable(
+                f"{self._speaker.title}: there is no directory {self._tree.root} on {self._speaker.server}.",
+                "Is it mounted there? In a chroot, the path is the one inside of it.",
+            )
+
+        async def look(link: Link) -> asyncssh.SFTPAttrs:
+            return await link.sftp.stat(self._tree.path(""))
+
+        try:
+            found = _Named.of(ROOT, self._session.run(look, f"looking at {self._tree.root}"))
+        except TargetError as error:
+            if isinstance(error.__cause__, MISSING):
+                raise missing() from error
+            raise
+        if not stat.S_ISDIR(found.mode):
+            raise missing()
+        return found.entry(ROOT, "directory")
+
+    def walk(self, selection: Selection, unseen: Callable[[Unseen], None], tick: Callable[[], None]) -> Iterator[Entry]:
+        """As the protocol says."""
+        with _readable():
+            yield self._root()
+            yield from self._in("", selection, unseen, tick)
+
+    def _in(
+        self, folder: str, selection: Selection, unseen: Callable[[Unseen], None], tick: Callable[[], None]
+    ) -> Iterator[Entry]:
+        doing = f"listing {folder or self._tree.root}"
+        coming = in_background(lambda: self._session.run(lambda link: self._list(link, folder or ROOT), doing))
+        try:
+            names = awaited(coming, tick)
+        except TargetError as error:
+            if isinstance(error, TargetUnavailable):
+                raise
+            unseen(Unseen(folder or ROOT, f"can't be listed: {_said(error)}"))
+            return
+        for named in names:
+            path = f"{folder}/{named.name}" if folder else named.name
+            kind = _TYPES.get(stat.S_IFMT(named.mode))
+            if not named.name or "/" in named.name or "\0" in named.name:
+                unseen(Unseen(path, "has a name that no file can have"))
+            elif kind != "directory":
+                if selection.has(path):
+                    yield from self._one(path, named, kind, unseen)
+            elif selection.may_enter(path):
+                yield named.entry(path, "directory")
+                if path.count("/") >= DEEPEST:
+                    unseen(Unseen(path, f"lies more than {DEEPEST} folders deep"))
+                else:
+                    yield from self._in(path, selection, unseen, tick)
+
+    def _one(
+        self, path: str, named: _Named, kind: FileType | None, unseen: Callable[[Unseen], None]
+    ) -> Iterator[Entry]:
+        if kind in ("character", "block"):
+            unseen(Unseen(path, "is a device: SFTP does not tell which. Exclude it in the policy"))
+        elif kind == "link" and not named.link:
+            unseen(Unseen(path, "is a link that can't be read"))
+        elif kind is not None:
+            yield named.entry(path, kind)
+        elif stat.S_ISSOCK(named.mode):
+            unseen(Unseen(path, "is a socket", left_out="sockets"))
+        else:
+            unseen(Unseen(path, "is of a type that the server does not tell"))
+
+    async def _list(self, link: Link, folder: str) -> list[_Named]:
+        """What is in a folder, sorted; nothing in one that is gone, or a link by now."""
+        path = self._tree.path("" if folder == ROOT else folder)
+        names: list[_Named] = []
+        try:
+            if folder != ROOT and not stat.S_ISDIR((await link.sftp.lstat(path)).permissions or stat.S_IFDIR):
+                return []
+            async for found in link.sftp.scandir(path):
+                if (name := str(found.filename)) not in (".", ".."):
+                    # As it comes: what asyncssh makes of a name takes a kilobyte.
+                    names.append(_Named.of(name, found.attrs))
+        except MISSING:
+            return []
+        slots = asyncio.Semaphore(_LINKS_AT_ONCE)
+
+        async def completed(named: _Named) -> _Named:
+            async with slots:
+                return await self._completed(link, path, named)
+
+        plain = [named for named in names if not _lacks(named)]
+        plain += await asyncio.gather(*(completed(named) for named in names if _lacks(named)))
+        return sorted(plain, key=lambda named: os.fsencode(named.name))
+
+    async def _completed(self, link: Link, folder: str, named: _Named) -> _Named:
+        """With what a listing does not tell: where a link leads to; with some servers, anything but the name."""
+        path = f"{folder.rstrip('/')}/{named.name}"
+        try:
+            if not named.mode:
+                named = _Named.of(named.name, await link.sftp.lstat(path))
+            if stat.S_ISLNK(named.mode):
+                named = replace(named, link=str(await link.sftp.readlink(path)))
+        except asyncssh.SFTPError as error:
+            if is_lost(error):
+                raise
+        return named
+
+    def open(self, entry: Entry, *, again: bool = False) -> SftpFile:
+        """As the protocol says: the file as it is now, whatever the listing said."""
+        return SftpFile(self._session, self._tree, entry, fresh_from=int((self._clock() - STILL_FRESH).timestamp()))
+
+
+class SftpFile:
+    """A file that is read, with several requests under way."""
+
+    def __init__(self, session: Session, tree: Tree, entry: Entry, *, fresh_from: int) -> None:
+        self._session = session
+        self._tree = tree
+        try:
+            self._stream = ResumedReading(session, tree, entry.path)
+        except TargetError as error:
+            raise _what_it_means(error) from error
+        mtime = self._stream.mtime
+        fresh = fresh_from <= mtime <= fresh_from + 2 * int(STILL_FRESH.total_seconds())
+        identity = "" if fresh else f"{mtime} {self._stream.size}"
+        self._entry = replace(entry, size=self._stream.size, mtime_ns=mtime * 10**9, identity=identity)
+
+    @property
+    def entry(self) -> Entry:
+        """It as it was when it was opened."""
+        return self._entry
+
+    def read(self, size: int, /) -> bytes:
+        """As the protocol says."""
+        try:
+            return self._stream.read(size)
+        except TargetError as error:
+            raise _what_it_means(error) from error
+
+    def unchanged(self) -> bool:
+        """Whether the file of that name has the size and the time that it had; one that is gone was read."""
+        path = self._entry.path
+        try:
+            found = self._session.run(lambda link: self._tree.look(link, path), f"looking at {path}")
+        except TargetError as error:
+            if isinstance(error, TargetUnavailable):
+                raise SourceUnreadable(error.what, error.remedy) from error
+            return False
+        return found is None or (found.size, found.mtime) == (self._stream.size, self._stream.mtime)
+
+    def close(self) -> None:
+        """Let it go."""
+        self._stream.close()
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    try:
+        yield
+    except TargetError as error:
+        raise SourceUnreadable(error.what, error.remedy) from error
+
+
+def _what_it_means(error: TargetError) -> Exception:
+    """What an error of reading means: for one file, or for all."""
+    if isinstance(error, ObjectMissing):
+        return FileNotFoundError(errno.ENOENT, "is gone")
+    if isinstance(error, TargetUnavailable):
+        return SourceUnreadable(error.what, error.remedy)
+    if error.__cause__ is not None:
+        return PermissionError(errno.EACCES, _said(error))
+    return OSError(errno.ESTALE, error.what)
+
+
+def _said(error: TargetError) -> str:
+    reason = getattr(error.__cause__, "reason", "")
+    return f"the server answered: {reason}" if reason else error.what
+
+
+def _lacks(named: _Named) -> bool:
+    return not named.mode or stat.S_ISLNK(named.mode)
