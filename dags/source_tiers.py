@@ -1,6 +1,8 @@
 """The backup DAGs: one for each tier, but WAL's, of each source of each policy in `include/policies`.
 
 preflight ▸ dump_compress_upload ▸ verify_primary ▸ ( copy ▸ verify ) for each other target ▸ publish
+
+A huge set of files is read by several tasks, and brought together: preflight ▸ ( read ) for each share ▸ dump …
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from lifeboat.operators.copies import CopyTo, Publish, Verify
 from lifeboat.operators.dag_parts import TierDag, tier_dags
 from lifeboat.policy.targets import PRIMARY
 
-PREFLIGHT, DUMP = "preflight", "dump_compress_upload"
+PREFLIGHT, READ, DUMP = "preflight", "shares.read", "dump_compress_upload"
 
 
 def source_dag(tier: TierDag) -> DAG:
@@ -24,8 +26,15 @@ def source_dag(tier: TierDag) -> DAG:
             copy = CopyTo(task_id="copy", target=target, backup_task=DUMP, **tier.step)
             copy >> Verify(task_id="verify", target=target, backup_task=DUMP, **tier.step)
 
+        @task_group(group_id="shares")
+        def shares(share: int) -> None:
+            BackUp(task_id="read", preflight_task=PREFLIGHT, share=share, of=tier.shares, **tier.step)
+
         preflight = Preflight(task_id=PREFLIGHT, **tier.step)
-        dump = BackUp(task_id=DUMP, preflight_task=PREFLIGHT, **tier.step)
+        shared = tier.shares > 1
+        dump = BackUp(
+            task_id=DUMP, preflight_task=PREFLIGHT, shares_task=READ if shared else None, of=tier.shares, **tier.step
+        )
         verify = Verify(task_id="verify_primary", target=PRIMARY, backup_task=DUMP, **tier.step)
         publish = Publish(
             task_id="publish",
@@ -37,6 +46,8 @@ def source_dag(tier: TierDag) -> DAG:
             outlets=[tier.asset],
             **tier.step,
         )
+        if shared:
+            preflight >> shares.expand(share=list(range(1, tier.shares + 1))) >> dump
         preflight >> dump >> verify
         if tier.others:
             verify >> copies.expand(target=tier.others) >> publish

@@ -323,6 +323,23 @@ def test_a_set_of_files_is_read_by_the_workers_that_see_it(erp):
     assert {task["queue"] for task in erp["dags"]["erp_files_incremental"]["tasks"].values()} == {"erp_files"}
 
 
+def test_a_huge_set_of_files_is_read_by_several_tasks_and_brought_together(parse, policies):
+    files = """sources:
+  uploads:
+    kind: files
+    url: file:///srv/uploads
+    queue: here
+    shares: 4
+    tiers:
+      daily: {schedule: "0 3 * * *", retention: 30d}
+"""
+    write(policies, "vast", ("sources:\n", files))
+    tasks = parse(policies)["dags"]["vast_uploads_daily"]["tasks"]
+    assert tasks["preflight"]["downstream"] == ["dump_compress_upload", "shares.read"]
+    assert tasks["shares.read"]["downstream"] == ["dump_compress_upload"]
+    assert tasks["shares.read"]["queue"] == "here"
+
+
 def test_a_target_is_cleaned_by_the_workers_that_reach_it(parse, policies):
     write(policies, "far", (OFFSITE[0], OFFSITE[1].replace("connection: far", "connection: far\n    queue: near_it")))
     tasks = parse(policies)["dags"]["far_retention_cleanup"]["tasks"]

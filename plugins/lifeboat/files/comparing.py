@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -14,7 +15,7 @@ from lifeboat.files.known import KnownBytes
 from lifeboat.policy.files_source import FilesSource
 from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.last_verified import last_verified
-from lifeboat.repository.layout import RecoveryPointId
+from lifeboat.repository.layout import RecoveryPointFolder, RecoveryPointId
 from lifeboat.repository.snapshots import FULL, in_order
 from lifeboat.repository.system import PRIMARY, SystemRepository
 from lifeboat.streams.reading import opened
@@ -23,7 +24,7 @@ CANDIDATES = 12
 """So many of the newest snapshots are asked for: two days of incrementals every four hours."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Base:
     """The snapshot that one is compared with."""
 
@@ -46,6 +47,26 @@ class Base:
                     known.add(entry.sha256, entry.size, place)
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """What a snapshot is compared with.
+
+    Attributes:
+        bases: whose lines tell what is unchanged, and where it is stored: one snapshot; or all shares of this one.
+        before: the snapshot before this one.
+        generation: the recovery point that it builds upon at most; empty: it stores all anew.
+    """
+
+    bases: tuple[Base, ...]
+    before: Base | None
+    generation: str
+
+    def fill(self, known: KnownBytes) -> None:
+        """Note where bytes are stored already."""
+        for base in dict.fromkeys((*self.bases, *filter(None, [self.before]))):
+            base.fill(known)
+
+
 def choose_base(
     repository: SystemRepository,
     source_name: str,
@@ -64,8 +85,8 @@ def choose_base(
     Args:
         shown: the recovery points on the primary target that readers see.
     """
-    snapshots = in_order(shown)
-    there = {copy.manifest.recovery_point: copy for copy in snapshots}
+    there = {copy.manifest.recovery_point: copy for copy in shown}
+    snapshots = in_order(there.values())
     candidates = snapshots[-CANDIDATES:]
     asked = {name for copy in candidates for name in (copy.manifest.recovery_point, *copy.manifest.needs)}
     good = _good(repository, source_name, (there[name] for name in asked if name in there), tick)
@@ -93,15 +114,42 @@ def _good(repository: SystemRepository, source: str, copies: Iterable[Copy], tic
     return {name for (_, name, _), result in results.items() if result.good and result.manifest == listed[name].sha256}
 
 
+def compared_with(base: Base | None) -> Comparison:
+    """The comparison with one snapshot, or with none."""
+    return Comparison((base,), base, base.details.generation) if base is not None else Comparison((), None, "")
+
+
+def comparison_of_shares(repository: SystemRepository, source_name: str, shares: Iterable[str]) -> Comparison:
+    """The comparison with what was taken in shares just now, to be brought together.
+
+    Args:
+        shares: the ids of all of them.
+
+    Raises:
+        RecoveryPointMissing: a share, or what it was compared with, is not there.
+    """
+    catalogue = repository.catalogue(PRIMARY)
+
+    def read(name: str) -> Base:
+        copy = catalogue.read(RecoveryPointFolder(repository.system, source_name, name))
+        return Base(repository, copy, snapshot_details(copy.manifest))
+
+    bases = tuple(map(read, shares))
+    # One of them may have seen a snapshot verified that another one did not see so yet: the older is that of all.
+    before = min({base.details.compared_with for base in bases} - {""}, default="")
+    return Comparison(bases, read(before) if before else None, min(base.details.generation for base in bases))
+
+
 @contextmanager
-def lines_of(repository: SystemRepository, base: Base | None) -> Iterator[Iterable[Line]]:
-    """The lines of a snapshot's index on the primary target; none without a snapshot."""
-    if base is None:
-        yield ()
-        return
-    manifest = base.copy.manifest
-    with opened(manifest.stream(INDEX_STREAM), repository.origin(base.copy)) as stream:
-        yield read_lines(stream, f"{manifest.recovery_point} on {base.copy.target}")
+def lines_of(repository: SystemRepository, comparison: Comparison) -> Iterator[Iterable[Line]]:
+    """The lines of the indexes that are compared with, as of one; none where there are none."""
+    with ExitStack() as stack:
+        indexes = []
+        for base in comparison.bases:
+            manifest = base.copy.manifest
+            stream = stack.enter_context(opened(manifest.stream(INDEX_STREAM), repository.origin(base.copy)))
+            indexes.append(read_lines(stream, f"{manifest.recovery_point} on {base.copy.target}"))
+        yield heapq.merge(*indexes, key=lambda line: line.order) if len(indexes) != 1 else indexes[0]
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from lifeboat.repository.manifest import Manifest, parse_part
@@ -59,3 +61,23 @@ class SnapshotDetails(BaseModel):
 def snapshot_details(manifest: Manifest) -> SnapshotDetails:
     """The files' part of a manifest; raises ``ManifestInvalid``."""
     return parse_part(SnapshotDetails, manifest)
+
+
+def findings_of(details: SnapshotDetails, *, sockets: int) -> Iterator[str]:
+    """What a person should know of a snapshot, in sentences.
+
+    Args:
+        sockets: how many were left out.
+    """
+    if details.shrunk:
+        yield f"It has {details.files} files, and {details.compared_with} had {details.files_before}."
+    if details.unread_count:
+        more = f" and {details.unread_count - 3} more" if details.unread_count > 3 else ""
+        yield f"{details.unread_count} paths could not be read: {'; '.join(details.unread[:3])}{more}."
+    if details.changed:
+        more = f" and {len(details.changed) - 3} more" if len(details.changed) > 3 else ""
+        yield f"Changed while they were read, at both tries: {', '.join(details.changed[:3])}{more}."
+    if details.vanished:
+        yield f"{details.vanished} paths were gone before they could be read."
+    if sockets:
+        yield f"{sockets} sockets are not in it: they live as long as their program."

@@ -16,16 +16,18 @@ from lifeboat.policy.naming import Tier
 from lifeboat.policy.sources import SourcePolicy
 from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.journal import Journal
+from lifeboat.repository.layout import RecoveryPointFolder
 from lifeboat.repository.retention.points import Role
+from lifeboat.repository.sharing import share_kinds
 from lifeboat.repository.snapshots import FULL, INCREMENTAL
-from lifeboat.repository.system import SystemRepository, Work
+from lifeboat.repository.system import PRIMARY, SystemRepository, Work
 from lifeboat.repository.verification import Verified
 from lifeboat.source import BackedUp, Progress, Stay, Tick
 from lifeboat.targets.target import Finding
 
 
 class FilesKind:
-    """Snapshots that read everything, and snapshots that read what looks new."""
+    """Snapshots that read everything, and snapshots that read what looks new; each may be taken in shares."""
 
     def point_kind(self, tier: Tier, source: SourcePolicy) -> str:
         """``incremental`` for the tier of that name; ``full`` for every other."""
@@ -37,7 +39,8 @@ class FilesKind:
 
     def roles(self) -> Mapping[str, Role]:
         """Each snapshot is whole, with the packs that it refers to."""
-        return {FULL: Role.ALONE, INCREMENTAL: Role.ALONE}
+        shares = (*share_kinds(FULL), *share_kinds(INCREMENTAL))
+        return dict.fromkeys((FULL, INCREMENTAL, *shares), Role.ALONE)
 
     def preflight(self, repository: SystemRepository, source_name: str, tier: Tier, *, tick: Tick) -> list[Finding]:
         """The place where they are."""
@@ -77,8 +80,10 @@ class FilesKind:
         )
         details = snapshot_details(copy.manifest)
         new = f"{details.new_files:,} new ({details.new_size / 1e6:,.1f} MB)"
+        taken = repository.catalogue(PRIMARY)
+        shares = tuple(taken.read(RecoveryPointFolder(repository.system, source_name, one)) for one in work.shares)
         return BackedUp(
-            (copy,),
+            (*shares, copy),
             f"{details.files:,} files, {details.size / 1e6:,.1f} MB; {new}, {copy.manifest.stored_size / 1e6:,.1f} MB "
             "stored",
             _alarm(details),

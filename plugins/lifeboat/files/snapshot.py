@@ -9,24 +9,18 @@ generation begins with a snapshot that refers to nothing.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from datetime import datetime
 
 from lifeboat.errors import RepositoryError
-from lifeboat.files.comparing import choose_base, lines_of
-from lifeboat.files.details import SnapshotDetails
-from lifeboat.files.entries import INDEX_STREAM, Line, merged
-from lifeboat.files.far_taking import FarTaking
+from lifeboat.files.comparing import choose_base, compared_with, comparison_of_shares, lines_of
+from lifeboat.files.details import SnapshotDetails, findings_of
+from lifeboat.files.entries import INDEX_STREAM
+from lifeboat.files.gathering import gathering
 from lifeboat.files.known import KnownBytes
-from lifeboat.files.own_targets import insist_on_places_apart
 from lifeboat.files.packing import Packer
-from lifeboat.files.patterns import Selection
-from lifeboat.files.places import open_far_place
-from lifeboat.files.reading import FileReader
-from lifeboat.files.taking import Counts, Taking
-from lifeboat.files.walking import Unseen, walk
+from lifeboat.files.taking import Counts
 from lifeboat.policy.files_source import FilesSource
 from lifeboat.repository.alone import alone_on_this_machine
 from lifeboat.repository.catalogue import Catalogue, Copy
@@ -61,6 +55,8 @@ def take_snapshot(
 
     Args:
         kind: ``full`` reads everything, ``incremental`` what looks new or changed.
+        work: with a share, takes that alone, as a recovery point of the share's own kind; with the recovery points of
+            all shares, brings them together and reads only what changed meanwhile.
         progress: told the bytes that were read or found unchanged, and the bytes of the snapshot before.
         tick: called about four times a second; may raise to cancel.
         retain_until: the object lock, if the target sets one.
@@ -70,27 +66,33 @@ def take_snapshot(
         LifeboatError: nothing was committed.
     """
     with ExitStack() as stack:
-        stack.enter_context(alone_on_this_machine(f"{repository.system}/{source_name}/{kind}", tick))
+        own_kind = work.recovery_point.kind
+        stack.enter_context(alone_on_this_machine(f"{repository.system}/{source_name}/{own_kind}", tick))
         target, catalogue = repository.target(PRIMARY), repository.catalogue(PRIMARY)
         listing = catalogue.recovery_points(source_name)
-        row = [copy for copy in (*listing.copies, *listing.deleted) if copy.manifest.kind == kind]
+        row = [copy for copy in (*listing.copies, *listing.deleted) if copy.manifest.kind == own_kind]
         work = work.after(newest_id(row))
         refuse_if_committed(target, RecoveryPointFolder(repository.system, source_name, str(work.recovery_point)))
         begun = repository.outside.clock()
         journal_begun(journal, source_name, work)
-        base = choose_base(repository, source_name, source, listing.copies, kind=kind, now=begun, tick=tick)
+        if work.shares:
+            comparison = comparison_of_shares(repository, source_name, work.shares)
+        else:
+            base = choose_base(repository, source_name, source, listing.copies, kind=kind, now=begun, tick=tick)
+            comparison = compared_with(base)
+        before = comparison.before
         destination = repository.destination(target, source_name, work, retain_until=retain_until)
         set_aside_what_lasts()
         counts = Counts()
         known = stack.enter_context(KnownBytes())
-        expected = base.details.size if base is not None else 0
+        expected = before.details.size if before is not None else 0
 
         def look_around() -> None:
             progress(counts.size, max(expected, counts.size))
             tick()
 
         quick = _quickly(look_around)
-        left_to_fill = [] if base is None else [base]
+        left_to_fill = [comparison]
         packer = Packer(destination, repository.streams, tick=tick)
         index = StreamWriter(INDEX_STREAM, destination, one_of_many(repository.streams), tick=tick, plain_digest=True)
 
@@ -102,10 +104,14 @@ def take_snapshot(
 
         own = str(work.recovery_point)
         try:
-            gathering = _gathering(stack, repository, source_name, source, kind, own, packer, asked, counts, quick)
-            with lines_of(repository, base) as before:
+            gathered = gathering(
+                stack, repository, source_name, source, own, packer, asked, counts, quick,
+                # What was taken in shares just now was read by them.
+                read_all=kind != INCREMENTAL and not work.shares, share=work.share,
+            )  # fmt: skip
+            with lines_of(repository, comparison) as earlier:
                 lines = bytearray()
-                for line in gathering.lines(before):
+                for line in gathered.lines(earlier):
                     lines += line
                     if len(lines) >= LINES_BYTES:
                         index.write(bytes(lines))
@@ -117,23 +123,25 @@ def take_snapshot(
             packer.abort(failure)
             index.abort(failure)
             raise
+        taken = comparison.bases if work.shares else ()
         details = SnapshotDetails(
-            generation=base.details.generation if base is not None else str(work.recovery_point),
-            compared_with=base.recovery_point if base is not None else "",
-            files_before=base.details.files if base is not None else 0,
+            generation=comparison.generation or own,
+            compared_with=before.recovery_point if before is not None else "",
+            # A share has fewer than the whole before it, and nothing is missing.
+            files_before=before.details.files if before is not None and work.share is None else 0,
             files=counts.kinds["file"],
             folders=counts.kinds["directory"],
             others=counts.kinds.total() - counts.kinds["file"] - counts.kinds["directory"],
             size=counts.size,
-            new_files=counts.new_files,
-            new_size=counts.new_size,
-            read_size=gathering.read_size(),
+            new_files=counts.new_files + sum(one.details.new_files for one in taken),
+            new_size=counts.new_size + sum(one.details.new_size for one in taken),
+            read_size=gathered.read_size() + sum(one.details.read_size for one in taken),
             unread=tuple(counts.unread),
             unread_count=counts.unread_count,
             changed=tuple(counts.changed),
             vanished=counts.vanished,
         )
-        needs = gathering.needs - {own}
+        needs = gathered.needs - {own}
         _insist_on_needed(catalogue, source_name, needs)
         made = Made(
             begun=begun,
@@ -143,64 +151,11 @@ def take_snapshot(
             streams=streams,
             chain=details.generation,
             needs=tuple(sorted(needs)),
-            findings=tuple(_findings(details, counts)),
+            findings=tuple(findings_of(details, sockets=counts.left_out["sockets"])),
         )
         copy = commit_made(repository, source_name, work, next_place(row), made, retain_until=retain_until)
     journal_committed(journal, copy, findings=list(copy.manifest.findings))
     return copy
-
-
-@dataclass(frozen=True)
-class _Gathering:
-    """What makes an index of a place.
-
-    Attributes:
-        lines: from the lines of the snapshot before to those of this one.
-        needs: the recovery points whose packs hold something of it, once all lines are there.
-        read_size: bytes that were read so far.
-    """
-
-    lines: Callable[[Iterable[Line]], Iterator[bytes]]
-    needs: set[str]
-    read_size: Callable[[], int]
-
-
-def _gathering(
-    stack: ExitStack,
-    repository: SystemRepository,
-    source_name: str,
-    source: FilesSource,
-    kind: str,
-    recovery_point: str,
-    packer: Packer,
-    known: Callable[[], KnownBytes],
-    counts: Counts,
-    tick: Callable[[], None],
-) -> _Gathering:
-    """A directory of the worker is read by descriptors; another place by what it offers."""
-    selection = Selection(source.include, source.exclude)
-    read_all = kind != INCREMENTAL
-
-    def unseen(one: Unseen) -> None:
-        if one.left_out:
-            counts.left_out[one.left_out] += 1
-        else:
-            counts.could_not_read(one.path, one.reason)
-
-    insist_on_places_apart(source_name, source, repository.policy, repository.outside)
-    place = open_far_place(source_name, source, repository.outside)
-    if place is not None:
-        far = FarTaking(place, packer, recovery_point, known, counts, read_all=read_all, tick=tick)
-        found = stack.enter_context(place).walk(selection, unseen, tick)
-        return _Gathering(lambda before: far.lines(found, before), far.needs, lambda: far.read_size)
-    reader = FileReader(packer, recovery_point, known, tick)
-    taking = Taking(reader, counts, read_all=read_all)
-    seen = walk(source.directory, selection, unseen, tick)
-    return _Gathering(
-        lambda before: (taking.line(one, was) for one, was in merged(seen, before)),
-        taking.needs,
-        lambda: reader.read_size,
-    )
 
 
 def _insist_on_needed(catalogue: Catalogue, source: str, needs: set[str]) -> None:
@@ -216,21 +171,6 @@ def _insist_on_needed(catalogue: Catalogue, source: str, needs: set[str]) -> Non
             f"What the snapshot refers to is not on {catalogue.target.name} any more: {', '.join(missing[:3])}.",
             "Nothing was committed. Take it again: the next one refers to what is there.",
         )
-
-
-def _findings(details: SnapshotDetails, counts: Counts) -> Iterator[str]:
-    if details.shrunk:
-        yield f"It has {details.files} files, and {details.compared_with} had {details.files_before}."
-    if details.unread_count:
-        more = f" and {details.unread_count - 3} more" if details.unread_count > 3 else ""
-        yield f"{details.unread_count} paths could not be read: {'; '.join(details.unread[:3])}{more}."
-    if details.changed:
-        more = f" and {len(details.changed) - 3} more" if len(details.changed) > 3 else ""
-        yield f"Changed while they were read, at both tries: {', '.join(details.changed[:3])}{more}."
-    if details.vanished:
-        yield f"{details.vanished} paths were gone before they could be read."
-    if counts.left_out["sockets"]:
-        yield f"{counts.left_out['sockets']} sockets are not in it: they live as long as their program."
 
 
 def _quickly(tick: Callable[[], None]) -> Callable[[], None]:

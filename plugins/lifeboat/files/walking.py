@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from lifeboat.errors import SourceUnreadable
 from lifeboat.files.entries import ROOT, path_order
 from lifeboat.files.patterns import Selection
+from lifeboat.repository.sharing import Share
 
 DEEPEST = 400
 """Folders within folders that are entered: each takes a descriptor and a frame of Python's stack."""
@@ -54,7 +55,11 @@ class Unseen:
 
 
 def walk(
-    root: str, selection: Selection, unseen: Callable[[Unseen], None], tick: Callable[[], None] = lambda: None
+    root: str,
+    selection: Selection,
+    unseen: Callable[[Unseen], None],
+    tick: Callable[[], None] = lambda: None,
+    share: Share | None = None,
 ) -> Iterator[Seen]:
     """Every path that belongs to a set, the root first. A folder is there although nothing in it is.
 
@@ -62,6 +67,8 @@ def walk(
         root: the set's directory; may itself be reached through links.
         unseen: told of what could not be looked at. What vanishes while it is looked at is none of that: it is gone.
         tick: called for each folder; may raise to stop.
+        share: only what belongs to it, by the number of its inode: all names of one file are in one share. Every folder
+            is listed all the same.
 
     Raises:
         SourceUnreadable: the root itself can't be read.
@@ -76,54 +83,64 @@ def walk(
         ) from error
     try:
         yield Seen(ROOT, descriptor, ROOT, os.fstat(descriptor))
-        yield from _in(descriptor, "", selection, unseen, tick)
+        yield from _Walk(selection, unseen, tick, share).inside(descriptor, "")
     finally:
         os.close(descriptor)
 
 
-def _in(
-    folder: int, path: str, selection: Selection, unseen: Callable[[Unseen], None], tick: Callable[[], None]
-) -> Iterator[Seen]:
-    tick()
-    try:
-        names = sorted(os.listdir(folder), key=os.fsencode)
-    except OSError as error:
-        unseen(Unseen(path or ROOT, f"can't be listed: {error.strerror}"))
-        return
-    for name in names:
-        whole = f"{path}/{name}" if path else name
+@dataclass(frozen=True, slots=True)
+class _Walk:
+    selection: Selection
+    unseen: Callable[[Unseen], None]
+    tick: Callable[[], None]
+    share: Share | None
+
+    def inside(self, folder: int, path: str) -> Iterator[Seen]:
+        self.tick()
         try:
-            found = os.stat(name, dir_fd=folder, follow_symlinks=False)
-        except FileNotFoundError:
-            continue
+            names = sorted(self._names(folder), key=os.fsencode)
         except OSError as error:
-            unseen(Unseen(whole, f"can't be looked at: {error.strerror}"))
-            continue
-        if not stat.S_ISDIR(found.st_mode):
-            if selection.has(whole):
+            self.unseen(Unseen(path or ROOT, f"can't be listed: {error.strerror}"))
+            return
+        for name in names:
+            whole = f"{path}/{name}" if path else name
+            try:
+                found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                self.unseen(Unseen(whole, f"can't be looked at: {error.strerror}"))
+                continue
+            if not stat.S_ISDIR(found.st_mode):
+                if self.selection.has(whole):
+                    yield Seen(whole, folder, name, found)
+                continue
+            if not self.selection.may_enter(whole):
+                continue
+            if self.share is None or self.share.has(found.st_ino):
                 yield Seen(whole, folder, name, found)
-            continue
-        if not selection.may_enter(whole):
-            continue
-        yield Seen(whole, folder, name, found)
-        yield from _below(folder, name, whole, selection, unseen, tick)
+            yield from self._below(folder, name, whole)
 
+    def _names(self, folder: int) -> list[str]:
+        if self.share is None:
+            return os.listdir(folder)
+        # Names and numbers come together: what is in another share is not even looked at.
+        with os.scandir(folder) as entries:
+            return [one.name for one in entries if self.share.has(one.inode()) or one.is_dir(follow_symlinks=False)]
 
-def _below(
-    folder: int, name: str, path: str, selection: Selection, unseen: Callable[[Unseen], None], tick: Callable[[], None]
-) -> Iterator[Seen]:
-    if path.count("/") >= DEEPEST:
-        unseen(Unseen(path, f"lies more than {DEEPEST} folders deep"))
-        return
-    try:
-        inner = os.open(name, _FOLDER, dir_fd=folder)
-    except OSError as error:
-        # Gone, or a link now: what it was is no longer there.
-        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-            unseen(Unseen(path, f"can't be opened: {error.strerror}"))
-        return
-    try:
-        yield from _in(inner, path, selection, unseen, tick)
-    finally:
-        with suppress(OSError):
-            os.close(inner)
+    def _below(self, folder: int, name: str, path: str) -> Iterator[Seen]:
+        if path.count("/") >= DEEPEST:
+            self.unseen(Unseen(path, f"lies more than {DEEPEST} folders deep"))
+            return
+        try:
+            inner = os.open(name, _FOLDER, dir_fd=folder)
+        except OSError as error:
+            # Gone, or a link now: what it was is no longer there.
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                self.unseen(Unseen(path, f"can't be opened: {error.strerror}"))
+            return
+        try:
+            yield from self.inside(inner, path)
+        finally:
+            with suppress(OSError):
+                os.close(inner)

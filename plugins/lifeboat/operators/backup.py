@@ -69,23 +69,42 @@ class BackUp(Step):
 
     Args:
         preflight_task: the task whose returned moment names the backup; ``None`` where there is none before.
+        shares_task: the mapped task whose recovery points it brings together; ``None`` where it reads the source alone.
+        share: which share of the source it takes, from 1; ``None``: all of it.
+        of: how many shares there are.
     """
 
-    def __init__(self, *, preflight_task: str | None = None, **kwargs: Any) -> None:
+    template_fields: Sequence[str] = ("share",)
+
+    def __init__(
+        self,
+        *,
+        preflight_task: str | None = None,
+        shares_task: str | None = None,
+        share: int | None = None,
+        of: int = 1,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.preflight_task = preflight_task
+        self.shares_task = shares_task
+        self.share = share
+        self.of = of
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Run the backup; a task that finds its recovery point committed already has nothing left to do."""
         from lifeboat.backup.steps import Point, back_up
         from lifeboat.operators.run import committed_before, committed_earlier, work_of
+        from lifeboat.repository.sharing import Share
 
         repository = self._repository()
         tier = Tier(self.tier)
-        work = work_of(context, repository, self.source, tier, self.preflight_task)
+        share = Share(self.share, self.of) if self.share is not None else None
+        shares = self._taken_shares(context)
+        work = work_of(context, repository, self.source, tier, self.preflight_task, share=share, shares=shares)
         self.log.info("Recovery point %s, %s", work.recovery_point, work.attempt)
         if work.run.try_number != 1 and (before := committed_before(repository, self.source, tier, work)) is not None:
-            return self._done_before(before)
+            return self._done_before(before, shares)
         progress = LoggedProgress(self.log, "Read", repository.outside.clock)
         try:
             done = back_up(
@@ -103,7 +122,7 @@ class BackUp(Step):
             before = committed_before(repository, self.source, tier, work)
             if before is None:
                 raise
-            return self._done_before(before)
+            return self._done_before(before, shares)
         self.log.info("%s", done.message)
         if done.alarm:
             if done.damaged:
@@ -115,6 +134,14 @@ class BackUp(Step):
             _name(Point.of(copy), copy.manifest.tiers, done.alarm) for copy in done.copies
         ]
 
+    def _taken_shares(self, context: Context) -> tuple[str, ...]:
+        """The recovery points of all shares, by their ids."""
+        if self.shares_task is None:
+            return ()
+        ti: Any = context["ti"]
+        told = ti.xcom_pull(task_ids=self.shares_task, map_indexes=list(range(self.of)))
+        return tuple(str(point["id"]) for points in told for point in points)
+
     def _tell_of_full_due(self, _context: Context, _done: BackedUp) -> None:
         """Where a full is due it is started; only WAL finds that out."""
 
@@ -122,13 +149,13 @@ class BackUp(Step):
         """For how long the source is followed; ``None`` where it is not."""
         return None
 
-    def _done_before(self, copy: Copy) -> list[dict[str, Any]]:
+    def _done_before(self, copy: Copy, shares: tuple[str, ...]) -> list[dict[str, Any]]:
         from lifeboat.backup.steps import Point
 
         self.log.info("%s is committed already: nothing is left to do.", copy.manifest.recovery_point)
         if copy.manifest.state == "damaged":
             _fail_for_good(f"It is damaged: {'; '.join(copy.manifest.findings)}")
-        return [_name(Point.of(copy), copy.manifest.tiers)]
+        return [_name(point, copy.manifest.tiers) for point in (*map(Point, shares), Point.of(copy))]
 
 
 def _name(point: Point, tiers: Sequence[str], alarm: str = "") -> dict[str, Any]:

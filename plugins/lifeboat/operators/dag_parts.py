@@ -63,6 +63,12 @@ class TierDag:
         return self.settings.queue or (source.queue if isinstance(source, FilesSource) else None)
 
     @property
+    def shares(self) -> int:
+        """How many tasks read the source."""
+        source = self.loaded.policy.sources[self.source]
+        return source.shares if isinstance(source, FilesSource) else 1
+
+    @property
     def way_back(self) -> str:
         """The option of `lifeboat restore` that says where to."""
         source = self.loaded.policy.sources[self.source]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +13,23 @@ from lifeboat.policy.naming import Tier
 from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.layout import WAL, RecoveryPointId
 from lifeboat.repository.manifest import Run
+from lifeboat.repository.sharing import Share
 from lifeboat.repository.system import PRIMARY, SystemRepository, Work
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
-def work_of(context: Context, repository: SystemRepository, source: str, tier: Tier, preflight: str | None) -> Work:
+def work_of(
+    context: Context,
+    repository: SystemRepository,
+    source: str,
+    tier: Tier,
+    preflight: str | None,
+    *,
+    share: Share | None = None,
+    shares: tuple[str, ...] = (),
+) -> Work:
     """What this try is called.
 
     The id's time is when the run really began, never its logical date: a run for a past date reads today's data. The
@@ -27,16 +38,19 @@ def work_of(context: Context, repository: SystemRepository, source: str, tier: T
 
     Args:
         preflight: the task that returned its moment; ``None`` where the backup is the run's first task.
+        share, shares: as in :class:`~lifeboat.repository.system.Work`.
     """
     run: Any = context["dag_run"]
     ti: Any = context["ti"]
     begun = run.start_date or repository.outside.clock()
     looked = ti.xcom_pull(task_ids=preflight) if preflight is not None else None
-    mark = hashlib.sha256(f"{run.dag_id} {run.run_id} {looked or begun.isoformat()}".encode()).hexdigest()[:4]
+    named = [run.dag_id, run.run_id, looked or begun.isoformat(), *([str(share.number)] if share is not None else [])]
+    mark = hashlib.sha256(" ".join(named).encode()).hexdigest()[:4]
     policy = repository.policy.sources[source]
     number = int(ti.try_number or 1)
-    return Work.new(
-        kind_of(policy.kind).point_kind(tier, policy),
+    kind = kind_of(policy.kind).point_kind(tier, policy)
+    work = Work.new(
+        kind if share is None else share.kind(kind),
         begun=begun,
         tiers=(tier.value,),
         run=Run(dag_id=run.dag_id, run_id=run.run_id, try_number=number),
@@ -47,6 +61,7 @@ def work_of(context: Context, repository: SystemRepository, source: str, tier: T
         only=tuple(str(table) for table in (context.get("params") or {}).get("tables") or ()),
         due=due_day(run, repository),
     )
+    return replace(work, share=share, shares=shares)
 
 
 def due_day(run: Any, repository: SystemRepository) -> date | None:
@@ -67,7 +82,7 @@ def committed_before(repository: SystemRepository, source: str, tier: Tier, work
         return None
     catalogue = repository.catalogue(PRIMARY)
     policy = repository.policy.sources[source]
-    kinds = kind_of(policy.kind).point_kinds(tier, policy)
+    kinds = dict.fromkeys((work.recovery_point.kind, *kind_of(policy.kind).point_kinds(tier, policy)))
     for folder in (folder for kind in kinds for folder in reversed(catalogue.committed(source, kind))):
         if RecoveryPointId.parse(folder.recovery_point).mark != work.recovery_point.mark:
             continue

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from typing import Annotated, Literal, Self
 from urllib.parse import unquote, urlsplit
 
-from pydantic import AfterValidator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from lifeboat.policy.duration import Duration, Span
 from lifeboat.policy.naming import Tier
@@ -55,6 +55,10 @@ class FilesSource(Part):
 
     generation: Span = Duration(months=1)
     """When a full stores everything anew, so that no snapshot refers to packs that are older than that."""
+
+    shares: Annotated[int, Field(ge=1, le=16)] = 1
+    """How many tasks read a huge set at once, on as many workers as there are. Each takes an equal share, and one more
+    brings them together."""
 
     versions: Span | None = None
     """How long earlier versions of a file can be brought back: at least one tier keeps its snapshots so long."""

@@ -19,6 +19,7 @@ from lifeboat.repository.commit import keep_policy
 from lifeboat.repository.journal import Journal
 from lifeboat.repository.layout import RecoveryPointFolder, RecoveryPointId, attempt_name, policy_key
 from lifeboat.repository.manifest import Run
+from lifeboat.repository.sharing import Share
 from lifeboat.repository.signing import Signer, TrustedKeys, signer_of
 from lifeboat.streams.keys import Keyring, opening_keyring, sealing_keyring
 from lifeboat.streams.reading import Origin
@@ -45,6 +46,8 @@ class Work:
         note: what the person who started it wrote.
         only: the parts of the source that were asked for, in the source's own words; empty: all of it.
         due: the day on which a schedule wanted it, on the clock of the policy's zone; ``None`` when a person did.
+        share: the part of the source that it takes; ``None``: all of it.
+        shares: the recovery points that took all parts of it before, to be brought together.
     """
 
     recovery_point: RecoveryPointId
@@ -55,6 +58,8 @@ class Work:
     note: str = ""
     only: tuple[str, ...] = ()
     due: date | None = None
+    share: Share | None = None
+    shares: tuple[str, ...] = ()
 
     @classmethod
     def new(
