@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import signal
@@ -135,12 +136,13 @@ def test_a_moved_or_copied_object_is_not_stored_twice(bucket: Bucket, tmp_path: 
     large = os.urandom(6 * 1024 * 1024)
     bucket.put("a/report", b"r" * 10_000)
     bucket.put("large", large)
-    bucket.files.snapshot()
+    first = bucket.files.snapshot()
     bucket.delete("a/report")
     bucket.put("0 moved", b"r" * 10_000)
     bucket.put("copy of large", large)
     moved = bucket.files.snapshot(Tier.INCREMENTAL)
     assert details(moved).new_files == 0
+    assert moved.manifest.needs == (first.manifest.recovery_point,)
     assert moved.manifest.stored_size < 10_000
     comes_back(bucket, moved, tmp_path)
 
@@ -150,18 +152,22 @@ def test_what_a_store_keeps_beside_the_bytes_stands_in_the_index(
 ) -> None:
     bucket = bucket_of(moto, make_world(), tmp_path / "restored")
     bucket.client.put_bucket_versioning(Bucket=bucket.name, VersioningConfiguration={"Status": "Enabled"})
+    packed = gzip.compress(b"some bytes")
     bucket.put(
-        "1.pdf", ContentType="application/pdf", Metadata={"customer": "17"}, StorageClass="STANDARD_IA",
+        "1.pdf", packed, ContentType="application/pdf", ContentEncoding="gzip", Metadata={"customer": "17"},
+        StorageClass="STANDARD_IA",
         CacheControl="no-store",
     )  # fmt: skip
     shown = bucket.client.head_object(Bucket=bucket.name, Key="set/1.pdf")
-    entry = entries(bucket.files, bucket.files.snapshot())["1.pdf"]
+    copy = bucket.files.snapshot()
+    entry = entries(bucket.files, copy)["1.pdf"]
     assert entry.properties == {
         "content-type": "application/pdf", "meta.customer": "17", "storage-class": "STANDARD_IA",
-        "cache-control": "no-store", "version-id": shown["VersionId"],
+        "cache-control": "no-store", "content-encoding": "gzip", "version-id": shown["VersionId"],
     }  # fmt: skip
     assert entry.mtime_ns == int(shown["LastModified"].timestamp()) * 10**9
     assert shown["ETag"].strip('"') in entry.identity
+    assert (bucket.files.restore(copy).into / "1.pdf").read_bytes() == packed
 
 
 def test_an_index_with_what_a_far_place_tells_is_read_by_what_knows_nothing_of_it(moto_bucket: Bucket) -> None:

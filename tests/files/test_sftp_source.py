@@ -212,8 +212,12 @@ def test_a_file_that_changes_while_it_is_read_is_read_once_more_and_then_told(
     assert details(done.copies[0]).changed == (("log",) if times == 2 else ())
     there.files.verify(done.copies[0], deep=True)
     if times == 2:
+        # Whatever its size and its time say by now.
+        there.write("log", b"c" * (size + 1), mtime=LONG_AGO + 1)
+        there.files.verify(done.copies[0])
         copy = there.files.snapshot(Tier.INCREMENTAL)
-        assert details(copy).read_size == size + 2
+        assert details(copy).compared_with == done.copies[0].manifest.recovery_point
+        assert details(copy).new_files == 1
         comes_back(there, copy)
 
 
@@ -272,6 +276,37 @@ def test_a_server_that_stays_away_fails_the_run_and_nothing_is_committed(
     with pytest.raises(SourceUnreadable, match="does not answer as it should"):
         there.files.take()
     assert there.files.world.repository().catalogue("primary").recovery_points(FILES).copies == ()
+
+
+@pytest.mark.parametrize("folder", [".", "b"])
+def test_a_server_that_goes_away_while_it_is_listed_fails_the_run(
+    own_openssh: OpenSsh, make_world: Callable[..., World], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    """A folder that could not be listed for want of a server is no folder that may not be listed."""
+    there = far(own_openssh, make_world(), tmp_path)
+    for path in ("a/1", "b/2", "c/3"):
+        there.write(path)
+    really = SftpPlace._list
+
+    async def gone(self: SftpPlace, link: Link, listed: str) -> list[_Named]:
+        if listed == folder:
+            own_openssh.kill()
+        return await really(self, link, listed)
+
+    monkeypatch.setattr(SftpPlace, "_list", gone)
+    with pytest.raises(SourceUnreadable, match="does not answer as it should"):
+        there.files.take()
+    assert there.files.world.repository().catalogue("primary").recovery_points(FILES).copies == ()
+
+
+def test_a_root_that_may_not_be_listed_is_no_empty_set(there: Far) -> None:
+    there.write("a")
+    there.tree.chmod(0o300)
+    try:
+        with pytest.raises(SourceUnreadable, match="Permission denied"):
+            there.files.take()
+    finally:
+        there.tree.chmod(0o700)
 
 
 def test_a_cancellation_ends_the_waiting_for_a_server(

@@ -277,13 +277,15 @@ def test_other_sources_are_validated_and_said_to_be_not_built(write: Write) -> N
     files = (
         "  files:\n    kind: files\n    url: file:///srv/files\n    queue: shop\n    tiers:\n"
         "      daily: {schedule: '0 3 * * *', retention: 30d}\n"
-        "  far:\n    kind: files\n    url: s3://files\n    tiers:\n"
+        "  far:\n    kind: files\n    url: s3://files-bucket\n    tiers:\n"
+        "      daily: {schedule: '0 3 * * *', retention: 30d}\n"
+        "  mirror:\n    kind: code\n    repositories: ['https://git.example.com/x']\n    tiers:\n"
         "      daily: {schedule: '0 3 * * *', retention: 30d}\n"
     )
     text = write().read_text() + files
     policy = load_policy(write("shop.yaml", text=text)).policy
-    assert "Source `far` (files) is validated, not built yet: nothing of it is backed up." in not_built(policy)
-    tiers = [("database", Tier.WAL), ("database", Tier.DAILY), ("files", Tier.DAILY)]
+    assert "Source `mirror` (code) is validated, not built yet: nothing of it is backed up." in not_built(policy)
+    tiers = [("database", Tier.WAL), ("database", Tier.DAILY), ("files", Tier.DAILY), ("far", Tier.DAILY)]
     assert list(built_tiers(policy)) == tiers
 
 
@@ -300,6 +302,11 @@ def test_versions_of_files_that_no_tier_keeps_so_long_are_refused(write: Write) 
     ("source", "words"),
     [
         ("{kind: files, url: file:///srv/files, tiers: {daily: {retention: 1d}}}", "seen by some workers only"),
+        ("{kind: files, url: sftp://files.example.com/srv, tiers: {daily: {retention: 1d}}}", "needs a `connection`"),
+        (
+            "{kind: files, url: file:///srv/files, queue: q, connection: c, tiers: {daily: {retention: 1d}}}",
+            "has no connection",
+        ),
         ("{kind: files, url: s3://files-bucket, tiers: {wal: {retention: 1d}}}", "has no tier `wal`"),
         ("{kind: files, url: s3://files-bucket, tiers: {daily: {retention: 1d, method: logical}}}", "`method`"),
         ("{kind: files, url: s3://files-bucket, include: [/etc], tiers: {daily: {retention: 1d}}}", "relative"),
@@ -318,3 +325,37 @@ def test_versions_of_files_that_no_tier_keeps_so_long_are_refused(write: Write) 
 def test_other_sources_that_cannot_work_are_refused(write: Write, source: str, words: str) -> None:
     text = write().read_text() + f"  other: {source}\n"
     assert words in _problem(write("shop.yaml", text=text)).what
+
+
+@pytest.mark.parametrize(
+    ("source", "connection", "target", "apart"),
+    [
+        ("s3://bucket", "c", "s3://bucket/lifeboat", False),
+        ("s3://bucket/lifeboat", "c", "s3://bucket/lifeboat", False),
+        ("s3://bucket/lifeboat/erp", "c", "s3://bucket/lifeboat", False),
+        ("s3://bucket/life", "c", "s3://bucket/lifeboat", True),
+        ("s3://bucket/lifeboat2", "c", "s3://bucket/lifeboat", True),
+        ("s3://buckets", "c", "s3://bucket/lifeboat", True),
+        ("s3://bucket/lifeboat", "other", "s3://bucket/lifeboat", True),
+        ("sftp://host/srv", "other", "sftp://host:22/srv/lifeboat", False),
+        ("sftp://host/srv/lifeboat/erp", "c", "sftp://host/srv/lifeboat", False),
+        ("sftp://host:2222/srv", "c", "sftp://host/srv/lifeboat", True),
+        ("sftp://host/srv/files", "c", "sftp://host/srv/lifeboat", True),
+    ],
+)
+def test_a_set_of_files_and_a_target_that_lie_within_each_other_are_refused(
+    write: Write, source: str, connection: str, target: str, apart: bool
+) -> None:
+    text = write().read_text() + (
+        f"  files:\n    kind: files\n    url: {source}\n    connection: {connection}\n    tiers:\n"
+        "      daily: {schedule: '0 3 * * *', retention: 30d}\n"
+    )
+    more = f"targets:\n  own: {{url: '{target}', connection: c}}\n"
+    assert "targets:\n" in text
+    path = write("shop.yaml", text=text.replace("targets:\n", more, 1))
+    if apart:
+        load_policy(path)
+    else:
+        problem = _problem(path)
+        assert "back up its own backups" in problem.what
+        assert problem.key == "sources.files.url"

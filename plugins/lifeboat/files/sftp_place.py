@@ -143,9 +143,9 @@ class SftpPlace:
         try:
             names = awaited(coming, tick)
         except TargetError as error:
-            if isinstance(error, TargetUnavailable):
+            if isinstance(error, TargetUnavailable) or not folder:
                 raise
-            unseen(Unseen(folder or ROOT, f"can't be listed: {_said(error)}"))
+            unseen(Unseen(folder, f"can't be listed: {_said(error)}"))
             return
         for named in names:
             path = f"{folder}/{named.name}" if folder else named.name
@@ -177,7 +177,7 @@ class SftpPlace:
             unseen(Unseen(path, "is of a type that the server does not tell"))
 
     async def _list(self, link: Link, folder: str) -> list[_Named]:
-        """What is in a folder, sorted; nothing in one that is gone, or a link by now."""
+        """What is in a folder, sorted; nothing in one below the root that is gone, or a link by now."""
         path = self._tree.path("" if folder == ROOT else folder)
         names: list[_Named] = []
         try:
@@ -188,25 +188,31 @@ class SftpPlace:
                     # As it comes: what asyncssh makes of a name takes a kilobyte.
                     names.append(_Named.of(name, found.attrs))
         except MISSING:
+            if folder == ROOT:
+                raise
             return []
         slots = asyncio.Semaphore(_LINKS_AT_ONCE)
 
-        async def completed(named: _Named) -> _Named:
+        async def completed(named: _Named) -> _Named | None:
             async with slots:
                 return await self._completed(link, path, named)
 
         plain = [named for named in names if not _lacks(named)]
-        plain += await asyncio.gather(*(completed(named) for named in names if _lacks(named)))
+        others = await asyncio.gather(*(completed(named) for named in names if _lacks(named)))
+        plain += [named for named in others if named is not None]
         return sorted(plain, key=lambda named: os.fsencode(named.name))
 
-    async def _completed(self, link: Link, folder: str, named: _Named) -> _Named:
-        """With what a listing does not tell: where a link leads to; with some servers, anything but the name."""
+    async def _completed(self, link: Link, folder: str, named: _Named) -> _Named | None:
+        """With what a listing does not tell: where a link leads to; with some servers, anything but the name. ``None``
+        for what is gone."""
         path = f"{folder.rstrip('/')}/{named.name}"
         try:
             if not named.mode:
                 named = _Named.of(named.name, await link.sftp.lstat(path))
             if stat.S_ISLNK(named.mode):
                 named = replace(named, link=str(await link.sftp.readlink(path)))
+        except MISSING:
+            return None
         except asyncssh.SFTPError as error:
             if is_lost(error):
                 raise
