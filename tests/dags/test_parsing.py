@@ -114,6 +114,7 @@ def test_without_policies_there_are_no_dags_and_no_import_errors(parse, policies
 def test_the_erp_policy_makes_a_dag_for_each_tier_that_is_built(erp):
     assert erp["errors"] == {}
     assert {name: dag["file"] for name, dag in erp["dags"].items()} == {
+        "erp_code_daily": "source_tiers.py",
         "erp_database_daily": "source_tiers.py",
         "erp_database_incremental": "source_tiers.py",
         "erp_database_monthly": "source_tiers.py",
@@ -123,6 +124,7 @@ def test_the_erp_policy_makes_a_dag_for_each_tier_that_is_built(erp):
         "erp_files_daily": "source_tiers.py",
         "erp_files_incremental": "source_tiers.py",
         "erp_retention_cleanup": "retention_cleanup.py",
+        "sales_scorecard_code_daily": "source_tiers.py",
         "sales_scorecard_database_daily": "source_tiers.py",
         "sales_scorecard_database_export": "source_tiers.py",
         "sales_scorecard_retention_cleanup": "retention_cleanup.py",
