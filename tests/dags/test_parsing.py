@@ -353,7 +353,7 @@ def test_each_dag_has_a_page_that_says_where_its_copies_are_and_how_to_bring_the
         assert {"erp": "s3://your-erp-backups/lifeboat", "sales_scorecard": "s3://sales-scorecard-backups/lifeboat"}[
             system
         ] in dag["doc"]
-        backs = (f"restore {system} database", f"restore {system} files")
+        backs = tuple(f"restore {system} {source}" for source in ("database", "files", "code"))
         if "retention" in dag["tags"]:
             backs = (f"retention plan {system}",)
         assert any(f"lifeboat {back}" in dag["doc"] for back in backs)

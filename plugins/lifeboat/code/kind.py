@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
+from lifeboat.code.after_commit import bring_up_mirrors
 from lifeboat.code.git_program import Git
 from lifeboat.code.preflight import preflight_code
 from lifeboat.code.snapshot import Snapshot, take_snapshot
@@ -68,6 +69,7 @@ class CodeKind:
 
         def then(git: Git, snapshot: Snapshot) -> None:
             journal_rewrites(journal, source_name, snapshot)
+            after.extend(bring_up_mirrors(repository, source_name, source, git, snapshot, journal, tick))
 
         snapshot = take_snapshot(
             repository,
