@@ -115,13 +115,16 @@ def take_snapshot(
             streams=(*(one.stored for one in taken if one.stored is not None), index),
             chain=details.generation,
             needs=tuple(sorted(needs)),
-            findings=tuple(_findings(taken, details)),
+            findings=tuple(filter(None, _findings(taken, details))),
             versions={"git": git.version},
         )
         copy = commit_made(repository, source_name, work, next_place(row), made, retain_until=retain_until)
         journal_committed(journal, copy, findings=list(copy.manifest.findings)[:_MOST_TOLD])
         snapshot = Snapshot(
-            copy, details, tuple(taken), tuple(_alarms(taken, details, earlier, signed=source.signed_tags))
+            copy,
+            details,
+            tuple(taken),
+            tuple(filter(None, _alarms(taken, details, earlier, signed=source.signed_tags))),
         )
         then(git, snapshot)
     return snapshot
@@ -174,8 +177,10 @@ def _findings(taken: Sequence[Taken], details: CodeDetails) -> Iterator[str]:
             yield f"{told.name} could not be read, and {instead}: {told.unread}"
         for sentence in told.left_out:
             yield f"{told.name}: {sentence}"
-        if one.unsigned is not None and (finding := one.unsigned.finding(told.name)):
-            yield finding
+        if one.unsigned is not None:
+            yield one.unsigned.finding(told.name)
+        for protection in one.protections:
+            yield protection.finding(told.name)
     for rewrite in details.rewrites:
         yield f"{in_words(rewrite)} Kept in {details.compared_with}."
     if details.rewritten > len(details.rewrites):
@@ -183,10 +188,13 @@ def _findings(taken: Sequence[Taken], details: CodeDetails) -> Iterator[str]:
 
 
 def _alarms(taken: Sequence[Taken], details: CodeDetails, earlier: Earlier | None, *, signed: bool) -> Iterator[str]:
-    if earlier is not None and (alarm := alarm_of(details.rewrites, earlier.recovery_point)):
-        yield alarm
+    if earlier is not None:
+        yield alarm_of(details.rewrites, earlier.recovery_point)
     for one in taken:
+        name = one.details.name
         if one.details.unread:
-            yield f"{one.details.name} could not be read: {one.details.unread}"
-        if signed and one.unsigned is not None and (alarm := one.unsigned.alarm(one.details.name)):
-            yield alarm
+            yield f"{name} could not be read: {one.details.unread}"
+        if signed and one.unsigned is not None:
+            yield one.unsigned.alarm(name)
+        for protection in one.protections:
+            yield protection.alarm(name)

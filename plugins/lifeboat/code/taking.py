@@ -13,6 +13,7 @@ from lifeboat.code.details import RepositoryDetails, Rewrite
 from lifeboat.code.earlier import Earlier
 from lifeboat.code.git_program import Git
 from lifeboat.code.left_out import left_out
+from lifeboat.code.protection import Protection, protections
 from lifeboat.code.refs import RepositoryRefs, read_refs
 from lifeboat.code.releases import Unsigned, unsigned, with_verified
 from lifeboat.code.rewrites import contained_in, rewrites_between
@@ -32,6 +33,7 @@ class Taken:
 
     Attributes:
         refs: ``None`` where it could not be read, now or earlier.
+        protections: what its forge says of its branches.
         clone: where its clone lies, if it is wanted for a mirror; ``None`` elsewhere.
         stored: its bundle, where one was stored now.
     """
@@ -41,6 +43,7 @@ class Taken:
     refs: RepositoryRefs | None
     rewrites: tuple[Rewrite, ...] = ()
     unsigned: Unsigned | None = None
+    protections: tuple[Protection, ...] = ()
     clone: Path | None = None
     stored: StoredStream | None = None
 
@@ -124,7 +127,12 @@ class Taker:
             details = details.model_copy(update=update)
         wanted = self.source.mirror_of(policy) is not None
         bad = unsigned(refs, before[1] if before is not None else None, self.source)
-        return Taken(policy, details, refs, rewrites, bad, clone if wanted else None, stored)
+        return Taken(policy, details, refs, rewrites, bad, self._protections(policy), clone if wanted else None, stored)
+
+    def _protections(self, policy: RepositoryPolicy) -> tuple[Protection, ...]:
+        named = self.source.connection
+        connection = self.outside.connection(named) if named is not None else None
+        return tuple(protections(self.source, policy.url, connection, self.tick))
 
     def _bundle(self, clone: Path, refs: RepositoryRefs) -> StoredStream:
         name = bundle_stream(refs.repository)

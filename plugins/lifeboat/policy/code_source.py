@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -105,6 +105,13 @@ class RepositoryPolicy(Part):
 def scheme_of(url: str) -> str:
     """`https`, `ssh`, `file` or `git`."""
     return "ssh" if _SCP.fullmatch(url) else urlsplit(url).scheme
+
+
+def host_and_path(url: str) -> tuple[str, str]:
+    """The server of a URL, and the repository's path on it without ``.git``; no server for `file`."""
+    scp = _SCP.fullmatch(url)
+    host, path = (scp["host"], scp["path"]) if scp else (urlsplit(url).hostname or "", unquote(urlsplit(url).path))
+    return host.lower(), path.strip("/").removesuffix(".git")
 
 
 class CodeSource(Part):
