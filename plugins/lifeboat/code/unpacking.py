@@ -18,6 +18,8 @@ from lifeboat.streams.reading import opened
 from lifeboat.targets.target import Readable
 
 _PIECE = 512 * 1024
+_FORM = 1 | 4
+"""Exit codes of ``git fsck`` for the form of objects, loose or packed; the others are for what is missing."""
 _ELSEWHERE = "Use another target's copy, or another recovery point."
 
 
@@ -117,8 +119,7 @@ def check(git: Git, at: Path, what: str, tick: Callable[[], None]) -> list[str]:
             said.append(line)
         elif not line.startswith(("notice: ", "warning: ", "Checking ")):
             damage.append(line)
-    # 1: an object's form; anything else: missing objects, packs, refs.
-    if damage or ended.code & ~1 or (ended.code and not said):
+    if damage or ended.code & ~_FORM or (ended.code and not said):
         raise ObjectDamaged(
             f"{what} is not whole: {'; '.join(damage[:5]) or f'git fsck says {ended.code}'}.", _ELSEWHERE
         )
