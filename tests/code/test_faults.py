@@ -253,6 +253,29 @@ def test_another_key_opens_nothing(code: CodeSet, tmp_path: Path) -> None:
     code.restore(copy)
 
 
+def test_an_older_manifest_in_a_newer_ones_place_shows_and_nothing_refers_to_it(code: CodeSet) -> None:
+    code.one.commit()
+    older, newer = code.snapshot(), code.snapshot()
+    root = code.world.roots["primary"]
+    mark = root / newer.manifest.folder.manifest
+    rewrite(mark, lambda _data: (root / older.manifest.folder.manifest).read_bytes())
+    catalogue = code.world.repository().catalogue("primary")
+    with pytest.raises(LifeboatError, match="belongs to"):
+        catalogue.read(newer.manifest.folder)
+    assert [bad.folder for bad in catalogue.recovery_points(CODE).unreadable] == [newer.manifest.folder]
+    (copy,) = code.take().copies
+    assert copy.manifest.needs == (older.manifest.recovery_point,)
+
+
+def test_a_clock_that_is_far_behind_is_named(code: CodeSet) -> None:
+    code.one.commit()
+    code.snapshot()
+    code.world.clock.advance(days=-2)
+    with pytest.raises(RepositoryError, match="Set the clock right"):
+        code.take()
+    assert len(code.shown()) == 1
+
+
 def test_an_index_that_says_other_than_the_bundle_is_not_restored(
     code: CodeSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
