@@ -18,7 +18,7 @@ SHELL ["/bin/bash", "-o", "errexit", "-o", "nounset", "-o", "pipefail", "-c"]
 # PostgreSQL's own repository has all supported majors. Its signing key comes in Debian's package postgresql-common, so
 # that Debian's signature vouches for it, and it is believed for this one repository alone. No cluster is made.
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends ca-certificates openssh-client postgresql-common \
+    && apt-get install --yes --no-install-recommends ca-certificates git openssh-client postgresql-common \
     && sed --regexp-extended --in-place "s/^#?create_main_cluster = .*/create_main_cluster = false/" \
         /etc/postgresql-common/createcluster.conf \
     && grep --quiet "^create_main_cluster = false$" /etc/postgresql-common/createcluster.conf \

@@ -124,7 +124,7 @@ def restore_verb(
     its tables, into new databases of a server (--connection) or one that is there. What comes back is proven.
 
     Of an export: single tables, into a database beside the old ones, or as files. Of a set of files: a snapshot, whole
-    or some of its paths. Nothing that exists is touched.
+    or some of its paths. Of Git repositories: bare ones, all or some. Nothing that exists is touched.
     """
     from lifeboat.cli.moment import asked, time_in
 

@@ -54,6 +54,10 @@ def restorer_of(kind: str) -> Restorer | None:
         from lifeboat.cli.restore_files import restore_a_file_set
 
         return restore_a_file_set
+    if kind == "code":
+        from lifeboat.cli.restore_code import restore_code
+
+        return restore_code
     return None
 
 

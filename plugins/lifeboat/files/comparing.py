@@ -14,14 +14,11 @@ from lifeboat.files.entries import INDEX_STREAM, Entry, Line, read_entries, read
 from lifeboat.files.known import KnownBytes
 from lifeboat.policy.files_source import FilesSource
 from lifeboat.repository.catalogue import Copy
-from lifeboat.repository.last_verified import last_verified
 from lifeboat.repository.layout import RecoveryPointFolder, RecoveryPointId
-from lifeboat.repository.snapshots import FULL, in_order
+from lifeboat.repository.snapshots import FULL
+from lifeboat.repository.standing_on import verified_snapshots
 from lifeboat.repository.system import PRIMARY, SystemRepository
 from lifeboat.streams.reading import opened
-
-CANDIDATES = 12
-"""So many of the newest snapshots are asked for: two days of incrementals every four hours."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,33 +82,16 @@ def choose_base(
     Args:
         shown: the recovery points on the primary target that readers see.
     """
-    there = {copy.manifest.recovery_point: copy for copy in shown}
-    snapshots = in_order(there.values())
-    candidates = snapshots[-CANDIDATES:]
-    asked = {name for copy in candidates for name in (copy.manifest.recovery_point, *copy.manifest.needs)}
-    good = _good(repository, source_name, (there[name] for name in asked if name in there), tick)
-    for copy in reversed(candidates):
+    for copy in verified_snapshots(repository, source_name, shown, tick):
         try:
             details = snapshot_details(copy.manifest)
         except ManifestInvalid:
-            continue
-        if not {copy.manifest.recovery_point, *copy.manifest.needs} <= good:
             continue
         begun = RecoveryPointId.parse(details.generation).begun
         if kind == FULL and source.generation.after(begun, repository.policy.zone) <= now:
             return None
         return Base(repository, copy, details)
     return None
-
-
-def _good(repository: SystemRepository, source: str, copies: Iterable[Copy], tick: Callable[[], None]) -> set[str]:
-    listed = {copy.manifest.recovery_point: copy for copy in copies}
-    if not listed:
-        return set()
-    since = min(copy.manifest.committed for copy in listed.values())
-    places = [(source, name, PRIMARY) for name in listed]
-    results = last_verified(repository, PRIMARY, places, since=since, most=100_000, tick=tick)
-    return {name for (_, name, _), result in results.items() if result.good and result.manifest == listed[name].sha256}
 
 
 def compared_with(base: Base | None) -> Comparison:

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import datetime
 
-from lifeboat.errors import RepositoryError
 from lifeboat.files.comparing import choose_base, compared_with, comparison_of_shares, lines_of
 from lifeboat.files.details import SnapshotDetails, findings_of
 from lifeboat.files.entries import INDEX_STREAM
@@ -23,12 +22,13 @@ from lifeboat.files.packing import Packer
 from lifeboat.files.taking import Counts
 from lifeboat.policy.files_source import FilesSource
 from lifeboat.repository.alone import alone_on_this_machine
-from lifeboat.repository.catalogue import Catalogue, Copy
+from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.commit import newest_id, next_place, refuse_if_committed
 from lifeboat.repository.committing import Made, commit_made, journal_begun, journal_committed
 from lifeboat.repository.journal import Journal
 from lifeboat.repository.layout import RecoveryPointFolder
 from lifeboat.repository.snapshots import INCREMENTAL
+from lifeboat.repository.standing_on import insist_on_needed
 from lifeboat.repository.system import PRIMARY, SystemRepository, Work
 from lifeboat.streams.memory import set_aside_what_lasts
 from lifeboat.streams.writing import StreamWriter, one_of_many
@@ -142,7 +142,7 @@ def take_snapshot(
             vanished=counts.vanished,
         )
         needs = gathered.needs - {own}
-        _insist_on_needed(catalogue, source_name, needs)
+        insist_on_needed(catalogue, source_name, needs)
         made = Made(
             begun=begun,
             # A file may have been read at any time since: what was written after the beginning may be missing.
@@ -156,21 +156,6 @@ def take_snapshot(
         copy = commit_made(repository, source_name, work, next_place(row), made, retain_until=retain_until)
     journal_committed(journal, copy, findings=list(copy.manifest.findings))
     return copy
-
-
-def _insist_on_needed(catalogue: Catalogue, source: str, needs: set[str]) -> None:
-    """Look once more whether all that a snapshot refers to is there: a cleanup may have run since it was begun, and
-    could not know of it.
-
-    Raises:
-        RepositoryError: some of it is gone, or deleted.
-    """
-    shown = {copy.manifest.recovery_point for copy in catalogue.recovery_points(source).copies} if needs else set()
-    if missing := sorted(needs - shown):
-        raise RepositoryError(
-            f"What the snapshot refers to is not on {catalogue.target.name} any more: {', '.join(missing[:3])}.",
-            "Nothing was committed. Take it again: the next one refers to what is there.",
-        )
 
 
 def _quickly(tick: Callable[[], None]) -> Callable[[], None]:

@@ -13,6 +13,7 @@ from lifeboat.operators.access import dag_access
 from lifeboat.operators.alerts import failure_callbacks
 from lifeboat.operators.policies import policies_for_dags
 from lifeboat.policy.built import built_targets, built_tiers
+from lifeboat.policy.code_source import CodeSource
 from lifeboat.policy.files_source import FilesSource
 from lifeboat.policy.model import LoadedPolicy, Policy
 from lifeboat.policy.naming import Tier, dag_id
@@ -60,7 +61,7 @@ class TierDag:
     def queue(self) -> str | None:
         """The workers that run it: the tier's own, or those that see the source; ``None``: any."""
         source = self.loaded.policy.sources[self.source]
-        return self.settings.queue or (source.queue if isinstance(source, FilesSource) else None)
+        return self.settings.queue or (source.queue if isinstance(source, FilesSource | CodeSource) else None)
 
     @property
     def shares(self) -> int:

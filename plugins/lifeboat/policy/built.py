@@ -28,7 +28,11 @@ class Built:
     """
 
     tiers: Mapping[str, frozenset[Tier]] = field(
-        default_factory=lambda: {"postgres": frozenset(Tier), "files": frozenset((Tier.INCREMENTAL, *FULL_TIERS))}
+        default_factory=lambda: {
+            "postgres": frozenset(Tier),
+            "files": frozenset((Tier.INCREMENTAL, *FULL_TIERS)),
+            "code": frozenset(FULL_TIERS),
+        }
     )
     files: frozenset[str] = frozenset({"file", "s3", "sftp"})
     methods: frozenset[str] = frozenset({"physical", "logical"})

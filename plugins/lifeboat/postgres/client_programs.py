@@ -8,39 +8,29 @@ https://www.postgresql.org/docs/current/libpq-pgservice.html, memfd_create(2)
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
-import selectors
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from psycopg.conninfo import make_conninfo
 
 from lifeboat.errors import PostgresError
-from lifeboat.postgres.connecting import TICK_SECONDS, no_tick
+from lifeboat.postgres.connecting import no_tick
 from lifeboat.postgres.parameters import ConnectionParameters
+from lifeboat.repository.child_programs import Rest, converse, end, in_memory
 from lifeboat.targets.target import Readable
 
-PIECE_BYTES = 512 * 1024
-KEPT_WORDS = 32 * 1024
-"""How much of what a program says on standard error is kept: its beginning and its end."""
 NEWER_MAJORS = 5
 """How many major versions ahead programs are looked for."""
-PATIENCE_SECONDS = 1.5
-"""How long a child may take to end after it was told; then it is killed. It tells the server to cancel meanwhile."""
-
-Rest = Literal["read", "leave", "refuse"]
 
 _PLACES = ("/usr/lib/postgresql/{major}/bin", "/usr/pgsql-{major}/bin", "/opt/homebrew/opt/postgresql@{major}/bin")
 _SERVICE = "lifeboat"
 _INHERITED = ("PATH", "HOME", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "KRB5_CONFIG", "KRB5CCNAME")
-_PIPE_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -152,47 +142,12 @@ def access_for(parameters: ConnectionParameters) -> Iterator[Access]:
         yield Access(paths, descriptors)
 
 
-@contextmanager
-def in_memory(files: Mapping[str, str | bytes]) -> Iterator[tuple[dict[str, str], tuple[int, ...]]]:
-    """Files that lie in memory, for children that inherit their descriptors; their paths as a child opens them."""
-    paths: dict[str, str] = {}
-    descriptors: list[int] = []
-    try:
-        for name, content in files.items():
-            descriptor = os.memfd_create(f"lifeboat {name}")
-            descriptors.append(descriptor)
-            os.fchmod(descriptor, 0o600)  # libpq refuses a password file that others might read
-            with os.fdopen(os.dup(descriptor), "wb") as file:
-                file.write(content.encode() if isinstance(content, str) else content)
-            paths[name] = f"/proc/self/fd/{descriptor}"
-        yield paths, tuple(descriptors)
-    finally:
-        for descriptor in descriptors:
-            os.close(descriptor)
-
-
 class ProgramFailed(PostgresError):
     """A client program ended with an error; ``words`` is what it said."""
 
     def __init__(self, what: str, remedy: str, words: str) -> None:
         super().__init__(what, remedy)
         self.words = words
-
-
-class _Words:
-    """The beginning and the end of what a program says."""
-
-    def __init__(self) -> None:
-        self._text = b""
-
-    def take(self, data: bytes) -> None:
-        text = self._text + data
-        if len(text) > KEPT_WORDS:
-            text = text[: KEPT_WORDS // 2] + b"\n...\n" + text[-KEPT_WORDS // 2 :]
-        self._text = text
-
-    def __str__(self) -> str:
-        return self._text.decode("utf-8", "replace").strip()
 
 
 def run_program(
@@ -239,9 +194,9 @@ def run_program(
     except OSError as error:
         raise PostgresError(f"{arguments[0]} can't be run: {error.strerror}.", "Look at `binaries`.") from error
     try:
-        words = _Conversation(child, feed, take, tick, rest).hold()
+        words = converse(child, feed=feed, take=take, tick=tick, rest=rest)
     finally:
-        _end(child)
+        end(child)
     if child.returncode != 0:
         how = f"code {child.returncode}" if child.returncode > 0 else signal.Signals(-child.returncode).name
         raise ProgramFailed(f"{name} ended with {how}: {_one_line(words) or 'it said nothing'}.", "", words)
@@ -252,95 +207,3 @@ def run_program(
 
 def _one_line(words: str) -> str:
     return "; ".join(line.strip() for line in words.splitlines() if line.strip())[:2000].rstrip(".")
-
-
-def _end(child: subprocess.Popen[bytes]) -> None:
-    if child.poll() is None:
-        with suppress(ProcessLookupError):
-            child.terminate()
-        try:
-            child.wait(PATIENCE_SECONDS)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-    for pipe in (child.stdin, child.stdout, child.stderr):
-        if pipe is not None:
-            with suppress(OSError):
-                pipe.close()
-
-
-class _Conversation:
-    """All three pipes of a child, looked after side by side."""
-
-    def __init__(
-        self,
-        child: subprocess.Popen[bytes],
-        feed: Readable | None,
-        take: Callable[[bytes], None],
-        tick: Callable[[], None],
-        rest: Rest,
-    ) -> None:
-        self._child = child
-        self._feed = feed
-        self._take = take
-        self._tick = tick
-        self._rest = rest
-        self._words = _Words()
-        self._waiting = memoryview(b"")
-        for pipe in (child.stdin, child.stdout, child.stderr):
-            if pipe is not None:
-                os.set_blocking(pipe.fileno(), False)
-                with suppress(OSError):
-                    fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-
-    def hold(self) -> str:
-        child = self._child
-        with selectors.DefaultSelector() as selector:
-            if child.stdin is not None:
-                selector.register(child.stdin, selectors.EVENT_WRITE, self._give)
-            for pipe, receive in ((child.stdout, self._take), (child.stderr, self._words.take)):
-                assert pipe is not None
-                selector.register(pipe, selectors.EVENT_READ, receive)
-            while selector.get_map():
-                self._tick()
-                for key, _ in selector.select(TICK_SECONDS):
-                    descriptor = key.fd
-                    ended = (
-                        self._give(descriptor) if key.events & selectors.EVENT_WRITE else _read(descriptor, key.data)
-                    )
-                    if ended:
-                        selector.unregister(key.fileobj)
-                        key.fileobj.close()  # type: ignore[union-attr]
-        while child.poll() is None:
-            self._tick()
-            with suppress(subprocess.TimeoutExpired):
-                child.wait(TICK_SECONDS)
-        return str(self._words)
-
-    def _give(self, descriptor: int) -> bool:
-        """Hand over more input; whether there is none left."""
-        assert self._feed is not None
-        if not self._waiting:
-            self._waiting = memoryview(self._feed.read(PIECE_BYTES))
-            if not self._waiting:
-                return True
-        try:
-            written = os.write(descriptor, self._waiting)
-        except BlockingIOError:
-            return False
-        except BrokenPipeError:
-            while self._rest == "read" and self._feed.read(PIECE_BYTES):
-                self._tick()
-            return True
-        self._waiting = self._waiting[written:]
-        return False
-
-
-def _read(descriptor: int, take: Callable[[bytes], None]) -> bool:
-    try:
-        data = os.read(descriptor, PIECE_BYTES)
-    except BlockingIOError:
-        return False
-    if data:
-        take(data)
-    return not data

@@ -14,7 +14,7 @@ import psycopg
 from psycopg import sql
 
 from lifeboat.errors import RestoreError
-from lifeboat.postgres.client_programs import ProgramFailed, in_memory, run_program
+from lifeboat.postgres.client_programs import ProgramFailed, run_program
 from lifeboat.postgres.connecting import connect_sql, no_tick
 from lifeboat.postgres.logical_contents import UNBOUNDED_SECONDS, Session, read_exactly, watch
 from lifeboat.postgres.logical_databases import things_in
@@ -27,6 +27,7 @@ from lifeboat.postgres.logical_script import TRANSACTION_TIMEOUT, DataScript, de
 from lifeboat.postgres.parameters import ConnectionParameters
 from lifeboat.postgres.refusals import clean_message
 from lifeboat.postgres.restore_sources import origin_of
+from lifeboat.repository.child_programs import in_memory
 from lifeboat.repository.system import SystemRepository
 from lifeboat.streams.reading import opened
 

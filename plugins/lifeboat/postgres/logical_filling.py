@@ -12,12 +12,13 @@ from contextlib import ExitStack
 from threading import Event, Lock
 
 from lifeboat.errors import Cancelled, RestoreError
-from lifeboat.postgres.client_programs import Access, ProgramFailed, access_for, in_memory, run_program
+from lifeboat.postgres.client_programs import Access, ProgramFailed, access_for, run_program
 from lifeboat.postgres.connecting import TICK_SECONDS
 from lifeboat.postgres.logical_details import Archive
 from lifeboat.postgres.logical_planning import DatabasePlan, LogicalPlan
 from lifeboat.postgres.parameters import ConnectionParameters
 from lifeboat.postgres.restore_sources import origin_of
+from lifeboat.repository.child_programs import in_memory
 from lifeboat.repository.system import SystemRepository
 from lifeboat.streams.reading import opened
 

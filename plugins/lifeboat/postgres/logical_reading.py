@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from lifeboat.errors import RestoreError
-from lifeboat.postgres.client_programs import ProgramFailed, Programs, in_memory, run_program
+from lifeboat.postgres.client_programs import ProgramFailed, Programs, run_program
 from lifeboat.postgres.connecting import no_tick
 from lifeboat.postgres.logical_filling import list_file
 from lifeboat.postgres.logical_fitting import Definition, definitions
 from lifeboat.postgres.logical_selection import Entry, parse_listing
 from lifeboat.postgres.restore_sources import origin_of
 from lifeboat.repository.catalogue import Copy
+from lifeboat.repository.child_programs import in_memory
 from lifeboat.repository.system import SystemRepository
 from lifeboat.streams.reading import opened
 

@@ -63,6 +63,9 @@ EventKind = Literal[
     "restore_ended",
     "restore_failed",
     "kit_exported",
+    "code_history_rewritten",
+    "mirrored",
+    "mirror_failed",
 ]
 
 
