@@ -22,8 +22,12 @@ from lifeboat.files.kind import FilesKind
 from lifeboat.files.object_keys import Listed, SortedKeys, fault_of_object, tree_of
 from lifeboat.files.patterns import Selection
 from lifeboat.files.s3_place import S3File, S3Place
+from lifeboat.files.snapshot import take_snapshot
+from lifeboat.policy.files_source import FilesSource
 from lifeboat.policy.naming import Tier
 from lifeboat.repository.catalogue import Copy
+from lifeboat.repository.manifest import Run
+from lifeboat.repository.system import Work
 from lifeboat.targets.s3_reading import ResumedReading
 from sandbox.accounts import CLONE
 from sandbox.loopback_server import installed_program
@@ -51,6 +55,15 @@ def fronted(
     server: S3Server = request.getfixturevalue(request.param)
     with Front(server.port) as front:
         yield bucket_of(server, make_world(), tmp_path / "restored", endpoint=front.endpoint), front
+
+
+@pytest.fixture
+def rclone_fronted(
+    rclone: RcloneS3, make_world: Callable[..., World], tmp_path: Path
+) -> Iterator[tuple[Bucket, Front]]:
+    """The same before one server, where it makes no difference which."""
+    with Front(rclone.port) as front:
+        yield bucket_of(rclone, make_world(), tmp_path / "restored", endpoint=front.endpoint), front
 
 
 @pytest.fixture
@@ -137,9 +150,11 @@ def test_a_moved_or_copied_object_is_not_stored_twice(bucket: Bucket, tmp_path: 
     bucket.put("a/report", b"r" * 10_000)
     bucket.put("large", large)
     first = bucket.files.snapshot()
-    bucket.delete("a/report")
+    for path in ("a/report", "large"):
+        bucket.delete(path)
     bucket.put("0 moved", b"r" * 10_000)
-    bucket.put("copy of large", large)
+    bucket.put("copy of it", b"r" * 10_000)
+    bucket.put("large, moved", large)
     moved = bucket.files.snapshot(Tier.INCREMENTAL)
     assert details(moved).new_files == 0
     assert moved.manifest.needs == (first.manifest.recovery_point,)
@@ -225,9 +240,9 @@ def test_an_archived_object_is_named_with_what_to_do(moto_bucket: Bucket) -> Non
     assert (restored.missing, (restored.into / "warm").read_text()) == (["frozen"], "new")
 
 
-def test_an_object_that_may_not_be_read_is_named_and_asked_for_again(fronted: tuple[Bucket, Front]) -> None:
+def test_an_object_that_may_not_be_read_is_named_and_asked_for_again(rclone_fronted: tuple[Bucket, Front]) -> None:
     """No server here has rights for single objects: the refusal is made up, as AWS words it."""
-    bucket, front = fronted
+    bucket, front = rclone_fronted
     bucket.put("open")
     bucket.put("closed")
     front.before = lambda key: (403, "AccessDenied") if key.endswith("closed") else None
@@ -264,8 +279,8 @@ def test_an_object_that_is_replaced_after_it_was_listed_is_taken_as_it_is_then(
     assert front.read == []
 
 
-def test_an_object_that_is_deleted_after_it_was_listed_is_counted(fronted: tuple[Bucket, Front]) -> None:
-    bucket, front = fronted
+def test_an_object_that_is_deleted_after_it_was_listed_is_counted(rclone_fronted: tuple[Bucket, Front]) -> None:
+    bucket, front = rclone_fronted
     bucket.put("a")
     bucket.put("fleeting")
 
@@ -334,9 +349,9 @@ def test_a_store_that_goes_away_fails_the_run_and_nothing_is_committed(
 
 @pytest.mark.parametrize("size", [10, 6_000_000])
 def test_a_cancellation_ends_the_waiting_for_a_store_within_seconds(
-    fronted: tuple[Bucket, Front], alarm: Callable[[float], None], size: int
+    rclone_fronted: tuple[Bucket, Front], alarm: Callable[[float], None], size: int
 ) -> None:
-    bucket, front = fronted
+    bucket, front = rclone_fronted
     bucket.put("slow", b"x" * size)
     asked, ended = threading.Event(), threading.Event()
 
@@ -351,6 +366,36 @@ def test_a_cancellation_ends_the_waiting_for_a_store_within_seconds(
         bucket.files.take()
     ended.set()
     assert bucket.files.world.repository().catalogue("primary").recovery_points(FILES).copies == ()
+
+
+@pytest.mark.parametrize("size", [10, 6_000_000])
+def test_whoever_waits_for_a_store_looks_whether_it_was_stopped(moto_bucket: Bucket, size: int) -> None:
+    """By its own ticks, with no signal."""
+    moto_bucket.put("slow", b"x" * size)
+    repository = moto_bucket.files.world.repository()
+    source = repository.policy.sources[FILES]
+    assert isinstance(source, FilesSource)
+    work = Work.new("full", begun=moto_bucket.files.world.clock(), tiers=("daily",), run=Run(command="x"), actor="x")
+    journal = repository.journal("primary", run="test", actor="a test")
+    ended, ticks, waited = threading.Event(), [], []
+
+    class Silent(S3Place):
+        def open(self, entry: Entry, *, again: bool = False) -> S3File:
+            waited.append(ended.wait(30))
+            return super().open(entry, again=again)
+
+    def told() -> None:
+        ticks.append(1)
+        if len(ticks) > 5:
+            raise Cancelled("stop")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lifeboat.files.s3_place.S3Place", Silent)
+        with pytest.raises(Cancelled):
+            take_snapshot(repository, FILES, source, "full", work, journal, tick=told)
+    assert waited == []
+    ended.set()
+    assert repository.catalogue("primary").recovery_points(FILES).copies == ()
 
 
 def test_small_objects_are_fetched_side_by_side_and_stand_in_the_index_s_order(
@@ -395,7 +440,7 @@ def test_a_set_that_holds_its_own_backups_is_refused_whatever_its_connection_is_
     world = make_world(moto)
     url = world.loaded.policy.primary.url
     environment = {"AIRFLOW_CONN_FAR": world.environment["AIRFLOW_CONN_STORE"]}
-    for place in (url, f"{url}/demo", url.rpartition("/")[0]):
+    for place in (f"{url}/demo", url.rpartition("/")[0]):
         files = far_set(world, tmp_path / "restored", place, environment)
         with pytest.raises(PolicyError, match="back up its own backups"):
             files.take()
