@@ -31,6 +31,7 @@ class WantedSnapshot:
         target: read from this target alone.
         only: patterns; empty: everything.
         plan, yes, as_json: as the verb's options.
+        stdout, into_store: of a configuration: where to, instead of a directory.
     """
 
     into: Path | None
@@ -41,6 +42,8 @@ class WantedSnapshot:
     plan: bool
     yes: bool
     as_json: bool
+    stdout: bool = False
+    into_store: bool = False
 
 
 Restorer = Callable[["SystemRepository", str, WantedSnapshot], None]
@@ -52,6 +55,10 @@ def restorer_of(kind: str) -> Restorer | None:
         from lifeboat.cli.restore_files import restore_a_file_set
 
         return restore_a_file_set
+    if kind == "configuration":
+        from lifeboat.cli.restore_configuration import restore_a_configuration
+
+        return restore_a_configuration
     return None
 
 

@@ -6,7 +6,7 @@ import os
 
 from lifeboat.files.destination import RestoredFiles
 from lifeboat.files.entries import Entry
-from lifeboat.files.ownership import gid_of, uid_of
+from lifeboat.repository.ownership import gid_of, uid_of
 
 
 def give(entry: Entry, folder: int | None, name: str | int, restored: RestoredFiles) -> None:

@@ -23,12 +23,13 @@ from typing import IO
 from lifeboat.errors import NotEnoughDisk, ObjectDamaged, RestoreError
 from lifeboat.files.attributes import give
 from lifeboat.files.comparing import index_of
-from lifeboat.files.destination import RestoredFiles, check_place
+from lifeboat.files.destination import RestoredFiles
 from lifeboat.files.entries import ROOT, Entry
 from lifeboat.files.folders import Folders
 from lifeboat.files.packs_reading import members_of
 from lifeboat.files.patterns import EVERYTHING, Selection
 from lifeboat.repository.catalogue import Copy
+from lifeboat.repository.empty_place import check_place
 from lifeboat.repository.layout import RecoveryPointFolder
 from lifeboat.repository.system import SystemRepository
 

@@ -13,6 +13,7 @@ from lifeboat.operators.access import dag_access
 from lifeboat.operators.alerts import failure_callbacks
 from lifeboat.operators.policies import policies_for_dags
 from lifeboat.policy.built import built_targets, built_tiers
+from lifeboat.policy.configuration_source import ConfigurationSource
 from lifeboat.policy.files_source import FilesSource
 from lifeboat.policy.model import LoadedPolicy, Policy
 from lifeboat.policy.naming import Tier, dag_id
@@ -60,7 +61,7 @@ class TierDag:
     def queue(self) -> str | None:
         """The workers that run it: the tier's own, or those that see the source; ``None``: any."""
         source = self.loaded.policy.sources[self.source]
-        return self.settings.queue or (source.queue if isinstance(source, FilesSource) else None)
+        return self.settings.queue or (source.queue if isinstance(source, FilesSource | ConfigurationSource) else None)
 
     @property
     def way_back(self) -> str:
@@ -129,8 +130,8 @@ class TierDag:
         }
 
 
-def tier_dags(*, wal: bool) -> Iterator[TierDag]:
-    """The DAGs of all policies: of the WAL tiers, or of the others.
+def tier_dags(*tiers: Tier) -> Iterator[TierDag]:
+    """The DAGs of all policies, of these tiers.
 
     A task needs its own DAG alone, and begins sooner when the others are not made for it.
     """
@@ -138,7 +139,7 @@ def tier_dags(*, wal: bool) -> Iterator[TierDag]:
     for loaded in policies_for_dags().policies.values():
         for source, tier in built_tiers(loaded.policy):
             dag = TierDag(loaded, source, tier.value)
-            if (tier.value == "wal") is wal and wanted in (None, dag.id):
+            if tier in tiers and wanted in (None, dag.id):
                 yield dag
 
 

@@ -10,7 +10,7 @@ from lifeboat.outside import Connection, Outside
 
 def airflow_outside() -> Outside:
     """The factories for a running task. Airflow masks every password that it hands out in the task's log."""
-    return Outside(connection=_connection, aws_client=_aws_client)
+    return Outside(connection=_connection, aws_client=_aws_client, variable=_variable)
 
 
 def has_connection(connection_id: str) -> bool:
@@ -42,7 +42,21 @@ def _connection(connection_id: str) -> Connection:
         password=found.password,
         schema=found.schema,
         extra=found.extra_dejson,
+        description=found.description,
     )
+
+
+def _variable(name: str) -> str:
+    from airflow.sdk import Variable
+
+    missing = object()
+    value = Variable.get(name, default=missing)
+    if value is missing:
+        raise ConnectionUnknown(
+            f"Airflow has no variable {name!r}.",
+            "Make it (Admin, Variables), or set it in the secrets backend or as an AIRFLOW_VAR_… variable.",
+        )
+    return str(value)
 
 
 def _aws_client(service: str, connection_id: str | None = None, **config: Any) -> Any:

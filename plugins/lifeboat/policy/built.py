@@ -28,7 +28,11 @@ class Built:
     """
 
     tiers: Mapping[str, frozenset[Tier]] = field(
-        default_factory=lambda: {"postgres": frozenset(Tier), "files": frozenset((Tier.INCREMENTAL, *FULL_TIERS))}
+        default_factory=lambda: {
+            "postgres": frozenset(tier for tier in Tier if tier is not Tier.CHANGE),
+            "files": frozenset((Tier.INCREMENTAL, *FULL_TIERS)),
+            "configuration": frozenset((Tier.CHANGE, *FULL_TIERS)),
+        }
     )
     files: frozenset[str] = frozenset({"file"})
     methods: frozenset[str] = frozenset({"physical", "logical"})
