@@ -114,6 +114,8 @@ def test_without_policies_there_are_no_dags_and_no_import_errors(parse, policies
 def test_the_erp_policy_makes_a_dag_for_each_tier_that_is_built(erp):
     assert erp["errors"] == {}
     assert {name: dag["file"] for name, dag in erp["dags"].items()} == {
+        "erp_configuration_change": "source_changes.py",
+        "erp_configuration_daily": "source_tiers.py",
         "erp_database_daily": "source_tiers.py",
         "erp_database_incremental": "source_tiers.py",
         "erp_database_monthly": "source_tiers.py",
@@ -123,6 +125,7 @@ def test_the_erp_policy_makes_a_dag_for_each_tier_that_is_built(erp):
         "erp_files_daily": "source_tiers.py",
         "erp_files_incremental": "source_tiers.py",
         "erp_retention_cleanup": "retention_cleanup.py",
+        "sales_scorecard_configuration_daily": "source_tiers.py",
         "sales_scorecard_database_daily": "source_tiers.py",
         "sales_scorecard_database_export": "source_tiers.py",
         "sales_scorecard_retention_cleanup": "retention_cleanup.py",
@@ -351,7 +354,7 @@ def test_each_dag_has_a_page_that_says_where_its_copies_are_and_how_to_bring_the
         assert {"erp": "s3://your-erp-backups/lifeboat", "sales_scorecard": "s3://sales-scorecard-backups/lifeboat"}[
             system
         ] in dag["doc"]
-        backs = (f"restore {system} database", f"restore {system} files")
+        backs = tuple(f"restore {system} {source}" for source in ("database", "files", "configuration"))
         if "retention" in dag["tags"]:
             backs = (f"retention plan {system}",)
         assert any(f"lifeboat {back}" in dag["doc"] for back in backs)

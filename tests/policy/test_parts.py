@@ -309,9 +309,33 @@ def test_versions_of_files_that_no_tier_keeps_so_long_are_refused(write: Write) 
         ),
         ("{kind: code, repositories: ['ftp://git.example.com/x'], tiers: {daily: {retention: 1d}}}", "begins with"),
         (
-            "{kind: configuration, store: paper, connection: c, include: [a], tiers: {daily: {retention: 1d}}}",
+            "{kind: configuration, secrets: [{store: paper, connection: c, names: [a]}], "
+            "tiers: {daily: {retention: 1d}}}",
             "none of the words",
         ),
+        ("{kind: configuration, files: [/etc/erp], tiers: {daily: {retention: 1d}}}", "seen by some workers only"),
+        ("{kind: configuration, queue: q, files: [etc/erp], tiers: {daily: {retention: 1d}}}", "no absolute path"),
+        ("{kind: configuration, queue: q, files: [/], tiers: {daily: {retention: 1d}}}", "root of the file system"),
+        ("{kind: configuration, queue: q, files: [/etc/../x], tiers: {daily: {retention: 1d}}}", "no absolute path"),
+        ("{kind: configuration, tiers: {daily: {retention: 1d}}}", "Nothing is named"),
+        ("{kind: configuration, airflow_variables: [a], tiers: {change: {retention: 1d}}}", "run out"),
+        ("{kind: configuration, airflow_variables: [a], tiers: {wal: {retention: 1d}}}", "has no tier `wal`"),
+        (
+            "{kind: configuration, secrets: [{store: aws_secrets_manager, connection: c, names: [a], mount: m}], "
+            "tiers: {daily: {retention: 1d}}}",
+            "Only Vault",
+        ),
+        (
+            "{kind: configuration, secrets: [{store: vault, connection: c, names: [a, a]}], "
+            "tiers: {daily: {retention: 1d}}}",
+            "named twice",
+        ),
+        (
+            "{kind: configuration, infrastructure: [{url: 's3://bucket', connection: c}], "
+            "tiers: {daily: {retention: 1d}}}",
+            "names no object",
+        ),
+        ("{kind: files, url: s3://files-bucket, tiers: {change: {retention: 1d}}}", "has no tier `change`"),
         ("{tiers: {daily: {retention: 1d}}}", "what `kind` it is"),
     ],
 )

@@ -141,7 +141,11 @@ def test_the_sales_scorecard_policy_is_valid_and_keeps_its_promises() -> None:
     assert verdict.problems == ()
     assert verdict.worst_cases["database"].total < timedelta(hours=24)
     policy = loaded.policy
-    assert list(built_tiers(policy)) == [("database", Tier.EXPORT), ("database", Tier.DAILY)]
+    assert list(built_tiers(policy)) == [
+        ("database", Tier.EXPORT),
+        ("database", Tier.DAILY),
+        ("configuration", Tier.DAILY),
+    ]
     assert str(policy.sources["database"].tiers[Tier.EXPORT].retention) == "30d"
     assert policy.objectives.rto_of("database") == timedelta(hours=1)
     assert not any("source `database`" in notice for notice in verdict.notices)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -56,7 +56,9 @@ def _changed(old: Indexed, new: Indexed) -> tuple[str, ...]:
     return tuple(name for name, differs in told.items() if differs)
 
 
-def differences_of(repository: SystemRepository, before: Copy, after: Copy) -> list[Difference]:
+def differences_of(
+    repository: SystemRepository, before: Copy, after: Copy, tick: Callable[[], None]
+) -> list[Difference]:
     """The differences between two recovery points. Where their fingerprints have two keys, the older one's items are
     read and fingerprinted anew.
 
@@ -66,12 +68,18 @@ def differences_of(repository: SystemRepository, before: Copy, after: Copy) -> l
     theirs, ours = fingerprints_of(repository, before), fingerprints_of(repository, after)
     old = index_of(repository, before)
     if theirs.key != ours.key:
-        old = _anew(repository, before, old, ours)
+        old = _anew(repository, before, old, ours, tick)
     return differences(old, index_of(repository, after))
 
 
-def _anew(repository: SystemRepository, copy: Copy, index: list[Indexed], key: Fingerprints) -> list[Indexed]:
+def _anew(
+    repository: SystemRepository, copy: Copy, index: list[Indexed], key: Fingerprints, tick: Callable[[], None]
+) -> list[Indexed]:
     known = {one.about.name: one.about for one in index}
+    found: dict[str, str] = {}
     with items_of(repository, copy) as items:
-        found = {name: key.of(known[name], content) for name, content in items if name in known}
+        for name, content in items:
+            tick()
+            if name in known:
+                found[name] = key.of(known[name], content)
     return [Indexed(one.about, one.size, found.get(one.about.name, one.fingerprint)) for one in index]

@@ -6,7 +6,7 @@ import re
 from pathlib import PurePosixPath
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from lifeboat.policy.duration import Duration, ExactSpan
 from lifeboat.policy.naming import Tier
@@ -89,6 +89,15 @@ class RemoteState(Part):
     """The Airflow connection of type `aws` that may read it."""
 
 
+def _place(value: object) -> str:
+    return "path" if isinstance(value, str) else "bucket"
+
+
+Infrastructure = Annotated[
+    Annotated[AbsolutePath, Tag("path")] | Annotated[RemoteState, Tag("bucket")], Discriminator(_place)
+]
+
+
 class ConfigurationSource(Part):
     """Settings that a system can't run without."""
 
@@ -120,7 +129,7 @@ class ConfigurationSource(Part):
     secrets: tuple[SecretStore, ...] = ()
     """Secrets in AWS Secrets Manager and HashiCorp Vault."""
 
-    infrastructure: tuple[AbsolutePath | RemoteState, ...] = ()
+    infrastructure: tuple[Infrastructure, ...] = ()
     """Folders of infrastructure as code, with Terraform's state where it lies in them; `.terraform` is left out, since
     `terraform init` fetches it again. And states that are kept in a bucket."""
 
