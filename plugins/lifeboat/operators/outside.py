@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from lifeboat.errors import ConnectionUnknown
@@ -41,9 +42,23 @@ def _connection(connection_id: str) -> Connection:
         login=found.login,
         password=found.password,
         schema=found.schema,
-        extra=found.extra_dejson,
+        extra=_extra(connection_id, found),
         description=found.description,
     )
+
+
+def _extra(connection_id: str, found: Any) -> Any:
+    """The extra, parsed; Airflow's own parser gives nothing for what it can't read, which would be lost in silence."""
+    if found.extra:
+        try:
+            whole = isinstance(json.loads(found.extra), dict)
+        except ValueError:
+            whole = False
+        if not whole:
+            raise ConnectionUnknown(
+                f"The extra of Airflow's connection {connection_id!r} is no JSON mapping.", "Mend it, or empty it."
+            )
+    return found.extra_dejson  # this one masks it in logs
 
 
 def _variable(name: str) -> str:
