@@ -36,6 +36,7 @@ class Desk:
         with pytest.MonkeyPatch.context() as patch:
             for name, value in self.settings.environment.items():
                 patch.setenv(name, value)
+            patch.setenv("COLUMNS", "400")
             code = run(["--policies", str(self.settings.world.policy.parent), *words])
         return Said(code, *self._capfd.readouterr())
 

@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import threading
-import time
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -92,7 +91,7 @@ def test_a_target_that_fails_in_mid_backup_fails_it_and_commits_nothing(
     settings.verify(settings.store())
 
 
-def test_a_backup_that_is_cancelled_while_a_store_is_silent_ends_within_three_seconds(
+def test_a_backup_that_is_cancelled_while_a_store_is_silent_does_not_wait_for_it(
     settings: Configuration, vault: VaultStandIn
 ) -> None:
     vault.put("secret/a", {"value": CANARY})
@@ -105,11 +104,10 @@ def test_a_backup_that_is_cancelled_while_a_store_is_silent_ends_within_three_se
             asked.set()
             raise Cancelled("stop")
 
-    began = time.monotonic()
     with pytest.raises(Cancelled):
         settings.take(Tier.CHANGE, tick=tick)
     assert asked.is_set()
-    assert time.monotonic() - began < 10  # Vault itself would have been silent for thirty
+    assert not vault.stalled.is_set()  # nobody waited for its answer
     assert settings.shown() == []
     assert settings.events("backup_failed") == []
 

@@ -90,6 +90,42 @@ def test_names_of_any_bytes_come_back(settings: Configuration) -> None:
     assert subprocess.run(["diff", "-r", settings.etc, restored], check=False).returncode == 0
 
 
+def test_a_name_of_any_bytes_can_be_what_could_not_be_read(
+    settings: Configuration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.write("a")
+    name = os.fsdecode(b"bad \xff")
+    file = settings.write(name)
+    (settings.etc / os.fsdecode(b"link \xfe")).symlink_to("nothing")
+    closed(monkeypatch, file)
+    copy = settings.take().copies[0]
+    assert details(copy).unread == (f"{settings.etc}/bad \\xff",)
+    assert any("link \\xfe is a link" in finding for finding in copy.manifest.findings)
+    settings.verify(copy)
+
+
+@pytest.mark.parametrize("path", ["/{etc}", "/{etc}/./erp/*.conf", "/{etc}//erp//a.conf", "{etc}/erp/", "{etc}/er*/"])
+def test_a_path_that_is_written_in_another_way_means_the_same(settings: Configuration, path: str) -> None:
+    settings.write("erp/a.conf")
+    settings.protects(f'files: ["{path.format(etc=settings.etc)}"]')
+    copy = settings.store()
+    assert (settings.restore(copy).into / settings.name("erp/a.conf")).is_file()
+
+
+def test_more_lacks_than_a_manifest_names_can_be_verified_and_are_compared(
+    settings: Configuration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import lifeboat.configuration.storing as storing
+
+    monkeypatch.setattr(storing, "MOST_TOLD", 1)
+    settings.environment["HERE"] = "1"
+    settings.protects("environment: [HERE, A, B]")
+    copy = settings.take(Tier.CHANGE).copies[0]
+    assert (len(details(copy).unread), details(copy).unread_count) == (1, 2)
+    settings.verify(copy)
+    assert settings.take(Tier.CHANGE).copies == ()
+
+
 def test_what_is_named_and_not_there_stops_a_backup_in_preflight_and_a_pattern_that_fits_nothing_warns(
     settings: Configuration, vault: VaultStandIn
 ) -> None:

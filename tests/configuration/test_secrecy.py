@@ -58,6 +58,7 @@ def test_no_value_is_in_an_object_a_manifest_the_journal_a_log_or_what_a_command
     full_of_canaries(settings, vault, secrets_manager)
     for name, value in settings.environment.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setenv("COLUMNS", "400")
     caplog.set_level(logging.DEBUG)
     for name in ("botocore", "botocore.parsers", "urllib3"):
         caplog.set_level(logging.DEBUG, name)

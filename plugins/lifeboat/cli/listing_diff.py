@@ -126,7 +126,8 @@ def show_compared(system: str, source: str, compared: Compared) -> None:
         return
     show_table(
         f"{system} {source}: from {before} to {after}",
-        ("name", "kind", "change", "what"),
-        [(one.name, one.kind, one.how, ", ".join(one.what)) for one in compared.changes],
+        # A long name is folded; what stands first is cut.
+        ("change", "kind", "of it", "name"),
+        [(one.how, one.kind, ", ".join(one.what), one.name) for one in compared.changes],
     )
     note(f"{len(compared.changes)} changed.", "dim")

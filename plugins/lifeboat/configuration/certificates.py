@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
+from lifeboat.configuration.gathered import printable
 from lifeboat.configuration.items import Item
 
 _PEM = b"-----BEGIN CERTIFICATE-----"
@@ -69,7 +70,7 @@ def _read(item: Item) -> list[CertificateFacts]:
         return []  # a private key, a request, a list of revoked ones
     return [
         CertificateFacts(
-            item=item.about.name,
+            item=printable(item.about.name),
             subject=one.subject.rfc4514_string(),
             serial=f"{one.serial_number:x}",
             expires=one.not_valid_after_utc,

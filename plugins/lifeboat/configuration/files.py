@@ -11,7 +11,7 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pathspec import GitIgnoreSpec
 
@@ -57,11 +57,11 @@ class FileGathering:
         """Take what paths and patterns name; what one of them does not find is a problem."""
         for pattern in patterns:
             if not glob.has_magic(pattern):
-                self._take(os.path.normpath(pattern), named=True)
+                self._take(_from_root(pattern), named=True)
                 continue
             before = len(self._gathered.problems)
             found = False
-            for path in self._expanded("/", [part for part in pattern.split("/") if part]):
+            for path in self._expanded("/", list(PurePosixPath(pattern).parts[1:])):
                 found = True
                 self._take(path, named=False, enter=True)
             if not found and len(self._gathered.problems) == before:
@@ -158,7 +158,7 @@ class FileGathering:
             return
         self._gathered.add(self._about(path, "link", found, link))
         folder = os.path.realpath(path.rpartition("/")[0] or "/")
-        place = os.path.normpath(link if link.startswith("/") else _in(folder, link))
+        place = _from_root(link if link.startswith("/") else _in(folder, link))
         kind = self._mode(place, follow=False)
         if kind is None:
             self._gathered.remarks.append(f"{path} is a link that leads to nothing.")
@@ -229,3 +229,8 @@ class FileGathering:
 
 def _in(folder: str, name: str) -> str:
     return f"{folder.rstrip('/')}/{name}"
+
+
+def _from_root(path: str) -> str:
+    """Without what means nothing; two slashes at the beginning are one."""
+    return f"/{os.path.normpath(path).lstrip('/')}"

@@ -46,16 +46,15 @@ class Fingerprints:
         """An item's line of the index."""
         return Indexed(item.about, len(item.content), self.of(item.about, item.content))
 
-    def of_set(self, index: Iterable[Indexed], unread: Iterable[str] = ()) -> str:
-        """Of all that an index says but the times of files, and of what could not be read: a file that was touched has
-        not changed."""
+    def of_set(self, index: Iterable[Indexed], unread: Iterable[str], unread_count: int) -> str:
+        """Of all that an index says but the times of files, and of what a manifest says of what could not be read: a
+        file that was touched has not changed."""
         coded = hmac.new(self.key, b"set\n", digestmod=hashlib.sha256)
         for one in index:
             told = one.about.told() | {"size": one.size, "fingerprint": one.fingerprint}
             told.pop("mtime_ns", None)
             coded.update(json.dumps(told, separators=(",", ":"), sort_keys=True).encode() + b"\n")
-        for name in sorted(unread):
-            coded.update(b"unread " + os.fsencode(name) + b"\n")
+        coded.update(json.dumps([sorted(unread), unread_count]).encode())
         return coded.hexdigest()
 
 

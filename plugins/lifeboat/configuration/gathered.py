@@ -5,8 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from lifeboat.configuration.items import LARGEST_SET, About, Item
+from lifeboat.configuration.items import LARGEST_SET, About, Item, fault_of_name
 from lifeboat.errors import SourceUnreadable
+
+
+def printable(text: str) -> str:
+    """A text that any document can hold: bytes of names that are no UTF-8 are written out."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 @dataclass(frozen=True)
@@ -26,7 +31,7 @@ class Problem:
     remedy: str = ""
 
     def __str__(self) -> str:
-        return f"{self.name} {self.reason}"
+        return printable(f"{self.name} {self.reason}")
 
 
 @dataclass
@@ -50,6 +55,9 @@ class Gathered:
             SourceUnreadable: it is too much for one set.
         """
         if about.name in self._items:
+            return
+        if fault := fault_of_name(about.name):
+            self.problems.append(Problem(about.name, f"can't be kept: {fault}", "unread", "Give it another name."))
             return
         self._size += len(content)
         if self._size > LARGEST_SET:

@@ -23,11 +23,12 @@ def take_remote_state(state: RemoteState, outside: Outside, gathered: Gathered, 
     remedy = f"The connection {state.connection} needs s3:GetObject on it."
 
     def fetch() -> tuple[bytes, str]:
-        client = outside.aws_client("s3", state.connection, connect_timeout=5, read_timeout=20)
         answer = client.get_object(Bucket=bucket, Key=key)
         return answer["Body"].read(LARGEST_ITEM + 1), str(answer.get("VersionId", ""))
 
     try:
+        # By the task's own thread: Airflow is asked for the connection.
+        client = outside.aws_client("s3", state.connection, connect_timeout=5, read_timeout=20)
         content, version = waited_for(fetch, tick)
     except Cancelled:
         raise

@@ -8,7 +8,7 @@ from typing import Literal
 
 from lifeboat.configuration.asking import waited_for
 from lifeboat.configuration.choosing import proven_items
-from lifeboat.configuration.stores import Secret, Store, alike, from_document, open_store
+from lifeboat.configuration.stores import Secret, Store, alike, from_document, way_to_store
 from lifeboat.errors import RestoreError
 from lifeboat.policy.configuration_source import ConfigurationSource, SecretStore
 from lifeboat.repository.catalogue import Copy
@@ -61,7 +61,7 @@ def planned_returns(
         policy = _policy_of(source, about.origin, about.name)
         connection = policy.restore_connection or policy.connection
         name = about.origin["name"]
-        store = waited_for(lambda p=policy, c=connection: open_store(p, repository.outside, c), tick)  # type: ignore[misc]
+        store = waited_for(way_to_store(policy, repository.outside, connection), tick)
         present = waited_for(lambda s=store, n=name: s.read(n), tick)  # type: ignore[misc]
         secret = from_document(content, about.name)
         state: Literal["new", "same", "differs"] = "new"

@@ -88,7 +88,7 @@ def _told(kind: type[LifeboatError], what: str, rights: str = "") -> Iterator[No
         yield
     except ClientError as error:
         code = error.response.get("Error", {}).get("Code", "no code")
-        remedy = rights if "AccessDenied" in code else "Is it about to be deleted? AWS's console shows that."
+        remedy = rights if "AccessDenied" in code else "About to be deleted? `aws secretsmanager restore-secret`."
         raise kind(f"{what} can't be used: AWS answers {code}.", remedy) from None
     except BotoCoreError as error:
         raise kind(

@@ -40,19 +40,22 @@ class Store(Protocol):
         ...
 
 
-def open_store(policy: SecretStore, outside: Outside, connection: str) -> Store:
-    """The store that a policy names, by a connection.
+def way_to_store(policy: SecretStore, outside: Outside, connection: str) -> Callable[[], Store]:
+    """What opens the store that a policy names, by a connection. The connection is looked up at once, since Airflow is
+    asked by the task's own thread; the store is asked by whoever calls what is returned.
 
     Raises:
-        ConnectionUnknown: the connection is missing or can't be used for that.
+        ConnectionUnknown: the connection is missing.
     """
     if policy.store == "vault":
         from lifeboat.configuration.vault import VaultStore
 
-        return VaultStore(outside.connection(connection), policy.mount)
+        found = outside.connection(connection)
+        return lambda: VaultStore(found, policy.mount)
     from lifeboat.configuration.secrets_manager import SecretsManagerStore
 
-    return SecretsManagerStore(outside, connection)
+    store = SecretsManagerStore(outside, connection)
+    return lambda: store
 
 
 def take_secrets(policy: SecretStore, outside: Outside, gathered: Gathered, tick: Callable[[], None]) -> None:
@@ -60,7 +63,8 @@ def take_secrets(policy: SecretStore, outside: Outside, gathered: Gathered, tick
     for name in policy.names:
         item = item_name("secrets", policy.store, name)
         try:
-            secret = waited_for(lambda name=name: open_store(policy, outside, policy.connection).read(name), tick)  # type: ignore[misc]
+            way = way_to_store(policy, outside, policy.connection)
+            secret = waited_for(lambda way=way, name=name: way().read(name), tick)  # type: ignore[misc]
         except Cancelled:
             raise
         except LifeboatError as error:
@@ -78,7 +82,7 @@ def take_secrets(policy: SecretStore, outside: Outside, gathered: Gathered, tick
 
 def to_document(secret: Secret) -> bytes:
     """A secret as an item holds it."""
-    return json.dumps(secret, indent=2, sort_keys=True, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
+    return json.dumps(secret, indent=2, sort_keys=True).encode() + b"\n"
 
 
 def from_document(content: bytes, what: str) -> dict[str, Any]:

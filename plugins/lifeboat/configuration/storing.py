@@ -11,7 +11,7 @@ from lifeboat.configuration.certificates import CertificateFacts, certificates_i
 from lifeboat.configuration.details import ConfigurationDetails
 from lifeboat.configuration.differing import Difference, differences
 from lifeboat.configuration.fingerprints import Fingerprints, new_key, same
-from lifeboat.configuration.gathered import Gathered
+from lifeboat.configuration.gathered import Gathered, printable
 from lifeboat.configuration.gathering import gather
 from lifeboat.configuration.items import Indexed, Item, counts
 from lifeboat.configuration.packing import store_items
@@ -150,15 +150,16 @@ class _Seen:
         index = [fingerprints.indexed(item) for item in items]
         changes = differences(before.index, index) if before is not None else []
         certificates, remarks = certificates_in(items)
+        unread = tuple(printable(problem.name) for problem in gathered.lacking[:MOST_TOLD])
         details = ConfigurationDetails(
             items=counts(index),
             size=sum(one.size for one in index),
-            fingerprint=fingerprints.of_set(index, (problem.name for problem in gathered.lacking)),
+            fingerprint=fingerprints.of_set(index, unread, len(lacking)),
             compared_with=before.copy.manifest.recovery_point if before is not None else "",
             added=_count(changes, "added"),
             changed=_count(changes, "changed"),
             removed=_count(changes, "removed"),
-            unread=tuple(problem.name for problem in gathered.lacking[:MOST_TOLD]),
+            unread=unread,
             unread_count=len(lacking),
             certificates=tuple(certificates[:MOST_TOLD]),
         )
@@ -184,7 +185,7 @@ def _findings(seen: _Seen, gathered: Gathered, why_not: str) -> Iterator[str]:
     if seen.lacking:
         yield f"{len(seen.lacking)} that the policy names are not in it: {shortened(seen.lacking)}."
     yield from seen.expiring[:MOST_TOLD]
-    yield from (seen.remarks + tuple(gathered.remarks))[:MOST_TOLD]
+    yield from map(printable, (seen.remarks + tuple(gathered.remarks))[:MOST_TOLD])
     yield from (f"{problem}." for problem in gathered.problems if problem.what == "nothing")
     if why_not:
         yield why_not

@@ -56,6 +56,8 @@ def _asked(item: str, ask: Callable[[], bytes], gathered: Gathered) -> bytes | N
         return ask()
     except Cancelled:
         raise
+    except UnicodeEncodeError:
+        gathered.problems.append(Problem(item, "can't be kept: it is no text", "unread", "Write it anew."))
     except ConnectionUnknown as error:
         gathered.problems.append(Problem(item, f"can't be had: {error.what}", "missing", error.remedy))
     except LifeboatError as error:
@@ -74,4 +76,4 @@ def connection_document(connection: Connection) -> bytes:
         "port": connection.port, "extra": dict(connection.extra) or None,
     }  # fmt: skip
     known = {key: value for key, value in told.items() if value is not None}
-    return json.dumps(known, indent=2, sort_keys=True, ensure_ascii=False).encode("utf-8", "surrogateescape") + b"\n"
+    return json.dumps(known, indent=2, sort_keys=True).encode() + b"\n"

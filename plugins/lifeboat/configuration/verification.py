@@ -7,6 +7,7 @@ from typing import Any
 
 from lifeboat.configuration.details import configuration_details
 from lifeboat.configuration.fingerprints import same
+from lifeboat.configuration.gathered import printable
 from lifeboat.configuration.items import counts
 from lifeboat.configuration.reading import fingerprints_of, index_of, items_of
 from lifeboat.errors import VerificationFailed
@@ -39,7 +40,7 @@ def verify_configuration(
     if (
         counts(index) != details.items
         or size != details.size
-        or not same(fingerprints.of_set(index, details.unread), details.fingerprint)
+        or not same(fingerprints.of_set(index, details.unread, details.unread_count), details.fingerprint)
     ):
         raise VerificationFailed(
             f"The index of {what} is not the one that its manifest speaks of.", "Do not restore from it."
@@ -56,7 +57,8 @@ def verify_configuration(
     if wrong:
         more = f" and {len(wrong) - MOST_SHOWN} more" if len(wrong) > MOST_SHOWN else ""
         raise VerificationFailed(
-            f"{len(wrong)} items of {what} are not as its index says: {', '.join(wrong[:MOST_SHOWN])}{more}.",
+            f"{len(wrong)} items of {what} are not as its index says: "
+            f"{printable(', '.join(wrong[:MOST_SHOWN]))}{more}.",
             "Do not restore these from this copy; the other targets' copies are verified on their own.",
         )
     objects = sum(len(stream.volumes) for stream in manifest.streams)
