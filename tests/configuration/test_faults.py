@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import threading
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -358,3 +359,27 @@ def test_damaged_bytes_are_never_written_to_standard_output(settings: Configurat
     file.write_bytes(content)
     with pytest.raises(ObjectDamaged):
         list(proven_items(settings.world.repository(), copy, [settings.name("app.conf")]))
+
+
+def test_an_item_that_is_not_what_its_fingerprint_says_does_not_come_back(
+    settings: Configuration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever could write streams that open could still not exchange one item for another unseen."""
+    import lifeboat.configuration.packing as packing
+
+    settings.write("a", "one")
+    settings.write("b", "two")
+    really = packing._header
+
+    def exchanged(item: Any, read_at: int) -> bytes:
+        names = {settings.name("a"): settings.name("b"), settings.name("b"): settings.name("a")}
+        about = replace(item.about, name=names.get(item.about.name, item.about.name))
+        return really(replace(item, about=about), read_at)
+
+    monkeypatch.setattr(packing, "_header", exchanged)
+    copy = settings.store()
+    with pytest.raises(VerificationFailed, match="2 items of"):
+        settings.verify(copy)
+    with pytest.raises(ObjectDamaged, match="is not what was backed up"):
+        settings.restore(copy)
+    assert list(settings.back.iterdir()) == []

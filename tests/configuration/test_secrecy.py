@@ -87,7 +87,6 @@ def test_no_value_is_in_an_object_a_manifest_the_journal_a_log_or_what_a_command
     assert say(*words, "--into-store", "--yes") == 0
     assert say(*words, "--into", str(settings.back / "x"), "--yes", "--json") == 0
     assert vault.newest("secret/erp") == {"key": CANARY}
-    assert "1 to 2" not in "".join(said)
     assert "erp.conf" in "".join(said)
     assert CANARY not in "".join(said)
     logged = [record for record in caplog.records if CANARY in record.getMessage() or CANARY in repr(record.args)]
