@@ -17,6 +17,7 @@ from lifeboat.operators.backup import CollectWal
 from lifeboat.operators.copies import CopyTo, Publish, Verify
 from lifeboat.operators.dag_parts import TierDag, tier_dags
 from lifeboat.operators.full_after_gap import StartFull
+from lifeboat.policy.naming import Tier
 
 COLLECT, START_FULL = "collect", "start_full"
 
@@ -49,5 +50,5 @@ def wal_dag(tier: TierDag) -> DAG:
     return dag
 
 
-for tier in tier_dags(wal=True):
+for tier in tier_dags(Tier.WAL):
     globals()[tier.id] = wal_dag(tier)

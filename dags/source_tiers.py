@@ -1,4 +1,4 @@
-"""The backup DAGs: one for each tier, but WAL's, of each source of each policy in `include/policies`.
+"""The backup DAGs: one for each tier, but `wal` and `change`, of each source of each policy in `include/policies`.
 
 preflight ▸ dump_compress_upload ▸ verify_primary ▸ ( copy ▸ verify ) for each other target ▸ publish
 
@@ -12,6 +12,7 @@ from airflow.sdk import DAG, TriggerRule, task_group
 from lifeboat.operators.backup import BackUp, Preflight
 from lifeboat.operators.copies import CopyTo, Publish, Verify
 from lifeboat.operators.dag_parts import TierDag, tier_dags
+from lifeboat.policy.naming import Tier
 from lifeboat.policy.targets import PRIMARY
 
 PREFLIGHT, READ, DUMP = "preflight", "shares.read", "dump_compress_upload"
@@ -55,5 +56,5 @@ def source_dag(tier: TierDag) -> DAG:
     return dag
 
 
-for tier in tier_dags(wal=False):
+for tier in tier_dags(*(tier for tier in Tier if tier not in (Tier.WAL, Tier.CHANGE))):
     globals()[tier.id] = source_dag(tier)

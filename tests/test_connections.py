@@ -221,3 +221,16 @@ def test_boto3_is_imported_when_it_is_needed() -> None:
     code = "import sys, lifeboat.connections, lifeboat.targets.opening; print('boto3' in sys.modules)"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stdout == "False\n"
+
+
+def test_variables_of_airflow_are_found_in_the_environment() -> None:
+    outside = outside_from({"AIRFLOW_VAR_ERP_SETTINGS": "value", "OTHER": "x"})
+    assert outside.variable("erp_settings") == "value"
+    assert outside.environment["OTHER"] == "x"
+    with pytest.raises(ConnectionUnknown, match="AIRFLOW_VAR_NONE"):
+        outside.variable("none")
+
+
+def test_a_description_is_kept() -> None:
+    found = connections_from({"AIRFLOW_CONN_A": '{"conn_type": "http", "description": "the old one"}'})("a")
+    assert found.description == "the old one"

@@ -13,6 +13,8 @@ What a connection looks like, in either place:
 - JSON (in the file: a mapping) with ``conn_type``, ``host``, ``port``, ``login``, ``password``, ``schema``, ``extra``
   (a mapping, or JSON of one) and ``description``.
 
+Airflow's variables stand in the environment alone, as ``AIRFLOW_VAR_<NAME>``.
+
 Lists of connections for one id, and other secret backends, are Airflow's alone.
 
 Sources: https://airflow.apache.org/docs/apache-airflow/stable/howto/connection.html,
@@ -35,6 +37,7 @@ from lifeboat.errors import ConnectionUnknown
 from lifeboat.outside import Connection, Outside, utc_now
 
 _ENVIRONMENT = "AIRFLOW_CONN_"
+_VARIABLE = "AIRFLOW_VAR_"
 _FIELDS = frozenset({"conn_type", "host", "port", "login", "password", "schema", "extra", "description", "conn_id"})
 
 
@@ -84,7 +87,16 @@ def outside_from(
             makers[connection_id] = (connection, aws_clients(connection))
         return makers[connection_id][1](service, **config)
 
-    return Outside(connection=find, aws_client=aws_client, clock=clock)
+    def variable(name: str) -> str:
+        value = environment.get(f"{_VARIABLE}{name.upper()}")
+        if value is None:
+            raise ConnectionUnknown(
+                f"The Airflow variable {name} was not found. Looked at: {_VARIABLE}{name.upper()}.",
+                f"Set {_VARIABLE}{name.upper()} to its value.",
+            )
+        return value
+
+    return Outside(connection=find, aws_client=aws_client, clock=clock, variable=variable, environment=environment)
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -150,7 +162,7 @@ def _from_mapping(
     if not isinstance(value.get("conn_type"), str) or not value["conn_type"]:
         raise refuse("conn_type is missing")
     texts = {}
-    for name in ("host", "login", "password", "schema"):
+    for name in ("host", "login", "password", "schema", "description"):
         text = value.get(name)
         # YAML reads a password of digits as a number.
         if text is not None and (isinstance(text, bool) or not isinstance(text, str | int)):

@@ -6,10 +6,13 @@ file, the tests from fixtures. Nothing in the core reads a secret or the time in
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
+
+from lifeboat.errors import ConnectionUnknown
 
 
 @dataclass(frozen=True)
@@ -28,11 +31,17 @@ class Connection:
     password: str | None = field(default=None, repr=False)
     schema: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    description: str | None = field(default=None, repr=False)
 
 
 def utc_now() -> datetime:
     """The present moment, timezone-aware, in UTC."""
     return datetime.now(UTC)
+
+
+def no_variables(name: str) -> str:
+    """Finds no Airflow variable: where there is none to ask."""
+    raise ConnectionUnknown(f"The Airflow variable {name} can't be looked up here.")
 
 
 @dataclass(frozen=True)
@@ -45,8 +54,12 @@ class Outside:
             default credentials of the machine); keyword arguments reach ``botocore.config.Config``. Its credentials
             refresh themselves: a client may be used for hours.
         clock: the present moment, in UTC.
+        variable: finds the value of an Airflow variable by its name; raises ``ConnectionUnknown``.
+        environment: the variables of the process that backs up.
     """
 
     connection: Callable[[str], Connection]
     aws_client: Callable[..., Any]
     clock: Callable[[], datetime] = utc_now
+    variable: Callable[[str], str] = no_variables
+    environment: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)

@@ -153,3 +153,28 @@ def test_a_file_that_can_not_be_read_fails_the_backup_though_it_is_kept(
     assert "1 paths could not be read" in " ".join(told.err.split())
     points = desk.say("list", "demo", FILES, "--json").json["sources"][0]["recovery_points"]
     assert len(points) == 1
+
+
+def test_a_diff_of_two_snapshots_names_paths_and_what_of_them_changed(desk: Desk) -> None:
+    for path in ("a/gone", "a/same", "b/changed", "b/mode", "c"):
+        write(desk.files, path, "one")
+    assert desk.say("backup", "demo", FILES, "--tier", "daily").code == 0
+    (desk.files.tree / "a" / "gone").unlink()
+    write(desk.files, "b/changed", "another")
+    (desk.files.tree / "b" / "mode").chmod(0o600)
+    (desk.files.tree / "c").unlink()
+    (desk.files.tree / "c").symlink_to("a")
+    write(desk.files, "d/new", "new")
+    assert desk.say("backup", "demo", FILES, "--tier", "incremental").code == 0
+    points = [one["id"] for one in desk.say("list", "demo", FILES, "--json").json["sources"][0]["recovery_points"]]
+    told = desk.say("list", "demo", FILES, "--diff", *points, "--json")
+    found = [(one["name"], one["kind"], one["change"], one["what"]) for one in told.json["changes"]]
+    assert found == [
+        ("a/gone", "file", "removed", []),
+        ("b/changed", "file", "changed", ["content", "size"]),
+        ("b/mode", "file", "changed", ["mode"]),
+        ("c", "link", "changed", ["type", "content", "mode", "link"]),
+        ("d", "directory", "added", []),
+        ("d/new", "file", "added", []),
+    ]
+    assert "Nothing changed" in desk.say("list", "demo", FILES, "--diff", points[0], points[0]).out

@@ -30,7 +30,7 @@ from sandbox.postgres_builds import binaries
 from sandbox.postgres_template import Template
 from sandbox.processes import is_alive, wait_until
 from tests.conftest import Clock
-from tests.dags.stage import BUCKET, NEVER, SOURCE, Client, Stage, System
+from tests.dags.stage import BUCKET, NEVER, SETTING, SOURCE, Client, Stage, System
 from tests.damaged_page import make_rotten
 from tests.repository.world import World
 
@@ -38,6 +38,18 @@ DUMP = "dump_compress_upload"
 PAST = datetime(2026, 3, 1, tzinfo=UTC)
 SLOW = "    max_rate: 512 KiB/s"
 A_MEGABYTE = 1_000_000
+SETTINGS = f"""\
+  settings:
+    kind: configuration
+    queue: here
+    files: ["{{file}}"]
+    airflow_connections: [alpha_database]
+    airflow_variables: [stage_settings]
+    tiers:
+      change: {{{{schedule: "{NEVER}", retention: 30d, retries: 0}}}}
+      daily: {{{{schedule: "{NEVER}", retention: 30d, retries: 0}}}}
+alerts:
+"""
 TOGETHER = ("weekly", "monthly")
 """The tiers of `tiered` that the clock begins at one moment."""
 TO_BE_READ = timedelta(seconds=45)
@@ -169,6 +181,8 @@ def _make_systems(stage: Stage) -> None:
         targets=stage.directory_target("alpha", "near") + _s3_target("offsite", "alpha", "stage_offsite"),
         connections={"stage_offsite": stage.offsite.airflow_connection_uri()},
     )
+    (stage.directory / "alpha.conf").write_text(SETTING)
+    stage.systems["alpha"].change("alerts:\n", SETTINGS.format(file=stage.directory / "alpha.conf"))
     stage.system(
         "remote",
         targets=stage.directory_target("remote", "near") + _s3_target("offsite", "remote", "stage_far"),
@@ -259,6 +273,9 @@ def _begin_the_others(play: Play) -> None:
     play.begin("first", alpha.daily, {"deep_verification": True, "note": "before the move"})
     play.begin("second", alpha.daily, {"targets": ["near"]}, logical_date=PAST)
     play.begin("wal", alpha.wal)
+    # One after the other: no two runs of one DAG go on at once.
+    play.begin("settings", "alpha_settings_change")
+    play.begin("settings unchanged", "alpha_settings_change")
     # Its off-site target is not started yet: it is away.
     play.begin("target away", play.system("remote").daily)
     for name in ("quiet", "half"):

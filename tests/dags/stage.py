@@ -28,6 +28,8 @@ from tests.recovery.silent_proxy import SilentProxy
 
 SOURCE = "database"
 BUCKET = "backups"
+SETTING = "a-setting-nobody-may-see-4711"
+"""The value of a variable of Airflow's, and of a file, that `alpha_settings` backs up."""
 
 POLICY = """\
 format_version: 1
@@ -333,7 +335,8 @@ class Stage:
         connections = {"stage_slack": self.slack.airflow_connection()}
         for system in self.systems.values():
             connections |= system.connections
-        self.airflow.configure(connections, {"LIFEBOAT_POLICIES": str(self.policies)})
+        variables = {"AIRFLOW_VAR_STAGE_SETTINGS": SETTING}
+        self.airflow.configure(connections, {"LIFEBOAT_POLICIES": str(self.policies)} | variables)
         self.airflow.start()
 
     def wait_until_ready(self) -> None:
@@ -371,7 +374,7 @@ class Stage:
 
     def secrets(self) -> list[str]:
         """Every secret that a task could know."""
-        found = [self.slack.path, self.airflow.password, *self.keys.secrets]
+        found = [SETTING, self.slack.path, self.airflow.password, *self.keys.secrets]
         found += [system.server.passwords["lifeboat"] for system in self.systems.values() if system.server.running]
         found += [server.connection("any").password or "" for server in (self.moto, self.offsite, self.far)]
         return [secret for secret in found if secret]

@@ -115,6 +115,8 @@ def test_the_erp_policy_makes_a_dag_for_each_tier_that_is_built(erp):
     assert erp["errors"] == {}
     assert {name: dag["file"] for name, dag in erp["dags"].items()} == {
         "erp_code_daily": "source_tiers.py",
+        "erp_configuration_change": "source_changes.py",
+        "erp_configuration_daily": "source_tiers.py",
         "erp_database_daily": "source_tiers.py",
         "erp_database_incremental": "source_tiers.py",
         "erp_database_monthly": "source_tiers.py",
@@ -125,6 +127,7 @@ def test_the_erp_policy_makes_a_dag_for_each_tier_that_is_built(erp):
         "erp_files_incremental": "source_tiers.py",
         "erp_retention_cleanup": "retention_cleanup.py",
         "sales_scorecard_code_daily": "source_tiers.py",
+        "sales_scorecard_configuration_daily": "source_tiers.py",
         "sales_scorecard_database_daily": "source_tiers.py",
         "sales_scorecard_database_export": "source_tiers.py",
         "sales_scorecard_retention_cleanup": "retention_cleanup.py",
@@ -370,7 +373,7 @@ def test_each_dag_has_a_page_that_says_where_its_copies_are_and_how_to_bring_the
         assert {"erp": "s3://your-erp-backups/lifeboat", "sales_scorecard": "s3://sales-scorecard-backups/lifeboat"}[
             system
         ] in dag["doc"]
-        backs = tuple(f"restore {system} {source}" for source in ("database", "files", "code"))
+        backs = tuple(f"restore {system} {source}" for source in ("database", "files", "configuration", "code"))
         if "retention" in dag["tags"]:
             backs = (f"retention plan {system}",)
         assert any(f"lifeboat {back}" in dag["doc"] for back in backs)

@@ -13,12 +13,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from lifeboat.configuration.choosing import proven_items
 from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.layout import RecoveryPointId
 from sandbox.accounts import SandboxError
 from sandbox.processes import is_alive, wait_until
 from tests.dags.play import DUMP, PAST, TOGETHER, Play
-from tests.dags.stage import SOURCE, System
+from tests.dags.stage import SETTING, SOURCE, System
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -184,6 +185,28 @@ def test_wal_is_collected_copied_and_published_without_a_logical_date(play: Play
     for target in ("primary", "near", "offsite"):
         assert named["id"] in [copy.manifest.recovery_point for copy in play.system("alpha").wal_runs(target)]
     assert play.client.asset_events(dag, run) == ["alpha/database/wal"]
+
+
+def test_a_change_is_stored_copied_and_published_and_a_run_that_finds_none_skips_the_rest_and_is_green(
+    play: Play,
+) -> None:
+    assert play.end("settings") == "success"
+    [named] = play.client.xcom(*play.runs["settings"], "store_if_changed")
+    repository = play.system("alpha").repository
+    for target in ("primary", "near", "offsite"):
+        [copy] = repository.catalogue(target).recovery_points("settings").copies
+        assert copy.manifest.recovery_point == named["id"]
+    assert copy.manifest.details["items"] == {"files": 1, "connections": 1, "variables": 1}
+    items = {one.indexed.about.name: one.content for one in proven_items(repository, copy, [])}
+    assert items["variables/stage_settings"].decode() == SETTING
+    connection = json.loads(items["connections/alpha_database"])
+    assert connection["password"] == play.system("alpha").server.passwords["lifeboat"]
+    assert play.end("settings unchanged") == "success"
+    states = play.states("settings unchanged")
+    assert states.pop("store_if_changed") == "success"
+    assert set(states.values()) == {"skipped"}
+    assert f"unchanged since {named['id']}" in play.log("settings unchanged", "store_if_changed")
+    assert play.client.asset_events(*play.runs["settings unchanged"]) == []
 
 
 def test_a_run_for_a_past_date_reads_the_data_of_now(play: Play) -> None:

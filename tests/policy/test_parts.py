@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from lifeboat.policy.built import built_targets, built_tiers, not_built
+from lifeboat.policy.built import BUILT, built_targets, built_tiers, not_built
 from lifeboat.policy.loading import load_policy
 from lifeboat.policy.naming import Tier
 from lifeboat.policy.postgres_source import PostgresSource
@@ -273,20 +274,26 @@ def test_objectives_of_a_source_go_before_those_of_the_system(write: Write) -> N
     assert objectives.rto_of("database").total_seconds() == 4 * 3600
 
 
-def test_other_sources_are_validated_and_said_to_be_not_built(write: Write) -> None:
-    files = (
+def test_every_kind_of_source_runs_and_one_that_would_not_is_named(write: Write) -> None:
+    others = (
         "  files:\n    kind: files\n    url: file:///srv/files\n    queue: shop\n    tiers:\n"
         "      daily: {schedule: '0 3 * * *', retention: 30d}\n"
         "  far:\n    kind: files\n    url: s3://files-bucket\n    tiers:\n"
         "      daily: {schedule: '0 3 * * *', retention: 30d}\n"
         "  mirror:\n    kind: code\n    repositories: ['https://git.example.com/x']\n    tiers:\n"
         "      daily: {schedule: '0 3 * * *', retention: 30d}\n"
+        "  settings:\n    kind: configuration\n    files: [/etc/shop]\n    queue: shop\n    tiers:\n"
+        "      change: {schedule: '*/15 * * * *', retention: 30d}\n"
+        "      daily: {schedule: '0 3 * * *', retention: 30d}\n"
     )
-    text = write().read_text() + files
+    text = write().read_text() + others
     policy = load_policy(write("shop.yaml", text=text)).policy
-    assert "Source `mirror` (code) is validated, not built yet: nothing of it is backed up." in not_built(policy)
-    tiers = [("database", Tier.WAL), ("database", Tier.DAILY), ("files", Tier.DAILY), ("far", Tier.DAILY)]
-    assert list(built_tiers(policy)) == tiers
+    daily = [(name, Tier.DAILY) for name in ("files", "far", "mirror")]
+    settings = [("settings", Tier.CHANGE), ("settings", Tier.DAILY)]
+    assert list(built_tiers(policy)) == [("database", Tier.WAL), ("database", Tier.DAILY), *daily, *settings]
+    fewer = replace(BUILT, tiers={kind: tiers for kind, tiers in BUILT.tiers.items() if kind != "code"})
+    said = not_built(policy, fewer)
+    assert "Source `mirror` (code) is validated, not built yet: nothing of it is backed up." in said
 
 
 def test_versions_of_files_that_no_tier_keeps_so_long_are_refused(write: Write) -> None:
@@ -316,9 +323,33 @@ def test_versions_of_files_that_no_tier_keeps_so_long_are_refused(write: Write) 
         ),
         ("{kind: code, repositories: ['ftp://git.example.com/x'], tiers: {daily: {retention: 1d}}}", "begins with"),
         (
-            "{kind: configuration, store: paper, connection: c, include: [a], tiers: {daily: {retention: 1d}}}",
+            "{kind: configuration, secrets: [{store: paper, connection: c, names: [a]}], "
+            "tiers: {daily: {retention: 1d}}}",
             "none of the words",
         ),
+        ("{kind: configuration, files: [/etc/erp], tiers: {daily: {retention: 1d}}}", "seen by some workers only"),
+        ("{kind: configuration, queue: q, files: [etc/erp], tiers: {daily: {retention: 1d}}}", "no absolute path"),
+        ("{kind: configuration, queue: q, files: [/], tiers: {daily: {retention: 1d}}}", "root of the file system"),
+        ("{kind: configuration, queue: q, files: [/etc/../x], tiers: {daily: {retention: 1d}}}", "no absolute path"),
+        ("{kind: configuration, tiers: {daily: {retention: 1d}}}", "Nothing is named"),
+        ("{kind: configuration, airflow_variables: [a], tiers: {change: {retention: 1d}}}", "run out"),
+        ("{kind: configuration, airflow_variables: [a], tiers: {wal: {retention: 1d}}}", "has no tier `wal`"),
+        (
+            "{kind: configuration, secrets: [{store: aws_secrets_manager, connection: c, names: [a], mount: m}], "
+            "tiers: {daily: {retention: 1d}}}",
+            "Only Vault",
+        ),
+        (
+            "{kind: configuration, secrets: [{store: vault, connection: c, names: [a, a]}], "
+            "tiers: {daily: {retention: 1d}}}",
+            "named twice",
+        ),
+        (
+            "{kind: configuration, infrastructure: [{url: 's3://bucket', connection: c}], "
+            "tiers: {daily: {retention: 1d}}}",
+            "names no object",
+        ),
+        ("{kind: files, url: s3://files-bucket, tiers: {change: {retention: 1d}}}", "has no tier `change`"),
         ("{tiers: {daily: {retention: 1d}}}", "what `kind` it is"),
     ],
 )

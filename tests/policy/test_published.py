@@ -146,6 +146,7 @@ def test_the_sales_scorecard_policy_is_valid_and_keeps_its_promises() -> None:
         ("database", Tier.EXPORT),
         ("database", Tier.DAILY),
         ("code", Tier.DAILY),
+        ("configuration", Tier.DAILY),
     ]
     assert str(policy.sources["database"].tiers[Tier.EXPORT].retention) == "30d"
     assert policy.objectives.rto_of("database") == timedelta(hours=1)

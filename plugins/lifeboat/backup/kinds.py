@@ -25,6 +25,10 @@ def kind_of(name: str) -> Kind:
         from lifeboat.code.kind import CodeKind
 
         return CodeKind()
+    if name == "configuration":
+        from lifeboat.configuration.kind import ConfigurationKind
+
+        return ConfigurationKind()
     raise PolicyError(
         f"Sources of kind {name!r} are not backed up by this version of Lifeboat.",
         "`lifeboat policy check` says what is.",

@@ -115,7 +115,7 @@ class _Run:
 
     def carry_out(self, words: str, actor: str, note_text: str) -> None:
         from lifeboat.backup.kinds import kind_of
-        from lifeboat.backup.steps import Point, publish
+        from lifeboat.backup.steps import Point, Published, publish
         from lifeboat.cli.recording import command
         from lifeboat.policy.targets import PRIMARY
         from lifeboat.repository.manifest import Run
@@ -139,6 +139,9 @@ class _Run:
         points = [Point.of(copy) for copy in self.done.copies]
         others = [name for name in targets_of(repository.loaded) if name != PRIMARY]
         self._take_alarm(self.done)
+        if not points:
+            self.published = Published({}, [])
+            return
         if (due := self.done.full_due) is not None:
             warn(f"{due.because} Take it now: {command('backup', repository.system, self.source, '--tier', due.tier)}")
         if self._verified(PRIMARY, points, journal) and self.copy:
@@ -273,6 +276,8 @@ class _Run:
         """The outcome for people."""
         assert self.done is not None
         assert self.published is not None
+        if not self.done.copies:
+            return
         rows = [
             (
                 copy.manifest.recovery_point,

@@ -32,12 +32,19 @@ def list_verb(
         str | None,
         typer.Option("--history", help="Of a set of files: every version of a path.", metavar="PATH"),
     ] = None,
+    diff: Annotated[
+        tuple[str, str] | None,
+        typer.Option("--diff", help="What changed from one recovery point to another.", metavar="ID ID"),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List recovery points, their copies, when these were last verified, and the times that can be reached."""
     here = surroundings(ctx)
     if history is not None:
         _list_history(here, system, source, history, target, as_json)
+        return
+    if diff is not None:
+        _list_changes(here, system, source, diff, target, as_json)
         return
     names = [system] if system is not None else here.systems()
     if not names:
@@ -73,6 +80,22 @@ def _list_history(
         show_json({"system": system, "source": source, "path": path, "versions": [one.document() for one in versions]})
     else:
         show_history(system, source, path, versions)
+
+
+def _list_changes(
+    here: Surroundings, system: str | None, source: str | None, diff: tuple[str, str], target: str | None, as_json: bool
+) -> None:
+    from lifeboat.cli.listing_diff import compare, show_compared
+
+    if system is None or source is None:
+        raise PolicyError("Two recovery points are of one source.", "Write `lifeboat list SYSTEM SOURCE --diff A B`.")
+    loaded = here.loaded(system)
+    check_source(loaded, source)
+    compared = compare(here.repository(loaded), source, diff, target)
+    if as_json:
+        show_json(compared.document(system, source))
+    else:
+        show_compared(system, source, compared)
 
 
 def _list(

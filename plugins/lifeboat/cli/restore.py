@@ -73,7 +73,7 @@ def restore_verb(
     only: Annotated[
         list[str] | None,
         typer.Option(
-            help="These tables of an archive or export, these paths of files. May be repeated.", metavar="PATTERN"
+            help="These tables of an archive or export, these paths or items. May be repeated.", metavar="PATTERN"
         ),
     ] = None,
     database: Annotated[
@@ -116,6 +116,14 @@ def restore_verb(
             "--replace-files", help="Of a set of files: into a directory that is in use; files it lacks stay there."
         ),
     ] = False,
+    stdout: Annotated[
+        bool,
+        typer.Option("--stdout", help="Of a configuration: write the item that --only names to standard output."),
+    ] = False,
+    into_store: Annotated[
+        bool,
+        typer.Option("--into-store", help="Of a configuration: put its secrets back into the stores they are from."),
+    ] = False,
     plan: Annotated[bool, typer.Option("--plan", help="Show the plan and do nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -124,7 +132,8 @@ def restore_verb(
     its tables, into new databases of a server (--connection) or one that is there. What comes back is proven.
 
     Of an export: single tables, into a database beside the old ones, or as files. Of a set of files: a snapshot, whole
-    or some of its paths. Of Git repositories: bare ones, all or some. Nothing that exists is touched.
+    or some of its paths. Of a configuration: its items as files, one of them to standard output, or its secrets into
+    their stores. Of Git repositories: bare ones, all or some. Nothing that exists is touched, unless you say so.
     """
     from lifeboat.cli.moment import asked, time_in
 
@@ -139,11 +148,15 @@ def restore_verb(
         _refuse(any((*of_data, *of_dumps)), "Some of these options", "a database", they_take)
         wanted_snapshot = WantedSnapshot(
             into, time_in(at, loaded.policy.zone)[0] if at is not None else None, recovery_point, target,
-            tuple(only or ()), replace_files, plan, yes, as_json,
+            tuple(only or ()), replace_files, plan, yes, as_json, stdout, into_store,
         )  # fmt: skip
+        kind = loaded.policy.sources[source].kind
+        _refuse(replace_files and kind != "files", "--replace-files", "a set of files")
+        _refuse((stdout or into_store) and kind != "configuration", "--stdout and --into-store", "a configuration")
         restore_snapshot(here.repository(loaded), source, wanted_snapshot)
         return
     _refuse(replace_files, "--replace-files", "a set of files")
+    _refuse(stdout or into_store, "--stdout and --into-store", "a configuration")
     of_archive = bool(database or new_name or into_database or with_globals or show_globals)
     of_export = bool(format_name or as_table or replace_rows)
     if recovery_point is not None and is_export(recovery_point):

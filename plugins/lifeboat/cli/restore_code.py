@@ -56,7 +56,7 @@ def restore_code(repository: SystemRepository, source: str, wanted: WantedSnapsh
 
 
 def _obstacle(into: Path, repositories: Sequence[RepositoryDetails]) -> LifeboatError | None:
-    from lifeboat.code.restoring import check_place
+    from lifeboat.repository.empty_place import check_place
 
     try:
         check_place(into)

@@ -29,6 +29,11 @@ def restore_a_file_set(repository: SystemRepository, source: str, wanted: Wanted
     """Show the plan, ask, bring it back, say what came back."""
     from lifeboat.files.details import snapshot_details
 
+    if wanted.stdout or wanted.into_store:
+        raise RestoreError(
+            "--stdout and --into-store are for a configuration, and what is asked for is none.",
+            "Name a directory that is empty or not there with --into.",
+        )
     if wanted.into is None:
         raise RestoreError("It is not said where to.", "Name a directory that is empty or not there with --into.")
     into = wanted.into.expanduser().absolute()
@@ -51,7 +56,7 @@ def restore_a_file_set(repository: SystemRepository, source: str, wanted: Wanted
 
 
 def _obstacle(into: Path, details: SnapshotDetails, wanted: WantedSnapshot) -> LifeboatError | None:
-    from lifeboat.files.destination import check_place
+    from lifeboat.repository.empty_place import check_place
 
     try:
         if not (wanted.replace_files and into.is_dir()):

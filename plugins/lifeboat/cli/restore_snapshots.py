@@ -32,6 +32,7 @@ class WantedSnapshot:
         only: patterns; empty: everything.
         replace_files: into a directory that is in use.
         plan, yes, as_json: as the verb's options.
+        stdout, into_store: of a configuration: where to, instead of a directory.
     """
 
     into: Path | None
@@ -43,6 +44,8 @@ class WantedSnapshot:
     plan: bool
     yes: bool
     as_json: bool
+    stdout: bool = False
+    into_store: bool = False
 
 
 Restorer = Callable[["SystemRepository", str, WantedSnapshot], None]
@@ -58,6 +61,10 @@ def restorer_of(kind: str) -> Restorer | None:
         from lifeboat.cli.restore_code import restore_code
 
         return restore_code
+    if kind == "configuration":
+        from lifeboat.cli.restore_configuration import restore_a_configuration
+
+        return restore_a_configuration
     return None
 
 

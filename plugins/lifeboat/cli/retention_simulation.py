@@ -137,6 +137,8 @@ def _simulated(
     makings = _makings(policy, source)
     for tier in makings.by_hand():
         warn(f"{source}: the tier {tier} has no schedule: nothing of it is simulated.")
+    if "change" in makings.kinds:
+        warn(f"{source}: nobody can foresee what its tier change will store: nothing of it is simulated.")
     if not makings.scheduled():
         raise PolicyError(f"No tier of the source {source} has a schedule: there is nothing to simulate.")
     makings, sizes = sizes_of(repository, source, makings, given)

@@ -16,8 +16,9 @@ from lifeboat.code.earlier import refs_of
 from lifeboat.code.git_program import git_in
 from lifeboat.code.scratch import scratch_directory
 from lifeboat.code.unpacking import bundle_home, unpack
-from lifeboat.errors import DestinationInUse, NotEnoughDisk, RestoreError
+from lifeboat.errors import NotEnoughDisk, RestoreError
 from lifeboat.repository.catalogue import Copy
+from lifeboat.repository.empty_place import check_place
 from lifeboat.repository.system import SystemRepository
 
 Progress = Callable[[int, int], None]
@@ -41,21 +42,6 @@ class RestoredRepository:
     head: str
     flaws: tuple[str, ...]
     as_of: str = ""
-
-
-def check_place(into: Path) -> None:
-    """Insist on a place where nothing is.
-
-    Raises:
-        DestinationInUse: something is there.
-        RestoreError: the folder that it would be in is not there.
-    """
-    if into.is_symlink() or (into.exists() and not into.is_dir()):
-        raise DestinationInUse(f"{into} is there, and is no directory.", "Name a directory that is empty or not there.")
-    if into.is_dir() and any(into.iterdir()):
-        raise DestinationInUse(f"{into} is not empty.", "Nothing was touched. Name an empty directory, or a new one.")
-    if not into.parent.is_dir():
-        raise RestoreError(f"{into.parent} is not there.", "Make it first.")
 
 
 def wanted_repositories(details: CodeDetails, only: Sequence[str]) -> list[RepositoryDetails]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from lifeboat.files.destination import RestoredFiles
 from lifeboat.files.entries import Entry
-from lifeboat.files.ownership import gid_of, uid_of
+from lifeboat.repository.ownership import gid_of, uid_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from lifeboat.errors import NotEnoughDisk, ObjectDamaged, RestoreError
 from lifeboat.files.attributes import give
 from lifeboat.files.building import building_place
 from lifeboat.files.comparing import entries_of, index_of
-from lifeboat.files.destination import RestoredFiles, check_place
+from lifeboat.files.destination import RestoredFiles
 from lifeboat.files.entries import ROOT, Entry
 from lifeboat.files.folders import Folders
 from lifeboat.files.merging import merge
@@ -32,6 +32,7 @@ from lifeboat.files.patterns import EVERYTHING, Selection
 from lifeboat.files.scratch_table import scratch_tables
 from lifeboat.files.writing import SMALL, FileWriting, put
 from lifeboat.repository.catalogue import Copy
+from lifeboat.repository.empty_place import check_place
 from lifeboat.repository.layout import RecoveryPointFolder
 from lifeboat.repository.system import SystemRepository
 from lifeboat.streams.memory import set_aside_what_lasts

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lifeboat.files.entries import Entry, FileType, Line
-from lifeboat.files.ownership import group_name, user_name
 from lifeboat.files.reading import FileReader
 from lifeboat.files.walking import Seen
+from lifeboat.repository.ownership import group_name, user_name
 
 MOST_TOLD = 1000
 

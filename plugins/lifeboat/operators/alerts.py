@@ -81,6 +81,12 @@ def _risk_and_remedy(policy: Policy, source: str, tier: str) -> tuple[str, str]:
             f"objective is {rpo}. Meanwhile the server keeps its WAL, which fills its disk.",
             "The next run brings everything since; if several fail in a row, watch the server's free disk space.",
         )
+    if tier == "change":
+        return (
+            f"what was changed in {policy.system} {source} since its newest recovery point, or something of it that "
+            "can't be read.",
+            "The next run looks again, and the daily run stores all of it in any case.",
+        )
     return (
         f"no new {tier} recovery point of {policy.system} {source}, or fewer copies of it than the policy requires; "
         "a restore begins with an older one and takes longer.",

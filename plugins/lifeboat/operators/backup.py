@@ -128,6 +128,7 @@ class BackUp(Step):
             if done.damaged:
                 _fail_for_good(done.alarm)
             self.log.error("%s", done.alarm)
+        self._stop_where_nothing_was_made(context, done)
         self._tell_of_full_due(context, done)
         earlier = committed_earlier(repository, self.source, work)
         return [_name(point, [self.tier]) for point in earlier] + [
@@ -141,6 +142,9 @@ class BackUp(Step):
         ti: Any = context["ti"]
         told = ti.xcom_pull(task_ids=self.shares_task, map_indexes=list(range(self.of)))
         return tuple(str(point["id"]) for points in told for point in points)
+
+    def _stop_where_nothing_was_made(self, _context: Context, _done: BackedUp) -> None:
+        """Only the backup of a change may make nothing."""
 
     def _tell_of_full_due(self, _context: Context, _done: BackedUp) -> None:
         """Where a full is due it is started; only WAL finds that out."""
@@ -226,3 +230,27 @@ class CollectWal(BackUp):
             f"{manifest.plain_size / 1e6:,.1f}",
             f"{manifest.moment:%Y-%m-%d %H:%M:%S}",
         )
+
+
+class BackUpChange(BackUp):
+    """Look, and store what changed, in one task: every few minutes a preflight would cost more than the work.
+
+    Args:
+        later_tasks: what follows it, and is skipped where nothing changed: no worker is woken to find nothing to do.
+    """
+
+    def __init__(self, *, later_tasks: Sequence[str], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.later_tasks = list(later_tasks)
+
+    def execute(self, context: Context) -> list[dict[str, Any]]:
+        """Skip what a backfill or a system without connections asks for; else store what changed."""
+        _refuse_backfill(context)
+        self._stay_quiet_until_connected(context, policy_for_task(self.system))
+        return super().execute(context)
+
+    def _stop_where_nothing_was_made(self, context: Context, done: BackedUp) -> None:
+        if not done.copies:
+            # What is raised takes the place of what would be returned.
+            context["ti"].xcom_push(key="return_value", value=[])
+            raise DownstreamTasksSkipped(tasks=self.later_tasks)  # type: ignore[no-untyped-call]

@@ -14,6 +14,7 @@ from lifeboat.operators.alerts import failure_callbacks
 from lifeboat.operators.policies import policies_for_dags
 from lifeboat.policy.built import built_targets, built_tiers
 from lifeboat.policy.code_source import CodeSource
+from lifeboat.policy.configuration_source import ConfigurationSource
 from lifeboat.policy.files_source import FilesSource
 from lifeboat.policy.model import LoadedPolicy, Policy
 from lifeboat.policy.naming import Tier, dag_id
@@ -61,7 +62,9 @@ class TierDag:
     def queue(self) -> str | None:
         """The workers that run it: the tier's own, or those that see the source; ``None``: any."""
         source = self.loaded.policy.sources[self.source]
-        return self.settings.queue or (source.queue if isinstance(source, FilesSource | CodeSource) else None)
+        return self.settings.queue or (
+            source.queue if isinstance(source, FilesSource | CodeSource | ConfigurationSource) else None
+        )
 
     @property
     def shares(self) -> int:
@@ -136,8 +139,8 @@ class TierDag:
         }
 
 
-def tier_dags(*, wal: bool) -> Iterator[TierDag]:
-    """The DAGs of all policies: of the WAL tiers, or of the others.
+def tier_dags(*tiers: Tier) -> Iterator[TierDag]:
+    """The DAGs of all policies, of these tiers.
 
     A task needs its own DAG alone, and begins sooner when the others are not made for it.
     """
@@ -145,7 +148,7 @@ def tier_dags(*, wal: bool) -> Iterator[TierDag]:
     for loaded in policies_for_dags().policies.values():
         for source, tier in built_tiers(loaded.policy):
             dag = TierDag(loaded, source, tier.value)
-            if (tier.value == "wal") is wal and wanted in (None, dag.id):
+            if tier in tiers and wanted in (None, dag.id):
                 yield dag
 
 

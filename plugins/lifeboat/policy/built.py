@@ -29,8 +29,9 @@ class Built:
 
     tiers: Mapping[str, frozenset[Tier]] = field(
         default_factory=lambda: {
-            "postgres": frozenset(Tier),
+            "postgres": frozenset(tier for tier in Tier if tier is not Tier.CHANGE),
             "files": frozenset((Tier.INCREMENTAL, *FULL_TIERS)),
+            "configuration": frozenset((Tier.CHANGE, *FULL_TIERS)),
             "code": frozenset(FULL_TIERS),
         }
     )

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from lifeboat.policy.apart import may_overlap
+from lifeboat.policy.configuration_source import ConfigurationSource
 from lifeboat.policy.encryption import EncryptionPolicy
 from lifeboat.policy.files_source import FilesSource
 from lifeboat.policy.naming import Name, SourceName, SystemName, collisions
@@ -223,8 +224,16 @@ class LoadedPolicy:
         keys = [key for key in policy.encryption.keys if not key.optional]
         parts: list[Part] = [*policy.targets.values(), *keys, policy.signing, policy.sources[source]]
         removing = {target.retention_connection for target in policy.targets.values()}
+        removing |= _restoring_connections(policy.sources[source])
         kept = {target.connection for target in policy.targets.values()}
         return {name for part in parts for name in _named_connections(part)} - (removing - kept)
+
+
+def _restoring_connections(source: SourcePolicy) -> set[str | None]:
+    """Those that only a restore into a store of secrets uses."""
+    if not isinstance(source, ConfigurationSource):
+        return set()
+    return {store.restore_connection for store in source.secrets} - {store.connection for store in source.secrets}
 
 
 def _named_connections(value: object) -> Iterator[str]:

@@ -24,6 +24,7 @@ class Tier(StrEnum):
     MONTHLY = "monthly"
     YEARLY = "yearly"
     EXPORT = "export"
+    CHANGE = "change"
 
 
 SYSTEM_WORK = ("retention_cleanup", "restore", "restore_test", "dr_drill")

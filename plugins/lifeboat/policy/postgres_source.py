@@ -93,7 +93,7 @@ class PostgresSource(Part):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        check_tiers(self.tiers, self.kind, Tier)
+        check_tiers(self.tiers, self.kind, (tier for tier in Tier if tier is not Tier.CHANGE))
         for tier, only in ((Tier.WAL, "physical"), (Tier.INCREMENTAL, "physical"), (Tier.EXPORT, "logical")):
             if tier in self.tiers and self.method_of(tier) != only:
                 raise Refused(

@@ -36,6 +36,7 @@ EventKind = Literal[
     "backup_degraded",
     "backup_failed",
     "backup_skipped",
+    "configuration_unchanged",
     "copy_committed",
     "copy_failed",
     "copy_missing",

@@ -35,8 +35,9 @@ class Makings:
     zone: tzinfo
 
     def scheduled(self) -> list[tuple[Tier, TierPolicy, str]]:
-        """The tiers that run by themselves, with their settings and schedules."""
-        tiers = [(tier, self.source.tiers[tier]) for tier in self.kinds]
+        """The tiers that run by themselves, with their settings and schedules; not ``change``, whose recovery points
+        nobody can foresee: most of its runs make none."""
+        tiers = [(tier, self.source.tiers[tier]) for tier in self.kinds if tier is not Tier.CHANGE]
         return [(tier, policy, policy.schedule) for tier, policy in tiers if policy.schedule is not None]
 
     def by_hand(self) -> list[Tier]:
