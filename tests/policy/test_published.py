@@ -145,8 +145,8 @@ def test_the_sales_scorecard_policy_is_valid_and_keeps_its_promises() -> None:
     assert list(built_tiers(policy)) == [
         ("database", Tier.EXPORT),
         ("database", Tier.DAILY),
-        ("code", Tier.DAILY),
         ("configuration", Tier.DAILY),
+        ("code", Tier.DAILY),
     ]
     assert str(policy.sources["database"].tiers[Tier.EXPORT].retention) == "30d"
     assert policy.objectives.rto_of("database") == timedelta(hours=1)
