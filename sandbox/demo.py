@@ -12,6 +12,7 @@ from sandbox.demo_archive import archive, bring_one_table_back
 from sandbox.demo_backup import back_up, back_up_changes, collect_wal, show_recovery_points
 from sandbox.demo_disaster import bring_back, lose_the_database, measure_what_was_lost
 from sandbox.demo_retention import show_retention
+from sandbox.demo_sources import back_up_the_rest, bring_one_file_back, change_and_back_up_again
 from sandbox.services import Services
 from sandbox.steps import Steps
 
@@ -58,6 +59,9 @@ STORY: tuple[Callable[[Services, Steps], None], ...] = (
     collect_wal,
     archive,
     bring_one_table_back,
+    back_up_the_rest,
+    change_and_back_up_again,
+    bring_one_file_back,
     show_recovery_points,
     lose_the_database,
     bring_back,

@@ -92,17 +92,19 @@ def collect_wal(services: Services, steps: Steps) -> None:
 def show_recovery_points(services: Services, steps: Steps) -> None:
     """List what the three targets hold."""
     system = repository(services)
-    held: dict[str, dict[str, Copy]] = {}
+    held: dict[tuple[str, str], dict[str, Copy]] = {}
     for target in TARGETS:
         catalogue = system.catalogue(target)
-        for copy in (*catalogue.recovery_points(SOURCE).copies, *catalogue.wal(SOURCE).copies):
-            held.setdefault(copy.manifest.recovery_point, {})[target] = copy
+        others = [copy for source in system.policy.sources for copy in catalogue.recovery_points(source).copies]
+        for copy in (*others, *catalogue.wal(SOURCE).copies):
+            held.setdefault((copy.manifest.source, copy.manifest.recovery_point), {})[target] = copy
     table = Table(title="Recovery points", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    for column in ("recovery point", "plain MB", "stored MB", *TARGETS):
+    for column in ("source", "recovery point", "plain MB", "stored MB", *TARGETS):
         table.add_column(column, justify="right" if column.endswith("MB") else "left", no_wrap=True)
-    for point, copies in sorted(held.items()):
+    for (_, point), copies in sorted(held.items()):
         manifest = next(iter(copies.values())).manifest
         table.add_row(
+            manifest.source,
             point,
             f"{manifest.plain_size / 1e6:,.1f}",
             f"{manifest.stored_size / 1e6:,.1f}",

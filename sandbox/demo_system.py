@@ -11,6 +11,7 @@ from lifeboat.policy.built import built_tiers
 from lifeboat.policy.loading import load_policy
 from lifeboat.policy.naming import dag_id, work_dag_id
 from lifeboat.streams.key_making import new_break_glass_pair, new_local_key, new_signing_pair, write_secret
+from sandbox.demo_belongings import make_belongings
 
 POLICIES = Path(__file__).parent / "policies"
 SYSTEM = "demo"
@@ -26,6 +27,7 @@ class DemoSystem:
         policy: the demo's own.
         keys: the directory of keys: ``local.key``, ``break-glass.pem``, ``break-glass.pub``, ``signing.pem``.
         local: the local target.
+        home: what the ERP has besides its database; there where it was asked for.
         filled_in: what stands in a policy in the place of each ``${…}``.
     """
 
@@ -33,6 +35,7 @@ class DemoSystem:
     policy: Path
     keys: Path
     local: Path
+    home: Path
     filled_in: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -57,6 +60,7 @@ def make_demo_system(
     binaries: Path,
     offsite: str = "s3://backups/lifeboat",
     replacing: Mapping[str, str] | None = None,
+    belongings: bool = False,
 ) -> DemoSystem:
     """Make keys and a policy below ``directory``.
 
@@ -64,6 +68,7 @@ def make_demo_system(
         binaries: PostgreSQL's server programs, for restores.
         offsite: the URL of the off-site target.
         replacing: pieces of the policy's text and what stands there instead: tests bend the policy this way.
+        belongings: with files, configuration and code as further sources.
     """
     policies, keys, local = (directory / name for name in ("policies", "keys", "local"))
     for folder in (policies, keys, local):
@@ -78,7 +83,9 @@ def make_demo_system(
         policies / f"{SYSTEM}.yaml",
         keys,
         local,
+        directory / "home",
         {
+            "LIFEBOAT_DEMO_HOME": str(directory / "home"),
             "LIFEBOAT_DEMO_LOCAL": str(local),
             "LIFEBOAT_DEMO_OFFSITE": offsite,
             "LIFEBOAT_DEMO_KEYS": str(keys),
@@ -88,6 +95,9 @@ def make_demo_system(
     )
     write_secret(system.break_glass, break_glass.private)
     text = system.policy_text(SYSTEM)
+    if belongings:
+        make_belongings(system.home)
+        text = text.replace("\nalerts:\n", f"\n{system.policy_text('demo_belongings')}\nalerts:\n")
     for old, new in (replacing or {}).items():
         if old not in text:
             raise ValueError(f"the demo's policy has no {old!r}")

@@ -93,7 +93,10 @@ class Services:
     def start(self, progress: Callable[[str], None] = lambda _: None) -> None:
         """Start all but the writer; Airflow goes on booting when this returns."""
         self.system = make_demo_system(
-            self.directory / "system", binaries=self.erp.binaries, offsite=self.offsite.url(BUCKET)
+            self.directory / "system",
+            binaries=self.erp.binaries,
+            offsite=self.offsite.url(BUCKET),
+            belongings=True,
         )
         progress("PostgreSQL for Airflow")
         self.metadata.create()
