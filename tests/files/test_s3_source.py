@@ -434,6 +434,26 @@ def test_preflight_says_what_is_there_and_what_is_not(moto_bucket: Bucket) -> No
         moto_bucket.files.take()
 
 
+def test_preflight_takes_one_object_that_may_not_be_read_for_no_bar_and_all_for_one(
+    rclone_fronted: tuple[Bucket, Front],
+) -> None:
+    """The refusals are made up, as AWS words them."""
+    bucket, front = rclone_fronted
+    bucket.put("a closed one")
+    bucket.put("open")
+
+    def found() -> list[tuple[str, str]]:
+        repository = bucket.files.world.repository()
+        said = FilesKind().preflight(repository, FILES, Tier.DAILY, tick=lambda: None)
+        return [(one.severity, one.remedy) for one in said]
+
+    front.before = lambda key: (403, "AccessDenied") if "closed" in key else None
+    assert found() == [("ok", "")]
+    front.before = lambda key: (403, "AccessDenied")
+    ((severity, remedy),) = found()
+    assert (severity, "s3:GetObject" in remedy, "PutObject" in remedy) == ("error", True, False)
+
+
 def test_a_set_that_holds_its_own_backups_is_refused_whatever_its_connection_is_called(
     moto: MotoServer, make_world: Callable[..., World], tmp_path: Path
 ) -> None:

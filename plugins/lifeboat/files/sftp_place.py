@@ -132,7 +132,7 @@ class SftpPlace:
     def walk(self, selection: Selection, unseen: Callable[[Unseen], None], tick: Callable[[], None]) -> Iterator[Entry]:
         """As the protocol says."""
         with _readable():
-            yield self._root()
+            yield awaited(in_background(self._root), tick)
             yield from self._in("", selection, unseen, tick)
 
     def _in(
