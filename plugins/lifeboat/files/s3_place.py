@@ -80,11 +80,17 @@ class S3Place:
         """As the protocol says. All is listed before the first path is given."""
         with SortedKeys() as keys:
             with self._readable():
-                listing = self._pages()
-                page: Any
-                while (page := awaited(in_background(lambda: next(listing, None)), tick)) is not None:
+                for page in self._pages_with(tick):
                     keys.add(self._usable(page, selection, unseen))
             yield from tree_of(keys, selection, unseen)
+
+    def _pages_with(self, tick: Callable[[], None]) -> Iterator[Any]:
+        listing = self._pages()
+        while True:
+            page: Any = awaited(in_background(lambda: next(listing, None)), tick)
+            if page is None:
+                return
+            yield page
 
     def _pages(self) -> Iterator[Any]:
         with self.speaker.translated(f"listing {self._root or self._bucket}"):
