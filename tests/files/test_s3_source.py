@@ -470,6 +470,11 @@ def test_a_set_that_holds_its_own_backups_is_refused_whatever_its_connection_is_
     assert beside.take().alarm == ""
 
 
+def test_an_object_of_a_store_without_etags_is_never_taken_for_unchanged() -> None:
+    assert Listed("a", 3, "", 1).identity == ""
+    assert Listed("a", 3, "x", 1).identity != Listed("a", 3, "y", 1).identity
+
+
 KEYS = st.lists(st.text("ab-. /", min_size=1, max_size=6), max_size=30, unique=True)
 
 

@@ -18,7 +18,8 @@ from lifeboat.files.comparing import index_of
 from lifeboat.files.entries import Entry
 from lifeboat.files.kind import FilesKind
 from lifeboat.files.patterns import Selection
-from lifeboat.files.sftp_place import SftpFile, SftpPlace, _Named
+from lifeboat.files.sftp_file import SftpFile
+from lifeboat.files.sftp_place import SftpPlace, _Named
 from lifeboat.files.walking import Unseen
 from lifeboat.policy.files_source import FilesSource
 from lifeboat.policy.naming import Tier
@@ -188,6 +189,21 @@ def test_a_file_that_was_written_just_before_it_was_read_is_read_again(there: Fa
     opened.clear()
     copy = there.files.snapshot(Tier.INCREMENTAL)
     assert opened == ["fresh"]
+    comes_back(there, copy)
+
+
+def test_a_file_of_another_server_is_read_though_its_size_and_time_are_the_same(
+    there: Far, openssh: OpenSsh, opened: list[str]
+) -> None:
+    there.write("a", "here")
+    there.files.snapshot()
+    opened.clear()
+    other = sftp_place("sftp", openssh)
+    there.files.world = there.files.world.bent(there.tree.name, other.extra["root"].name)
+    there.tree = other.extra["root"]
+    there.write("a", "else")
+    copy = there.files.snapshot(Tier.INCREMENTAL)
+    assert opened == ["a"]
     comes_back(there, copy)
 
 

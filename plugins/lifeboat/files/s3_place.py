@@ -123,7 +123,7 @@ class S3Place:
         tell."""
         refused: TargetError | None = None
         with self._readable():
-            page = next(self._pages(), {})
+            page: Any = next(self._pages(), {})
             found = page.get("Contents", ())
             for one in found[:_TRIED_OUT]:
                 try:
