@@ -347,6 +347,25 @@ def test_a_store_that_goes_away_fails_the_run_and_nothing_is_committed(
     assert bucket.files.world.repository().catalogue("primary").recovery_points(FILES).copies == ()
 
 
+def test_a_cancellation_ends_the_waiting_for_the_rest_of_an_object(
+    rclone_fronted: tuple[Bucket, Front], alarm: Callable[[float], None]
+) -> None:
+    """Without a wait for the thread that reads it, which hangs."""
+    bucket, front = rclone_fronted
+    bucket.put("slow", b"x" * 6_000_000)
+    ended, waited = threading.Event(), []
+
+    def stalled() -> None:
+        os.kill(os.getpid(), signal.SIGALRM)
+        waited.append(ended.wait(30))
+
+    front.midway = stalled
+    with pytest.raises(Cancelled):
+        bucket.files.take()
+    assert waited == []
+    ended.set()
+
+
 @pytest.mark.parametrize("size", [10, 6_000_000])
 def test_a_cancellation_ends_the_waiting_for_a_store_within_seconds(
     rclone_fronted: tuple[Bucket, Front], alarm: Callable[[float], None], size: int
