@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -313,6 +314,26 @@ def test_a_server_that_goes_away_while_it_is_listed_fails_the_run(
     with pytest.raises(SourceUnreadable, match="does not answer as it should"):
         there.files.take()
     assert there.files.world.repository().catalogue("primary").recovery_points(FILES).copies == ()
+
+
+def test_the_next_folders_are_listed_while_one_is_walked(there: Far, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(9):
+        there.write(f"{number}/inside/file", f"content {number}")
+    really, listed = SftpPlace._list, []
+    together: list[asyncio.Barrier] = []
+
+    async def met(self: SftpPlace, link: Link, folder: str) -> list[_Named]:
+        listed.append(folder)
+        if folder in ("0", "1", "2"):
+            # The three must be under way at once, or none gets on.
+            together.extend([] if together else [asyncio.Barrier(3)])
+            async with asyncio.timeout(30):
+                await together[0].wait()
+        return await really(self, link, folder)
+
+    monkeypatch.setattr(SftpPlace, "_list", met)
+    comes_back(there, there.files.snapshot())
+    assert len(listed) == len(set(listed)) == 19
 
 
 def test_a_root_that_may_not_be_listed_is_no_empty_set(there: Far) -> None:

@@ -6,8 +6,10 @@ import asyncio
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from itertools import islice
 from types import TracebackType
 from typing import Self
 
@@ -28,6 +30,8 @@ from lifeboat.targets.sftp_session import Link, Session
 from lifeboat.targets.sftp_tree import Tree
 
 _LINKS_AT_ONCE = 32
+_FOLDERS_AHEAD = 4
+_NAMES_AHEAD = 50_000
 _TYPES: dict[int, FileType] = {
     stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link", stat.S_IFIFO: "fifo",
     stat.S_IFCHR: "character", stat.S_IFBLK: "block",
@@ -86,6 +90,7 @@ class SftpPlace:
         self._session = Session(access, self._speaker, silence=silence)
         self._tree = Tree(self._speaker, root)
         self._clock = outside.clock
+        self._ahead: dict[str, Future[list[_Named]]] = {}
         # Files of two servers may well have the same size and time.
         self._where = hashlib.sha256(f"{server} {root}".encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
@@ -136,16 +141,15 @@ class SftpPlace:
     def _in(
         self, folder: str, selection: Selection, unseen: Callable[[Unseen], None], tick: Callable[[], None]
     ) -> Iterator[Entry]:
-        doing = f"listing {folder or self._tree.root}"
-        coming = in_background(lambda: self._session.run(lambda link: self._list(link, folder or ROOT), doing))
+        coming = self._ahead.pop(folder, None)
         try:
-            names = awaited(coming, tick)
+            names = awaited(coming if coming is not None else self._listing(folder), tick)
         except TargetError as error:
             if isinstance(error, TargetUnavailable) or not folder:
                 raise
             unseen(Unseen(folder, f"can't be listed: {said(error)}"))
             return
-        for named in names:
+        for number, named in enumerate(names):
             path = f"{folder}/{named.name}" if folder else named.name
             kind = _TYPES.get(stat.S_IFMT(named.mode))
             if not named.name or "/" in named.name or "\0" in named.name:
@@ -158,7 +162,23 @@ class SftpPlace:
                 if path.count("/") >= DEEPEST:
                     unseen(Unseen(path, f"lies more than {DEEPEST} folders deep"))
                 else:
+                    self._look_ahead(folder, islice(names, number, None), selection)
                     yield from self._in(path, selection, unseen, tick)
+
+    def _listing(self, folder: str) -> Future[list[_Named]]:
+        doing = f"listing {folder or self._tree.root}"
+        return in_background(lambda: self._session.run(lambda link: self._list(link, folder or ROOT), doing))
+
+    def _look_ahead(self, folder: str, names: Iterable[_Named], selection: Selection) -> None:
+        """Have the next folders listed while one is walked: a distant server takes its time for each."""
+        done = [future for future in self._ahead.values() if future.done() and future.exception() is None]
+        if sum(len(future.result()) for future in done) > _NAMES_AHEAD:
+            return
+        folders = (named.name for named in names if stat.S_ISDIR(named.mode) and "/" not in named.name)
+        paths = (f"{folder}/{name}" if folder else name for name in folders)
+        for path in islice((path for path in paths if selection.may_enter(path)), _FOLDERS_AHEAD):
+            if path not in self._ahead:
+                self._ahead[path] = self._listing(path)
 
     def _one(
         self, path: str, named: _Named, kind: FileType | None, unseen: Callable[[Unseen], None]
