@@ -347,6 +347,25 @@ def test_a_store_that_goes_away_fails_the_run_and_nothing_is_committed(
     assert bucket.files.world.repository().catalogue("primary").recovery_points(FILES).copies == ()
 
 
+def test_a_cancellation_ends_the_waiting_for_the_rest_of_an_object(
+    rclone_fronted: tuple[Bucket, Front], alarm: Callable[[float], None]
+) -> None:
+    """Without a wait for the thread that reads it, which hangs."""
+    bucket, front = rclone_fronted
+    bucket.put("slow", b"x" * 6_000_000)
+    ended, waited = threading.Event(), []
+
+    def stalled() -> None:
+        os.kill(os.getpid(), signal.SIGALRM)
+        waited.append(ended.wait(30))
+
+    front.midway = stalled
+    with pytest.raises(Cancelled):
+        bucket.files.take()
+    assert waited == []
+    ended.set()
+
+
 @pytest.mark.parametrize("size", [10, 6_000_000])
 def test_a_cancellation_ends_the_waiting_for_a_store_within_seconds(
     rclone_fronted: tuple[Bucket, Front], alarm: Callable[[float], None], size: int
@@ -434,6 +453,26 @@ def test_preflight_says_what_is_there_and_what_is_not(moto_bucket: Bucket) -> No
         moto_bucket.files.take()
 
 
+def test_preflight_takes_one_object_that_may_not_be_read_for_no_bar_and_all_for_one(
+    rclone_fronted: tuple[Bucket, Front],
+) -> None:
+    """The refusals are made up, as AWS words them."""
+    bucket, front = rclone_fronted
+    bucket.put("a closed one")
+    bucket.put("open")
+
+    def found() -> list[tuple[str, str]]:
+        repository = bucket.files.world.repository()
+        said = FilesKind().preflight(repository, FILES, Tier.DAILY, tick=lambda: None)
+        return [(one.severity, one.remedy) for one in said]
+
+    front.before = lambda key: (403, "AccessDenied") if "closed" in key else None
+    assert found() == [("ok", "")]
+    front.before = lambda key: (403, "AccessDenied")
+    ((severity, remedy),) = found()
+    assert (severity, "s3:GetObject" in remedy, "PutObject" in remedy) == ("error", True, False)
+
+
 def test_a_set_that_holds_its_own_backups_is_refused_whatever_its_connection_is_called(
     moto: MotoServer, make_world: Callable[..., World], tmp_path: Path
 ) -> None:
@@ -448,6 +487,11 @@ def test_a_set_that_holds_its_own_backups_is_refused_whatever_its_connection_is_
         assert (finding.severity, "its own backups" in finding.what) == ("error", True)
     beside = far_set(world, tmp_path / "restored", f"{url}-more", environment)
     assert beside.take().alarm == ""
+
+
+def test_an_object_of_a_store_without_etags_is_never_taken_for_unchanged() -> None:
+    assert Listed("a", 3, "", 1).identity == ""
+    assert Listed("a", 3, "x", 1).identity != Listed("a", 3, "y", 1).identity
 
 
 KEYS = st.lists(st.text("ab-. /", min_size=1, max_size=6), max_size=30, unique=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -18,7 +19,8 @@ from lifeboat.files.comparing import index_of
 from lifeboat.files.entries import Entry
 from lifeboat.files.kind import FilesKind
 from lifeboat.files.patterns import Selection
-from lifeboat.files.sftp_place import SftpFile, SftpPlace, _Named
+from lifeboat.files.sftp_file import SftpFile
+from lifeboat.files.sftp_place import SftpPlace, _Named
 from lifeboat.files.walking import Unseen
 from lifeboat.policy.files_source import FilesSource
 from lifeboat.policy.naming import Tier
@@ -191,6 +193,21 @@ def test_a_file_that_was_written_just_before_it_was_read_is_read_again(there: Fa
     comes_back(there, copy)
 
 
+def test_a_file_of_another_server_is_read_though_its_size_and_time_are_the_same(
+    there: Far, openssh: OpenSsh, opened: list[str]
+) -> None:
+    there.write("a", "here")
+    there.files.snapshot()
+    opened.clear()
+    other = sftp_place("sftp", openssh)
+    there.files.world = there.files.world.bent(there.tree.name, other.extra["root"].name)
+    there.tree = other.extra["root"]
+    there.write("a", "else")
+    copy = there.files.snapshot(Tier.INCREMENTAL)
+    assert opened == ["a"]
+    comes_back(there, copy)
+
+
 @pytest.mark.parametrize("times", [1, 2])
 @pytest.mark.parametrize("size", [100, 5_000_000])
 def test_a_file_that_changes_while_it_is_read_is_read_once_more_and_then_told(
@@ -297,6 +314,26 @@ def test_a_server_that_goes_away_while_it_is_listed_fails_the_run(
     with pytest.raises(SourceUnreadable, match="does not answer as it should"):
         there.files.take()
     assert there.files.world.repository().catalogue("primary").recovery_points(FILES).copies == ()
+
+
+def test_the_next_folders_are_listed_while_one_is_walked(there: Far, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(9):
+        there.write(f"{number}/inside/file", f"content {number}")
+    really, listed = SftpPlace._list, []
+    together: list[asyncio.Barrier] = []
+
+    async def met(self: SftpPlace, link: Link, folder: str) -> list[_Named]:
+        listed.append(folder)
+        if folder in ("0", "1", "2"):
+            # The three must be under way at once, or none gets on.
+            together.extend([] if together else [asyncio.Barrier(3)])
+            async with asyncio.timeout(30):
+                await together[0].wait()
+        return await really(self, link, folder)
+
+    monkeypatch.setattr(SftpPlace, "_list", met)
+    comes_back(there, there.files.snapshot())
+    assert len(listed) == len(set(listed)) == 19
 
 
 def test_a_root_that_may_not_be_listed_is_no_empty_set(there: Far) -> None:

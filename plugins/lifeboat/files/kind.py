@@ -102,7 +102,7 @@ def _alarm(details: SnapshotDetails) -> str:
         more = " …" if details.unread_count > 3 else ""
         said.append(
             f"{details.unread_count} paths could not be read, and are not in the snapshot: "
-            f"{'; '.join(details.unread[:3])}{more}. Let the worker's user read them, or exclude them in the policy."
+            f"{'; '.join(details.unread[:3])}{more}. See that they can be read, or exclude them in the policy."
         )
     if details.shrunk:
         said.append(

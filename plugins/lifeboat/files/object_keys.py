@@ -42,8 +42,9 @@ class Listed:
 
     @property
     def identity(self) -> str:
-        """By which a later snapshot knows that it is the same."""
-        return f"{self.etag} {self.size} {self.seconds}"
+        """By which a later snapshot knows that it is the same; empty where a store gives no ETag, and nothing could be
+        known."""
+        return f"{self.etag} {self.size} {self.seconds}" if self.etag else ""
 
     @property
     def entry(self) -> Entry:

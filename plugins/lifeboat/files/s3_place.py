@@ -18,7 +18,7 @@ from lifeboat.files.patterns import Selection
 from lifeboat.files.walking import Unseen
 from lifeboat.outside import Outside
 from lifeboat.policy.files_source import FilesSource
-from lifeboat.targets.background import interruptible
+from lifeboat.targets.background import awaited, in_background, interruptible
 from lifeboat.targets.s3_errors import DENIED, Speaker, code_of, without_credentials
 from lifeboat.targets.s3_listing import pages
 from lifeboat.targets.s3_reading import ResumedReading
@@ -26,6 +26,7 @@ from lifeboat.targets.s3_reading import ResumedReading
 _CONNECT_TIMEOUT = 10
 _READ_TIMEOUT = 60
 _MOST_ATTEMPTS = 5
+_TRIED_OUT = 5
 _GONE = frozenset({"NoSuchKey", "404", "NotFound", "NoSuchVersion"})
 _REPLACED = frozenset({"PreconditionFailed", "412"})
 _HEADERS = {
@@ -79,10 +80,17 @@ class S3Place:
         """As the protocol says. All is listed before the first path is given."""
         with SortedKeys() as keys:
             with self._readable():
-                for page in self._pages():
-                    tick()
+                for page in self._pages_with(tick):
                     keys.add(self._usable(page, selection, unseen))
             yield from tree_of(keys, selection, unseen)
+
+    def _pages_with(self, tick: Callable[[], None]) -> Iterator[Any]:
+        listing = self._pages()
+        while True:
+            page: Any = awaited(in_background(lambda: next(listing, None)), tick)
+            if page is None:
+                return
+            yield page
 
     def _pages(self) -> Iterator[Any]:
         with self.speaker.translated(f"listing {self._root or self._bucket}"):
@@ -111,13 +119,24 @@ class S3Place:
         )
 
     def try_out(self) -> bool:
-        """As the protocol says: the first object of the first page is asked for."""
+        """As the protocol says. One object that may be read shows the right to; that others may not is for the run to
+        tell."""
+        refused: TargetError | None = None
         with self._readable():
-            for page in self._pages():
-                for found in page.get("Contents", ()):
-                    self._ask(found["Key"])
+            page: Any = next(self._pages(), {})
+            found = page.get("Contents", ())
+            for one in found[:_TRIED_OUT]:
+                try:
+                    self._ask(one["Key"])
+                except TargetUnavailable:
+                    raise
+                except TargetError as error:
+                    refused = error
+                else:
                     return True
-        return False
+            if refused is not None:
+                raise refused
+        return bool(found)
 
     def _ask(self, key: str) -> None:
         with self.speaker.translated(f"reading {key}", key):

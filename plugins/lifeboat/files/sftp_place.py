@@ -3,36 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-import errno
+import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from itertools import islice
 from types import TracebackType
 from typing import Self
 
 import asyncssh
 
-from lifeboat.errors import ObjectMissing, SourceUnreadable, TargetError, TargetUnavailable
+from lifeboat.errors import SourceUnreadable, TargetError, TargetUnavailable
 from lifeboat.files.entries import ROOT, Entry, FileType
 from lifeboat.files.far_place import NOBODY
 from lifeboat.files.patterns import Selection
+from lifeboat.files.sftp_file import STILL_FRESH, SftpFile, identity_of, readable, said
 from lifeboat.files.walking import DEEPEST, Unseen
 from lifeboat.outside import Outside
 from lifeboat.policy.files_source import FilesSource
 from lifeboat.targets.background import awaited, in_background
 from lifeboat.targets.sftp_access import access_from
 from lifeboat.targets.sftp_errors import MISSING, Speaker, is_lost
-from lifeboat.targets.sftp_reading import ResumedReading
 from lifeboat.targets.sftp_session import Link, Session
 from lifeboat.targets.sftp_tree import Tree
 
-STILL_FRESH = timedelta(minutes=5)
-"""A file that was changed so shortly before it was read is read again by the next snapshot: SFTP tells whole seconds,
-and the server's clock need not be right."""
 _LINKS_AT_ONCE = 32
+_FOLDERS_AHEAD = 4
+_NAMES_AHEAD = 50_000
 _TYPES: dict[int, FileType] = {
     stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link", stat.S_IFIFO: "fifo",
     stat.S_IFCHR: "character", stat.S_IFBLK: "block",
@@ -57,11 +56,12 @@ class _Named:
         gid = NOBODY if found.gid is None else found.gid
         return cls(name, found.permissions or 0, uid, gid, found.size or 0, found.mtime or 0)
 
-    def entry(self, path: str, kind: FileType) -> Entry:
+    def entry(self, path: str, kind: FileType, where: str) -> Entry:
         plain = kind == "file"
         return Entry(
             path, kind, stat.S_IMODE(self.mode), self.uid, self.gid, self.mtime * 10**9,
-            size=self.size if plain else 0, link=self.link, identity=f"{self.mtime} {self.size}" if plain else "",
+            size=self.size if plain else 0, link=self.link,
+            identity=identity_of(where, self.mtime, self.size) if plain else "",
         )  # fmt: skip
 
 
@@ -81,7 +81,7 @@ class SftpPlace:
 
     def __init__(self, name: str, source: FilesSource, outside: Outside, *, silence: float = 60.0) -> None:
         assert source.connection is not None
-        with _readable():
+        with readable():
             connection = outside.connection(source.connection)
             access = access_from(connection, target=name, host=source.host, port=source.port, role="Source")
         root = source.directory
@@ -90,6 +90,9 @@ class SftpPlace:
         self._session = Session(access, self._speaker, silence=silence)
         self._tree = Tree(self._speaker, root)
         self._clock = outside.clock
+        self._ahead: dict[str, Future[list[_Named]]] = {}
+        # Files of two servers may well have the same size and time.
+        self._where = hashlib.sha256(f"{server} {root}".encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
     def __enter__(self) -> Self:
         return self
@@ -105,7 +108,7 @@ class SftpPlace:
 
     def try_out(self) -> bool:
         """As the protocol says; what may be read shows when it is read."""
-        with _readable():
+        with readable():
             self._root()
             return bool(self._session.run(lambda link: self._list(link, ROOT), "listing"))
 
@@ -127,27 +130,26 @@ class SftpPlace:
             raise
         if not stat.S_ISDIR(found.mode):
             raise missing()
-        return found.entry(ROOT, "directory")
+        return found.entry(ROOT, "directory", self._where)
 
     def walk(self, selection: Selection, unseen: Callable[[Unseen], None], tick: Callable[[], None]) -> Iterator[Entry]:
         """As the protocol says."""
-        with _readable():
-            yield self._root()
+        with readable():
+            yield awaited(in_background(self._root), tick)
             yield from self._in("", selection, unseen, tick)
 
     def _in(
         self, folder: str, selection: Selection, unseen: Callable[[Unseen], None], tick: Callable[[], None]
     ) -> Iterator[Entry]:
-        doing = f"listing {folder or self._tree.root}"
-        coming = in_background(lambda: self._session.run(lambda link: self._list(link, folder or ROOT), doing))
+        coming = self._ahead.pop(folder, None)
         try:
-            names = awaited(coming, tick)
+            names = awaited(coming if coming is not None else self._listing(folder), tick)
         except TargetError as error:
             if isinstance(error, TargetUnavailable) or not folder:
                 raise
-            unseen(Unseen(folder, f"can't be listed: {_said(error)}"))
+            unseen(Unseen(folder, f"can't be listed: {said(error)}"))
             return
-        for named in names:
+        for number, named in enumerate(names):
             path = f"{folder}/{named.name}" if folder else named.name
             kind = _TYPES.get(stat.S_IFMT(named.mode))
             if not named.name or "/" in named.name or "\0" in named.name:
@@ -156,11 +158,27 @@ class SftpPlace:
                 if selection.has(path):
                     yield from self._one(path, named, kind, unseen)
             elif selection.may_enter(path):
-                yield named.entry(path, "directory")
+                yield named.entry(path, "directory", self._where)
                 if path.count("/") >= DEEPEST:
                     unseen(Unseen(path, f"lies more than {DEEPEST} folders deep"))
                 else:
+                    self._look_ahead(folder, islice(names, number, None), selection)
                     yield from self._in(path, selection, unseen, tick)
+
+    def _listing(self, folder: str) -> Future[list[_Named]]:
+        doing = f"listing {folder or self._tree.root}"
+        return in_background(lambda: self._session.run(lambda link: self._list(link, folder or ROOT), doing))
+
+    def _look_ahead(self, folder: str, names: Iterable[_Named], selection: Selection) -> None:
+        """Have the next folders listed while one is walked: a distant server takes its time for each."""
+        done = [future for future in self._ahead.values() if future.done() and future.exception() is None]
+        if sum(len(future.result()) for future in done) > _NAMES_AHEAD:
+            return
+        folders = (named.name for named in names if stat.S_ISDIR(named.mode) and "/" not in named.name)
+        paths = (f"{folder}/{name}" if folder else name for name in folders)
+        for path in islice((path for path in paths if selection.may_enter(path)), _FOLDERS_AHEAD):
+            if path not in self._ahead:
+                self._ahead[path] = self._listing(path)
 
     def _one(
         self, path: str, named: _Named, kind: FileType | None, unseen: Callable[[Unseen], None]
@@ -170,7 +188,7 @@ class SftpPlace:
         elif kind == "link" and not named.link:
             unseen(Unseen(path, "is a link that can't be read"))
         elif kind is not None:
-            yield named.entry(path, kind)
+            yield named.entry(path, kind, self._where)
         elif stat.S_ISSOCK(named.mode):
             unseen(Unseen(path, "is a socket", left_out="sockets"))
         else:
@@ -220,74 +238,8 @@ class SftpPlace:
 
     def open(self, entry: Entry, *, again: bool = False) -> SftpFile:
         """As the protocol says: the file as it is now, whatever the listing said."""
-        return SftpFile(self._session, self._tree, entry, fresh_from=int((self._clock() - STILL_FRESH).timestamp()))
-
-
-class SftpFile:
-    """A file that is read, with several requests under way."""
-
-    def __init__(self, session: Session, tree: Tree, entry: Entry, *, fresh_from: int) -> None:
-        self._session = session
-        self._tree = tree
-        try:
-            self._stream = ResumedReading(session, tree, entry.path)
-        except TargetError as error:
-            raise _what_it_means(error) from error
-        mtime = self._stream.mtime
-        fresh = fresh_from <= mtime <= fresh_from + 2 * int(STILL_FRESH.total_seconds())
-        identity = "" if fresh else f"{mtime} {self._stream.size}"
-        self._entry = replace(entry, size=self._stream.size, mtime_ns=mtime * 10**9, identity=identity)
-
-    @property
-    def entry(self) -> Entry:
-        """It as it was when it was opened."""
-        return self._entry
-
-    def read(self, size: int, /) -> bytes:
-        """As the protocol says."""
-        try:
-            return self._stream.read(size)
-        except TargetError as error:
-            raise _what_it_means(error) from error
-
-    def unchanged(self) -> bool:
-        """Whether the file of that name has the size and the time that it had; one that is gone was read."""
-        path = self._entry.path
-        try:
-            found = self._session.run(lambda link: self._tree.look(link, path), f"looking at {path}")
-        except TargetError as error:
-            if isinstance(error, TargetUnavailable):
-                raise SourceUnreadable(error.what, error.remedy) from error
-            return False
-        return found is None or (found.size, found.mtime) == (self._stream.size, self._stream.mtime)
-
-    def close(self) -> None:
-        """Let it go."""
-        self._stream.close()
-
-
-@contextmanager
-def _readable() -> Iterator[None]:
-    try:
-        yield
-    except TargetError as error:
-        raise SourceUnreadable(error.what, error.remedy) from error
-
-
-def _what_it_means(error: TargetError) -> Exception:
-    """What an error of reading means: for one file, or for all."""
-    if isinstance(error, ObjectMissing):
-        return FileNotFoundError(errno.ENOENT, "is gone")
-    if isinstance(error, TargetUnavailable):
-        return SourceUnreadable(error.what, error.remedy)
-    if error.__cause__ is not None:
-        return PermissionError(errno.EACCES, _said(error))
-    return OSError(errno.ESTALE, error.what)
-
-
-def _said(error: TargetError) -> str:
-    reason = getattr(error.__cause__, "reason", "")
-    return f"the server answered: {reason}" if reason else error.what
+        fresh_from = int((self._clock() - STILL_FRESH).timestamp())
+        return SftpFile(self._session, self._tree, entry, where=self._where, fresh_from=fresh_from)
 
 
 def _lacks(named: _Named) -> bool:
