@@ -10,7 +10,7 @@ import pytest
 
 from lifeboat.code.left_out import bare_url
 from lifeboat.code.refs import shown
-from tests.code.conftest import SOMEBODY, CodeSet, Origin, details, git, ids
+from tests.code.conftest import CodeSet, Origin, details, git, ids
 
 HOSTILE = (
     "refs/refs/heads/main",  # `git bundle create --all` leaves refs/heads/main out for it
@@ -28,18 +28,17 @@ HOSTILE = (
 )
 
 
-def test_hostile_names_of_refs_come_back_as_they_were(code: CodeSet) -> None:
-    main = code.one.commit()
+def make_hostile(origin: Origin) -> tuple[str, ...]:
+    """All of them, on one commit."""
+    main = origin.commit()
     for name in HOSTILE:
-        if "\udcff" in name or "grüße" in name:
-            # Python would encode it its own way.
-            (code.one.path / os.fsencode(name).decode("utf-8", "surrogateescape")).parent.mkdir(
-                parents=True, exist_ok=True
-            )
-            with open(os.fsencode(code.one.path) + b"/" + os.fsencode(name), "w") as file:  # noqa: PTH123
-                file.write(main + "\n")
-        else:
-            code.one.set(name, main)
+        # As bytes: a name of a ref has no encoding.
+        git("update-ref", "--stdin", "-z", at=origin.path, feed=b"create " + os.fsencode(name) + f"\0{main}\0".encode())
+    return HOSTILE
+
+
+def test_hostile_names_of_refs_come_back_as_they_were(code: CodeSet) -> None:
+    make_hostile(code.one)
     blob = git("hash-object", "-w", "--stdin", at=code.one.path, feed=b"a tag may name a blob")
     code.one.set("refs/tags/blob", blob)
     tree = git("rev-parse", "refs/heads/main^{tree}", at=code.one.path)
@@ -133,7 +132,7 @@ def signed_tag(origin: Origin, name: str, key: Path) -> None:
         "GIT_CONFIG_KEY_1": "user.signingKey",
         "GIT_CONFIG_VALUE_1": str(key),
     }
-    git("tag", "-s", "-m", name, name, "refs/heads/main", at=origin.path, **(SOMEBODY | settings))
+    git("tag", "-s", "-m", name, name, "refs/heads/main", at=origin.path, **settings)
 
 
 def test_release_tags_are_signed_or_said_not_to_be(code: CodeSet, tmp_path: Path) -> None:
