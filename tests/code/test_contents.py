@@ -73,6 +73,25 @@ def test_a_head_that_names_a_commit_of_no_branch_comes_back_so(code: CodeSet) ->
     assert git("cat-file", "-t", alone, at=back.path) == "commit"
 
 
+def test_a_ref_that_git_leaves_out_of_a_clone_raises_an_alarm(code: CodeSet) -> None:
+    main = code.one.commit()
+    (code.one.path / "packed-refs").write_text(f"{main} refs/heads/a..b\n")
+    done = code.take()
+    assert "Ignoring funny ref 'refs/heads/a..b'" in done.alarm
+    assert any("funny ref" in finding for finding in done.copies[0].manifest.findings)
+
+
+def test_a_repository_that_is_broken_at_its_origin_is_not_taken_for_read(code: CodeSet) -> None:
+    code.one.commit()
+    two = Origin.make(code.origins / "two.git")
+    two.commit()
+    (two.path / "refs" / "heads" / "broken").write_text("1" * 40 + "\n")
+    code.protect(code.one.url, two.url)
+    done = code.take()
+    assert "two could not be read" in done.alarm
+    assert not details(done.copies[0]).repositories[1].bundle
+
+
 def test_a_shallow_repository_is_refused(code: CodeSet) -> None:
     code.one.commit()
     code.one.commit()
@@ -125,6 +144,7 @@ def signing_key(place: Path) -> tuple[Path, Path]:
 
 
 def signed_tag(origin: Origin, name: str, key: Path) -> None:
+    """As a person makes one who has told git which key is theirs."""
     settings = {
         "GIT_CONFIG_COUNT": "2",
         "GIT_CONFIG_KEY_0": "gpg.format",
@@ -132,7 +152,7 @@ def signed_tag(origin: Origin, name: str, key: Path) -> None:
         "GIT_CONFIG_KEY_1": "user.signingKey",
         "GIT_CONFIG_VALUE_1": str(key),
     }
-    git("tag", "-s", "-m", name, name, "refs/heads/main", at=origin.path, **settings)
+    git("tag", "-s", "-m", name, name, "refs/heads/main", at=origin.path, environment=settings)
 
 
 def test_release_tags_are_signed_or_said_not_to_be(code: CodeSet, tmp_path: Path) -> None:
