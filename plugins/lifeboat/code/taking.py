@@ -19,7 +19,7 @@ from lifeboat.code.releases import Unsigned, unsigned, with_verified
 from lifeboat.code.rewrites import contained_in, rewrites_between
 from lifeboat.errors import Cancelled, LifeboatError
 from lifeboat.outside import Outside
-from lifeboat.policy.code_source import CodeSource, RepositoryPolicy
+from lifeboat.policy.code_source import CodeSource, RepositoryPolicy, scheme_of
 from lifeboat.streams.settings import StreamSettings
 from lifeboat.streams.stored import StoredStream
 from lifeboat.streams.writing import Destination, StreamWriter
@@ -147,7 +147,8 @@ class Taker:
 
     def _protections(self, policy: RepositoryPolicy) -> tuple[Protection, ...]:
         named = self.source.connection
-        connection = self.outside.connection(named) if named is not None else None
+        asked = named is not None and scheme_of(policy.url) in ("https", "ssh")
+        connection = self.outside.connection(named) if named is not None and asked else None
         return tuple(protections(self.source, policy.url, connection, self.tick))
 
     def _bundle(self, clone: Path, refs: RepositoryRefs) -> StoredStream:
