@@ -108,6 +108,9 @@ def test_preflight_names_every_origin_and_mirror_that_is_away(desk: Desk) -> Non
     assert told.code == 0
     assert "gone can't be read" in told.out + told.err
     assert "The mirror of erp can't be reached" in told.out + told.err
+    desk.code.protect(allowed_signers="/nowhere/signers")
+    told = desk.say("preflight", "demo", CODE)
+    assert (told.code, "/nowhere/signers can't be read" in told.out + told.err) == (1, True)
     desk.code.protect(f"file://{desk.code.origins}/gone.git")
     told = desk.say("preflight", "demo", CODE)
     assert told.code == 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -38,16 +38,18 @@ SOMEBODY = {
 }
 
 
-def git(*arguments: str | Path, at: Path | None = None, feed: bytes = b"", **environment: str) -> str:
+def git(
+    *arguments: str | Path, at: Path | None = None, feed: bytes = b"", environment: Mapping[str, str] | None = None
+) -> str:
     """Git as the tests run it: configured by its environment alone."""
-    place = ["--git-dir", at] if at is not None else []
+    place: list[str | Path] = ["--git-dir", at] if at is not None else []
     done = subprocess.run(
         ["git", *place, *arguments],
         input=feed,
         capture_output=True,
         check=False,
         cwd="/",
-        env={"PATH": os.environ["PATH"], **SOMEBODY, **environment},
+        env={"PATH": os.environ["PATH"], **SOMEBODY, **(environment or {})},
     )
     assert done.returncode == 0, done.stderr.decode()
     return done.stdout.decode("utf-8", "surrogateescape").strip()

@@ -10,7 +10,7 @@ import pytest
 
 from lifeboat.code.left_out import bare_url
 from lifeboat.code.refs import shown
-from tests.code.conftest import SOMEBODY, CodeSet, Origin, details, git, ids
+from tests.code.conftest import CodeSet, Origin, details, git, ids
 
 HOSTILE = (
     "refs/refs/heads/main",  # `git bundle create --all` leaves refs/heads/main out for it
@@ -28,18 +28,17 @@ HOSTILE = (
 )
 
 
-def test_hostile_names_of_refs_come_back_as_they_were(code: CodeSet) -> None:
-    main = code.one.commit()
+def make_hostile(origin: Origin) -> tuple[str, ...]:
+    """All of them, on one commit."""
+    main = origin.commit()
     for name in HOSTILE:
-        if "\udcff" in name or "grüße" in name:
-            # Python would encode it its own way.
-            (code.one.path / os.fsencode(name).decode("utf-8", "surrogateescape")).parent.mkdir(
-                parents=True, exist_ok=True
-            )
-            with open(os.fsencode(code.one.path) + b"/" + os.fsencode(name), "w") as file:  # noqa: PTH123
-                file.write(main + "\n")
-        else:
-            code.one.set(name, main)
+        # As bytes: a name of a ref has no encoding.
+        git("update-ref", "--stdin", "-z", at=origin.path, feed=b"create " + os.fsencode(name) + f"\0{main}\0".encode())
+    return HOSTILE
+
+
+def test_hostile_names_of_refs_come_back_as_they_were(code: CodeSet) -> None:
+    make_hostile(code.one)
     blob = git("hash-object", "-w", "--stdin", at=code.one.path, feed=b"a tag may name a blob")
     code.one.set("refs/tags/blob", blob)
     tree = git("rev-parse", "refs/heads/main^{tree}", at=code.one.path)
@@ -72,6 +71,25 @@ def test_a_head_that_names_a_commit_of_no_branch_comes_back_so(code: CodeSet) ->
     back = code.restore(copy)["erp"]
     assert (back.path / "HEAD").read_text().strip() == alone
     assert git("cat-file", "-t", alone, at=back.path) == "commit"
+
+
+def test_a_ref_that_git_leaves_out_of_a_clone_raises_an_alarm(code: CodeSet) -> None:
+    main = code.one.commit()
+    (code.one.path / "packed-refs").write_text(f"{main} refs/heads/a..b\n")
+    done = code.take()
+    assert "Ignoring funny ref 'refs/heads/a..b'" in done.alarm
+    assert any("funny ref" in finding for finding in done.copies[0].manifest.findings)
+
+
+def test_a_repository_that_is_broken_at_its_origin_is_not_taken_for_read(code: CodeSet) -> None:
+    code.one.commit()
+    two = Origin.make(code.origins / "two.git")
+    two.commit()
+    (two.path / "refs" / "heads" / "broken").write_text("1" * 40 + "\n")
+    code.protect(code.one.url, two.url)
+    done = code.take()
+    assert "two could not be read" in done.alarm
+    assert not details(done.copies[0]).repositories[1].bundle
 
 
 def test_a_shallow_repository_is_refused(code: CodeSet) -> None:
@@ -126,6 +144,7 @@ def signing_key(place: Path) -> tuple[Path, Path]:
 
 
 def signed_tag(origin: Origin, name: str, key: Path) -> None:
+    """As a person makes one who has told git which key is theirs."""
     settings = {
         "GIT_CONFIG_COUNT": "2",
         "GIT_CONFIG_KEY_0": "gpg.format",
@@ -133,7 +152,7 @@ def signed_tag(origin: Origin, name: str, key: Path) -> None:
         "GIT_CONFIG_KEY_1": "user.signingKey",
         "GIT_CONFIG_VALUE_1": str(key),
     }
-    git("tag", "-s", "-m", name, name, "refs/heads/main", at=origin.path, **(SOMEBODY | settings))
+    git("tag", "-s", "-m", name, name, "refs/heads/main", at=origin.path, environment=settings)
 
 
 def test_release_tags_are_signed_or_said_not_to_be(code: CodeSet, tmp_path: Path) -> None:

@@ -86,6 +86,11 @@ def test_a_scratch_directory_in_which_somebody_works_is_left_alone(code: CodeSet
         assert one.path.stat().st_mode & 0o777 == 0o700
         assert one.path.exists()
         assert two.path.exists()
+    forgotten = code.scratch / f".lifeboat-code-{os.getuid()}-abc"
+    forgotten.mkdir()
+    os.utime(forgotten, (0, 0))
+    with scratch_directory(code.scratch):
+        assert not forgotten.exists()
     with pytest.raises(NotEnoughDisk, match="Name one on a disk with room"), scratch_directory(Path("/proc/none")):
         pass
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.code.conftest import CodeSet, Origin, git, ids
+from tests.code.test_contents import make_hostile
 
 
 @pytest.fixture
@@ -124,6 +125,22 @@ def test_what_only_the_mirror_has_is_kept_there_before_it_goes(code: CodeSet, mi
     code.snapshot()
     assert list(kept(mirror).values()) == [stray]
     assert followed(mirror) == code.one.ids()
+
+
+def test_hostile_names_are_mirrored_and_kept_as_they_are(code: CodeSet, mirror: Path) -> None:
+    names = make_hostile(code.one)
+    code.snapshot()
+    own = {name: object_id for name, object_id in code.one.ids().items() if not name.startswith("refs/lifeboat/")}
+    assert followed(mirror) == own
+    for name in names:
+        if name.startswith("refs/heads/"):
+            code.one.delete(name)
+    done = code.verified()
+    assert "was deleted" in done.alarm
+    assert "mirror" not in done.alarm
+    assert {name.split("/", 3)[3] for name in kept(mirror)} == {
+        name.removeprefix("refs/") for name in names if name.startswith("refs/heads/")
+    }
 
 
 def test_each_repository_may_have_a_mirror_of_its_own(code: CodeSet, mirror: Path) -> None:

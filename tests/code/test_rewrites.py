@@ -96,6 +96,19 @@ def test_a_repository_that_cannot_be_read_any_more_is_told_and_what_is_kept_of_i
     assert ids(back["erp"].path) == code.one.ids()
 
 
+def test_an_empty_repository_and_one_that_never_could_be_read_are_no_damage_when_they_are_away(code: CodeSet) -> None:
+    code.one.commit()
+    empty = Origin.make(code.origins / "empty.git")
+    code.protect(code.one.url, empty.url)
+    code.snapshot()
+    empty.path.rename(code.origins / "elsewhere")
+    code.protect(code.one.url, empty.url, f"file://{code.origins}/never.git")
+    (copy,) = code.verified().copies
+    assert [bool(one.unread) for one in details(copy).repositories] == [False, True, True]
+    code.verify(copy, deep=True)
+    assert set(code.restore(copy)) == {"erp"}
+
+
 def test_a_month_later_what_has_not_changed_is_stored_anew(code: CodeSet) -> None:
     code.one.commit()
     first = code.snapshot()

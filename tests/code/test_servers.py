@@ -13,7 +13,7 @@ import asyncssh
 import pytest
 
 from sandbox.sftp_servers import SftpServer
-from tests.code.conftest import CODE, CodeSet, Origin, ids
+from tests.code.conftest import CodeSet, Origin, ids
 from tests.code.servers import GitDaemon, HttpsGit, https_server, ssh_server
 from tests.repository.world import everything
 
@@ -176,7 +176,9 @@ def test_a_git_daemon_is_read_and_written_where_the_policy_trusts_the_net(code: 
     assert ids(code.restore(copy)["erp"].path) == code.one.ids()
     with pytest.raises(Exception, match="No repository can be read"):
         code.take()
-    assert CODE in code.world.repository().policy.sources
+    # A connection that is missing fails nothing where nobody asks for one.
+    code.protect(connection="missing")
+    code.snapshot()
 
 
 def test_the_configuration_of_the_machine_changes_nothing(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from lifeboat.code.details import code_details
+from lifeboat.errors import RestoreError
 from tests.code.conftest import CodeSet, Origin, details, git, ids
 
 
@@ -35,6 +38,20 @@ def test_a_repository_that_has_not_changed_is_not_stored_twice(code: CodeSet) ->
     assert third.manifest.needs == ()
     assert [stream.name for stream in third.manifest.streams] == ["erp.bundle", "refs.jsonl"]
     assert code_details(third.manifest).compared_with == second.manifest.recovery_point
+
+
+def test_a_restore_touches_nothing_that_is_there(code: CodeSet) -> None:
+    code.one.commit()
+    copy = code.snapshot()
+    (code.back / "used").mkdir()
+    (code.back / "used" / "file").write_text("mine")
+    (code.back / "file").write_text("mine")
+    for name in ("used", "file", "none/below"):
+        with pytest.raises(RestoreError, match=r"Nothing was touched|is no directory|Make it first"):
+            code.restore(copy, name=name)
+    assert sorted(path.name for path in code.back.rglob("*")) == ["file", "file", "used"]
+    (code.back / "empty").mkdir()
+    assert code.restore(copy, name="empty")["erp"].path.exists()
 
 
 def test_empty_repositories_and_those_with_sha_256_come_back(code: CodeSet) -> None:

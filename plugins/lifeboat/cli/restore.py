@@ -73,7 +73,8 @@ def restore_verb(
     only: Annotated[
         list[str] | None,
         typer.Option(
-            help="These tables of an archive or export, these paths or items. May be repeated.", metavar="PATTERN"
+            help="These tables of an archive or export, paths of files, items, repositories. May be repeated.",
+            metavar="PATTERN",
         ),
     ] = None,
     database: Annotated[

@@ -24,7 +24,7 @@ OLDEST = (2, 32)
 """The first version that can be kept from all configuration (``GIT_CONFIG_GLOBAL``) and refuses shallow clones."""
 
 _INHERITED = (
-    *("PATH", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "TMPDIR"),
+    *("PATH", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR"),
     *("http_proxy", "https_proxy", "HTTPS_PROXY", "no_proxy", "NO_PROXY"),
 )
 _SETTINGS = {
@@ -189,6 +189,7 @@ class Git:
             "TZ": "UTC",
             # No ~/.netrc, no ~/.config/git.
             "HOME": str(self.scratch.path),
+            "TMPDIR": str(self.scratch.path),
             "GIT_CONFIG_NOSYSTEM": "1",
             "GIT_CONFIG_GLOBAL": str(self.scratch.path / "gitconfig"),
             "GIT_ATTR_NOSYSTEM": "1",

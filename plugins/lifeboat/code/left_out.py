@@ -19,14 +19,24 @@ def left_out(git: Git, at: Path, refs: RepositoryRefs, url: str, tick: Callable[
         return ()
     attributes: list[bytes] = []
     submodules: list[bytes] = []
-    for entry in git.output(
-        ["ls-tree", "-r", "-z", "--full-tree", refs.head_id], at=at, tick=tick, good=(0, 128)
-    ).split(b"\0"):
+
+    def look(entry: bytes) -> None:
         described, _, path = entry.partition(b"\t")
         if described.startswith(_SUBMODULE):
             submodules.append(path)
         elif path == b".gitattributes" or path.endswith(b"/.gitattributes"):
             attributes.append(described.split()[2])
+
+    rest = b""
+
+    def take(data: bytes) -> None:
+        # A tree may have a million files: none of them is kept.
+        nonlocal rest
+        *entries, rest = (rest + data).split(b"\0")
+        for entry in entries:
+            look(entry)
+
+    git.run(["ls-tree", "-r", "-z", "--full-tree", refs.head_id], at=at, take=take, tick=tick, good=(0, 128))
     said: list[str] = []
     if any(b"filter=lfs" in git.output(["cat-file", "blob", blob.decode()], at=at, tick=tick) for blob in attributes):
         place = _setting(git, at, f"{refs.head_id}:.lfsconfig", r"^lfs\.url$", tick)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import time
@@ -37,7 +38,19 @@ def preflight_code(
         raise
     except LifeboatError as error:
         return [Finding("error", subject, error.what, error.remedy)]
-    return [*findings, _room(source, subject)]
+    return [*findings, *_signers(source, subject), _room(source, subject)]
+
+
+def _signers(source: CodeSource, subject: str) -> list[Finding]:
+    if source.allowed_signers is None:
+        return []
+    if not os.access(source.allowed_signers, os.R_OK):
+        remedy = "Put it there for the worker's user: without it no release tag counts as signed."
+        return [Finding("error", subject, f"{source.allowed_signers} can't be read.", remedy)]
+    if shutil.which("ssh-keygen") is None:
+        remedy = "Install OpenSSH's client programs: git verifies signatures of SSH keys by it."
+        return [Finding("error", subject, "ssh-keygen was not found on this machine.", remedy)]
+    return [Finding("ok", subject, f"Release tags are verified against {source.allowed_signers}.")]
 
 
 def _origins(

@@ -53,7 +53,7 @@ def wanted_repositories(details: CodeDetails, only: Sequence[str]) -> list[Repos
     Raises:
         RestoreError: a name fits none.
     """
-    there = [one for one in details.repositories if one.bundle or not one.unread]
+    there = [one for one in details.repositories if one.bundle or not one.unread]  # an empty one has no bundle
     for pattern in only:
         if not any(fnmatchcase(one.name, pattern) for one in there):
             raise RestoreError(

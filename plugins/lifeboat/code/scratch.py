@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from pathlib import Path
 from lifeboat.errors import NotEnoughDisk
 
 _STEM = "lifeboat-code"
+_FORGOTTEN_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,11 @@ def scratch_directory(place: Path | None) -> Iterator[Scratch]:
 
 def sweep(parent: Path, stem: str) -> None:
     """Remove the directories in which nobody works any more."""
+    for draft in parent.glob(f".{stem}-*"):
+        with suppress(OSError):
+            # Who made it holds no lock yet, for a moment; it is empty then.
+            if time.time() - draft.lstat().st_mtime > _FORGOTTEN_SECONDS:
+                draft.rmdir()
     for path in parent.glob(f"{stem}-*"):
         with suppress(OSError):
             if path.lstat().st_uid != os.getuid():

@@ -177,6 +177,8 @@ def _findings(taken: Sequence[Taken], details: CodeDetails) -> Iterator[str]:
             yield f"{told.name} could not be read, and {instead}: {told.unread}"
         for sentence in told.left_out:
             yield f"{told.name}: {sentence}"
+        for remark in one.remarks:
+            yield f"{told.name}: git says of its clone: {remark}"
         if one.unsigned is not None:
             yield one.unsigned.finding(told.name)
         for protection in one.protections:
@@ -194,6 +196,8 @@ def _alarms(taken: Sequence[Taken], details: CodeDetails, earlier: Earlier | Non
         name = one.details.name
         if one.details.unread:
             yield f"{name} could not be read: {one.details.unread}"
+        if one.remarks:
+            yield f"{name} may not be whole at its origin; git says of its clone: {' '.join(one.remarks[:3])}"
         if signed and one.unsigned is not None:
             yield one.unsigned.alarm(name)
         for protection in one.protections:

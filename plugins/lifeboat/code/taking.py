@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lifeboat.code.access import remote_access
@@ -19,12 +19,14 @@ from lifeboat.code.releases import Unsigned, unsigned, with_verified
 from lifeboat.code.rewrites import contained_in, rewrites_between
 from lifeboat.errors import Cancelled, LifeboatError
 from lifeboat.outside import Outside
-from lifeboat.policy.code_source import CodeSource, RepositoryPolicy
+from lifeboat.policy.code_source import CodeSource, RepositoryPolicy, scheme_of
 from lifeboat.streams.settings import StreamSettings
 from lifeboat.streams.stored import StoredStream
 from lifeboat.streams.writing import Destination, StreamWriter
 
 Tick = Callable[[], None]
+_HARMLESS = ("cloned an empty repository", "remote HEAD refers to nonexistent ref", "redirecting to")
+_MOST_REMARKS = 20
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Taken:
     Attributes:
         refs: ``None`` where it could not be read, now or earlier.
         protections: what its forge says of its branches.
+        remarks: what git found wrong although it has cloned it: a ref that it left out, say.
         clone: where its clone lies, if it is wanted for a mirror; ``None`` elsewhere.
         stored: its bundle, where one was stored now.
     """
@@ -44,6 +47,7 @@ class Taken:
     rewrites: tuple[Rewrite, ...] = ()
     unsigned: Unsigned | None = None
     protections: tuple[Protection, ...] = ()
+    remarks: tuple[str, ...] = ()
     clone: Path | None = None
     stored: StoredStream | None = None
 
@@ -71,27 +75,30 @@ class Taker:
         """Clone it; what can't be read is told in what is returned, and what is kept of it is referred to."""
         clone = self.git.scratch.path / f"{policy.name}.git"
         try:
-            refs = self._clone(policy, clone)
+            refs, remarks = self._clone(policy, clone)
         except Cancelled:
             raise
         except LifeboatError as error:
             shutil.rmtree(clone, ignore_errors=True)
             return self._unread(policy, error)
-        taken = self._stored(policy, clone, refs)
+        taken = replace(self._stored(policy, clone, refs), remarks=remarks)
         if taken.clone is None:
             shutil.rmtree(clone, ignore_errors=True)
         return taken
 
-    def _clone(self, policy: RepositoryPolicy, into: Path) -> RepositoryRefs:
+    def _clone(self, policy: RepositoryPolicy, into: Path) -> tuple[RepositoryRefs, tuple[str, ...]]:
         with remote_access(self.outside, self.source.connection, policy.url) as remote:
-            self.git.run(
+            ended = self.git.run(
                 ["clone", "--mirror", "--progress", "--template=", "--reject-shallow", "--", policy.url, str(into)],
                 remote=remote,
                 tick=self.tick,
                 what=f"{policy.name} can't be cloned from {policy.url}",
             )
         refs = read_refs(self.git, into, policy.name, self.tick)
-        return with_verified(self.git, into, refs, self.source, self.tick)
+        # A ref whose name git does not believe is left out by it, with exit code 0.
+        remarks = [line for line in ended.words.splitlines() if line.startswith(("error: ", "warning: "))]
+        told = [line for line in remarks if not any(word in line for word in _HARMLESS)]
+        return with_verified(self.git, into, refs, self.source, self.tick), tuple(told[:_MOST_REMARKS])
 
     def _unread(self, policy: RepositoryPolicy, error: LifeboatError) -> Taken:
         before = self.earlier.of(policy.name) if self.earlier is not None else None
@@ -127,11 +134,21 @@ class Taker:
             details = details.model_copy(update=update)
         wanted = self.source.mirror_of(policy) is not None
         bad = unsigned(refs, before[1] if before is not None else None, self.source)
-        return Taken(policy, details, refs, rewrites, bad, self._protections(policy), clone if wanted else None, stored)
+        return Taken(
+            policy,
+            details,
+            refs,
+            rewrites=rewrites,
+            unsigned=bad,
+            protections=self._protections(policy),
+            clone=clone if wanted else None,
+            stored=stored,
+        )
 
     def _protections(self, policy: RepositoryPolicy) -> tuple[Protection, ...]:
         named = self.source.connection
-        connection = self.outside.connection(named) if named is not None else None
+        asked = named is not None and scheme_of(policy.url) in ("https", "ssh")
+        connection = self.outside.connection(named) if named is not None and asked else None
         return tuple(protections(self.source, policy.url, connection, self.tick))
 
     def _bundle(self, clone: Path, refs: RepositoryRefs) -> StoredStream:

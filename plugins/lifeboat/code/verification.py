@@ -36,8 +36,10 @@ def verify_repositories(
     """
     manifest, details = copy.manifest, code_details(copy.manifest)
     indexed = refs_of(repository, copy, passed)
-    wanted = {one.name: one.refs for one in details.repositories if one.bundle or not one.unread}
-    if wanted != {name: len(refs.refs) for name, refs in indexed.items()}:
+    counted = {name: len(refs.refs) for name, refs in indexed.items()}
+    # What could never be read is named in the manifest, and is not in the index.
+    wanted = {one.name: one.refs for one in details.repositories if one.bundle or not one.unread or one.name in counted}
+    if wanted != counted:
         raise VerificationFailed(
             f"The index of {manifest.recovery_point} on {target} has other repositories or refs than its manifest.",
             "Do not restore from it; use another recovery point.",
