@@ -64,6 +64,12 @@ class TierDag:
         return self.settings.queue or (source.queue if isinstance(source, FilesSource | ConfigurationSource) else None)
 
     @property
+    def watches(self) -> bool:
+        """Whether a change of the source's files begins a run, besides the schedule."""
+        source = self.loaded.policy.sources[self.source]
+        return isinstance(source, ConfigurationSource) and source.watch and self.tier == Tier.CHANGE
+
+    @property
     def way_back(self) -> str:
         """The option of `lifeboat restore` that says where to."""
         source = self.loaded.policy.sources[self.source]
