@@ -30,7 +30,7 @@ class FilesLookDifferent(BaseEventTrigger):
     """
 
     def __init__(self, watched: dict[str, list[str]], exclude: Sequence[str], every: float = EVERY_SECONDS) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.watched = watched
         self.exclude = list(exclude)
         self.every = every
@@ -57,7 +57,7 @@ class FilesLookDifferent(BaseEventTrigger):
                 now = later
             before = now
             self.log.info("Files of a configuration look different than before")
-            yield TriggerEvent({"files": "look different"})
+            yield TriggerEvent({"files": "look different"})  # type: ignore[no-untyped-call]
 
     async def _look(self) -> str:
         from lifeboat.configuration.looking import looks_of
