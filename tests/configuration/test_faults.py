@@ -143,7 +143,7 @@ def test_a_late_attempt_meets_the_commit_of_its_retry(settings: Configuration, m
         settings.take(work=work(1))
     [copy] = committed
     assert settings.shown() == [copy.manifest.recovery_point]
-    assert copy.manifest.attempt.startswith("attempt-2")
+    assert copy.manifest.attempt.startswith("attempt-02-")
     settings.verify(copy)
 
 
