@@ -9,6 +9,8 @@ run looks at its needs by itself.
 
 from __future__ import annotations
 
+from typing import Any
+
 from airflow.sdk import DAG, TriggerRule, task_group
 
 from lifeboat.operators.backup import BackUpChange
@@ -20,9 +22,18 @@ from lifeboat.policy.targets import PRIMARY
 STORE, VERIFY, PUBLISH = "store_if_changed", "verify_primary", "publish"
 
 
+def schedule(tier: TierDag) -> Any:
+    """The tier's own, and where the policy says so a watch over the source's files beside it."""
+    if not tier.watches:
+        return tier.schedule
+    from lifeboat.operators.watching import watched_schedule
+
+    return watched_schedule(tier)
+
+
 def change_dag(tier: TierDag) -> DAG:
     """The chain of one source's changes."""
-    with DAG(tier.id, schedule=tier.schedule, **tier.arguments) as dag:
+    with DAG(tier.id, schedule=schedule(tier), **tier.arguments) as dag:
 
         @task_group(group_id="copies")
         def copies(target: str) -> None:

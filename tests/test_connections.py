@@ -234,3 +234,33 @@ def test_variables_of_airflow_are_found_in_the_environment() -> None:
 def test_a_description_is_kept() -> None:
     found = connections_from({"AIRFLOW_CONN_A": '{"conn_type": "http", "description": "the old one"}'})("a")
     assert found.description == "the old one"
+
+
+def test_an_extra_that_airflow_can_not_read_is_an_error_and_not_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow.sdk import BaseHook
+    from airflow.sdk import Connection as AirflowConnection
+
+    from lifeboat.operators.outside import airflow_outside
+
+    def found(extra: str) -> None:
+        connection = AirflowConnection(conn_id="a", conn_type="http", description="mine", extra=extra)
+        monkeypatch.setattr(BaseHook, "get_connection", lambda _id: connection)
+
+    found('{"token": "x"}')
+    connection = airflow_outside().connection("a")
+    assert (connection.extra, connection.description) == ({"token": "x"}, "mine")
+    for broken in ("token=x", '["x"]'):
+        found(broken)
+        with pytest.raises(ConnectionUnknown, match="is no JSON mapping"):
+            airflow_outside().connection("a")
+
+
+def test_a_variable_that_airflow_does_not_have_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow.sdk import Variable
+
+    from lifeboat.operators.outside import airflow_outside
+
+    monkeypatch.setattr(Variable, "get", lambda name, default: {"there": "value"}.get(name, default))
+    assert airflow_outside().variable("there") == "value"
+    with pytest.raises(ConnectionUnknown, match="no variable 'none'"):
+        airflow_outside().variable("none")

@@ -114,3 +114,22 @@ def test_preflight_names_every_origin_and_mirror_that_is_away(desk: Desk) -> Non
     desk.code.protect(f"file://{desk.code.origins}/gone.git")
     told = desk.say("preflight", "demo", CODE)
     assert told.code == 1
+
+
+def test_what_changed_between_two_recovery_points_is_named_by_ref(desk: Desk) -> None:
+    old = desk.code.one.commit()
+    desk.say("backup", "demo", CODE, "--tier", "daily")
+    new = desk.code.one.commit()
+    git("--git-dir", desk.code.one.path, "tag", "v2", new)
+    desk.say("backup", "demo", CODE, "--tier", "daily")
+    points = [point["id"] for point in desk.say("list", "demo", CODE, "--json").json["sources"][0]["recovery_points"]]
+    changes = desk.say("list", "demo", CODE, "--diff", *points, "--json").json["changes"]
+    assert changes == [
+        {
+            "name": "erp refs/heads/main",
+            "kind": "ref",
+            "change": "changed",
+            "what": [f"from {old[:12]}", f"to {new[:12]}"],
+        },
+        {"name": "erp refs/tags/v2", "kind": "ref", "change": "added", "what": []},
+    ]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import signal
 import subprocess
 import threading
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -17,11 +19,13 @@ from lifeboat.configuration.items import About
 from lifeboat.configuration.kind import ConfigurationKind
 from lifeboat.configuration.restoring import restore_items
 from lifeboat.errors import (
+    AlreadyCommitted,
     Cancelled,
     DestinationInUse,
     KeyUnavailable,
     LifeboatError,
     ManifestInvalid,
+    NotEnoughDisk,
     ObjectDamaged,
     RepositoryError,
     TargetFull,
@@ -29,6 +33,7 @@ from lifeboat.errors import (
     VerificationFailed,
 )
 from lifeboat.policy.naming import Tier
+from lifeboat.repository.alone import alone_on_this_machine
 from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.manifest import Run
 from lifeboat.repository.retention.cleaning import Cleanup
@@ -113,17 +118,71 @@ def test_a_backup_that_is_cancelled_while_a_store_is_silent_does_not_wait_for_it
     assert settings.events("backup_failed") == []
 
 
-def test_a_late_attempt_meets_the_commit_of_its_retry(settings: Configuration) -> None:
+def test_a_late_attempt_meets_the_commit_of_its_retry(settings: Configuration, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On two machines: on one the second would wait for the first."""
+    import lifeboat.configuration.storing as storing
+
+    monkeypatch.setattr(storing, "alone_on_this_machine", lambda *_: nullcontext())
     settings.write("app.conf")
     run = Run(command="a test")
-    first = Work.new("full", begun=settings.world.clock(), tiers=("daily",), run=run, actor="a", mark="abcd")
-    settings.take(work=first)
-    settings.world.clock.advance(minutes=-15)
-    again = Work.new("full", begun=settings.world.clock(), tiers=("daily",), run=run, actor="a", mark="abcd", attempt=2)
-    # It gets a later id rather than the one that is there.
-    (copy,) = settings.take(work=again).copies
-    assert copy.manifest.recovery_point > str(first.recovery_point)
-    assert len(settings.shown()) == 2
+    begun = settings.world.clock()
+
+    def work(attempt: int) -> Work:
+        return Work.new("full", begun=begun, tiers=("daily",), run=run, actor="a", mark="abcd", attempt=attempt)
+
+    committed: list[Copy] = []
+    really = storing.store_items
+
+    def meanwhile(*given: Any, **named: Any) -> Any:
+        monkeypatch.setattr(storing, "store_items", really)
+        committed.extend(settings.take(work=work(2)).copies)
+        return really(*given, **named)
+
+    monkeypatch.setattr(storing, "store_items", meanwhile)
+    with pytest.raises(AlreadyCommitted):
+        settings.take(work=work(1))
+    [copy] = committed
+    assert settings.shown() == [copy.manifest.recovery_point]
+    assert copy.manifest.attempt.startswith("attempt-02-")
+    settings.verify(copy)
+
+
+def test_two_runs_at_once_on_one_machine_go_one_after_the_other(settings: Configuration) -> None:
+    settings.write("app.conf")
+    repository = settings.world.repository()
+    ticks: list[int] = []
+
+    def tick() -> None:
+        ticks.append(1)
+        if len(ticks) == 2:
+            raise Cancelled("it waited")
+
+    with (
+        alone_on_this_machine(f"{repository.system}/{SETTINGS}/full", lambda: None),
+        pytest.raises(Cancelled, match="it waited"),
+    ):
+        settings.take(Tier.CHANGE, tick=tick)
+    assert settings.shown() == []
+
+
+def test_a_restore_for_which_there_is_no_room_leaves_nothing(
+    settings: Configuration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import lifeboat.configuration.restoring as restoring
+
+    settings.write("app.conf")
+    copy = settings.store()
+    really = restoring.os.write
+
+    def full(descriptor: int, data: Any) -> int:
+        if CANARY.encode() in bytes(data):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return really(descriptor, data)
+
+    monkeypatch.setattr(restoring.os, "write", full)
+    with pytest.raises(NotEnoughDisk):
+        settings.restore(copy)
+    assert list(settings.back.iterdir()) == []
 
 
 def test_a_clock_that_is_far_behind_is_refused_and_one_a_little_behind_does_no_harm(settings: Configuration) -> None:

@@ -215,6 +215,34 @@ def test_a_file_that_changes_while_it_is_read_is_read_again_and_named_if_it_chan
     assert any("busy changed while it was read, twice" in finding for finding in copy.manifest.findings)
 
 
+def test_a_file_that_changes_while_it_is_read_once_is_stored_as_it_was_the_second_time(
+    settings: Configuration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = settings.write("busy", "before")
+    really, pieces = os.read, count(1)
+
+    def reading(descriptor: int, size: int) -> bytes:
+        found = really(descriptor, size)
+        if next(pieces) == 1:
+            file.write_text("afterwards")
+        return found
+
+    monkeypatch.setattr(files_module.os, "read", reading)
+    copy = settings.store()
+    assert copy.manifest.findings == ()
+    assert (settings.restore(copy).into / settings.name("busy")).read_text() == "afterwards"
+
+
+def test_a_lack_that_is_new_is_a_change_although_nothing_else_is(settings: Configuration) -> None:
+    settings.environment["HERE"] = "1"
+    settings.protects("environment: [HERE, A]")
+    assert "environment/A is not set" in settings.take(Tier.CHANGE).alarm
+    settings.protects("environment: [HERE, A, B]")
+    done = settings.take(Tier.CHANGE)
+    assert "environment/B is not set" in done.alarm
+    assert settings.take(Tier.CHANGE).copies == ()
+
+
 def test_a_state_in_a_bucket_is_gathered(settings: Configuration, moto: object) -> None:
     place = s3_place("s3", moto)  # type: ignore[arg-type]
     settings.environment |= place.environment

@@ -68,7 +68,7 @@ def test_secrets_go_back_into_secrets_manager_with_their_tags_and_descriptions(
     copy = settings.store()
     secrets_manager.delete_secret(SecretId="lost", ForceDeleteWithoutRecovery=True)
     secrets_manager.put_secret_value(SecretId="changed", SecretString="text now")
-    secrets_manager.update_secret(SecretId="changed", Description="")
+    secrets_manager.update_secret(SecretId="changed", Description="another")
     secrets_manager.tag_resource(SecretId="changed", Tags=[{"Key": "new", "Value": "tag"}])
     returns = planned(settings, copy)
     assert {one.name: one.state for one in returns} == {"lost": "new", "changed": "differs"}

@@ -43,6 +43,7 @@ SETTINGS = f"""\
     kind: configuration
     queue: here
     files: ["{{file}}"]
+    watch: true
     airflow_connections: [alpha_database]
     airflow_variables: [stage_settings]
     tiers:

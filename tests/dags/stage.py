@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -338,6 +339,13 @@ class Stage:
         variables = {"AIRFLOW_VAR_STAGE_SETTINGS": SETTING}
         self.airflow.configure(connections, {"LIFEBOAT_POLICIES": str(self.policies)} | variables)
         self.airflow.start()
+
+    def start_triggerer(self) -> None:
+        """Start Airflow's triggerer, too."""
+        program = [Path(sys.executable).with_name("airflow"), "triggerer", "--skip-serve-logs", "--capacity", "10"]
+        environment = self.airflow._environment()
+        log = self.directory / "triggerer.log"
+        self.airflow._extra["triggerer"] = self.airflow._start("Airflow's triggerer", program, log, environment)
 
     def wait_until_ready(self) -> None:
         """Wait until runs can be started."""

@@ -7,6 +7,7 @@ Airflow itself: for a retry's delay, for a time-out.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -207,6 +208,30 @@ def test_a_change_is_stored_copied_and_published_and_a_run_that_finds_none_skips
     assert set(states.values()) == {"skipped"}
     assert f"unchanged since {named['id']}" in play.log("settings unchanged", "store_if_changed")
     assert play.client.asset_events(*play.runs["settings unchanged"]) == []
+
+
+def test_a_change_of_a_watched_file_begins_a_run_at_once(play: Play) -> None:
+    dag, _ = play.runs["settings unchanged"]
+    play.end("settings unchanged")
+    play.stage.start_triggerer()
+    file = play.stage.directory / "alpha.conf"
+    numbers = itertools.count()
+
+    def begun_by_the_watch() -> bool:
+        # The watch begins when the triggerer is up: what was changed before is the schedule's.
+        file.write_text(f"{SETTING} {next(numbers)}")
+        return any(run["run_type"] == "asset_triggered" for run in play.client.runs(dag))
+
+    wait_until(begun_by_the_watch, within=120, what="a run was begun by the watch", every=25)
+    play.stage.airflow.stop_component("triggerer")
+    [run, *_] = [run for run in play.client.runs(dag) if run["run_type"] == "asset_triggered"]
+    assert play.client.ended(dag, run["dag_run_id"]) == "success"
+    [named] = play.client.xcom(dag, run["dag_run_id"], "store_if_changed")
+    repository = play.system("alpha").repository
+    points = [
+        copy.manifest.recovery_point for copy in repository.catalogue("primary").recovery_points("settings").copies
+    ]
+    assert named["id"] in points[1:]
 
 
 def test_a_run_for_a_past_date_reads_the_data_of_now(play: Play) -> None:

@@ -333,6 +333,10 @@ def test_versions_of_files_that_no_tier_keeps_so_long_are_refused(write: Write) 
         ("{kind: configuration, queue: q, files: [/etc/../x], tiers: {daily: {retention: 1d}}}", "no absolute path"),
         ("{kind: configuration, tiers: {daily: {retention: 1d}}}", "Nothing is named"),
         ("{kind: configuration, airflow_variables: [a], tiers: {change: {retention: 1d}}}", "run out"),
+        (
+            "{kind: configuration, airflow_variables: [a], watch: true, tiers: {daily: {retention: 1d}}}",
+            "nothing to watch",
+        ),
         ("{kind: configuration, airflow_variables: [a], tiers: {wal: {retention: 1d}}}", "has no tier `wal`"),
         (
             "{kind: configuration, secrets: [{store: aws_secrets_manager, connection: c, names: [a], mount: m}], "

@@ -44,7 +44,7 @@ Differ = Callable[["SystemRepository", "Copy", "Copy"], list[Change]]
 def differ_of(kind: str) -> Differ | None:
     """Compares two recovery points of that kind of source; ``None`` for a kind that can't be compared. A kind that can
     is registered here and nowhere else."""
-    return {"configuration": _configuration, "files": _files}.get(kind)
+    return {"configuration": _configuration, "files": _files, "code": _code}.get(kind)
 
 
 def _configuration(repository: SystemRepository, before: Copy, after: Copy) -> list[Change]:
@@ -61,6 +61,27 @@ def _files(repository: SystemRepository, before: Copy, after: Copy) -> list[Chan
     return [
         Change(one.path, one.type, one.how, one.what) for one in differences_of(repository, before, after, STOP.check)
     ]
+
+
+def _code(repository: SystemRepository, before: Copy, after: Copy) -> list[Change]:
+    from lifeboat.code.earlier import refs_of
+    from lifeboat.code.refs import changes_between
+
+    return [
+        Change(
+            f"{one.repository} {one.ref}".strip(),
+            "ref" if one.ref else "repository",
+            _how(one.old, one.new),
+            (f"from {one.old[:12]}", f"to {one.new[:12]}") if one.old and one.new else (),
+        )
+        for one in changes_between(refs_of(repository, before), refs_of(repository, after))
+    ]
+
+
+def _how(old: str, new: str) -> str:
+    if not old:
+        return "added"
+    return "changed" if new else "removed"
 
 
 @dataclass(frozen=True)
@@ -94,7 +115,7 @@ def compare(repository: SystemRepository, source: str, points: tuple[str, str], 
     if differ is None:
         raise PolicyError(
             f"Recovery points of {source}, a source of kind {kind}, can't be compared.",
-            "Sets of files and configurations can.",
+            "Sets of files, configurations and repositories can.",
         )
     before, after = (_found(repository, source, point, target) for point in points)
     return Compared(before, after, differ(repository, before, after))

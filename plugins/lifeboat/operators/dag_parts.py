@@ -73,6 +73,12 @@ class TierDag:
         return source.shares if isinstance(source, FilesSource) else 1
 
     @property
+    def watches(self) -> bool:
+        """Whether a change of the source's files begins a run, besides the schedule."""
+        source = self.loaded.policy.sources[self.source]
+        return isinstance(source, ConfigurationSource) and source.watch and self.tier == Tier.CHANGE
+
+    @property
     def way_back(self) -> str:
         """The option of `lifeboat restore` that says where to."""
         source = self.loaded.policy.sources[self.source]

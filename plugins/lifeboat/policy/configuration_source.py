@@ -133,6 +133,10 @@ class ConfigurationSource(Part):
     """Folders of infrastructure as code, with Terraform's state where it lies in them; `.terraform` is left out, since
     `terraform init` fetches it again. And states that are kept in a bucket."""
 
+    watch: bool = False
+    """Whether Airflow's triggerer, on a machine that sees the files, watches them and has the run of the tier `change`
+    begin at once when one looks different. Its schedule stays the guarantee."""
+
     tiers: Tiers
     """When it is backed up and how long that is kept."""
 
@@ -150,6 +154,12 @@ class ConfigurationSource(Part):
         if self.on_workers and self.queue is None:
             raise Refused(
                 "Files and environments are seen by some workers only.", "Name their `queue:`.", key=("queue",)
+            )
+        if self.watch and (Tier.CHANGE not in self.tiers or not any(self.watched.values())):
+            raise Refused(
+                "There is nothing to watch, or no tier `change` that would begin.",
+                "Remove `watch`, or give it files and the tier.",
+                key=("watch",),
             )
         self._refuse_twice()
         return self
@@ -178,3 +188,11 @@ class ConfigurationSource(Part):
     def remote(self) -> tuple[RemoteState, ...]:
         """Those that lie in a bucket."""
         return tuple(one for one in self.infrastructure if isinstance(one, RemoteState))
+
+    @property
+    def watched(self) -> dict[str, list[str]]:
+        """The paths and patterns on a disk, by the kinds of their items."""
+        certificates = () if self.certificates is None else self.certificates.paths
+        return {
+            "files": list(self.files), "certificates": list(certificates), "infrastructure": list(self.folders)
+        }  # fmt: skip

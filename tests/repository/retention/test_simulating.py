@@ -12,6 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lifeboat.configuration.kind import ConfigurationKind
+from lifeboat.policy.configuration_source import ConfigurationSource
 from lifeboat.policy.duration import Duration
 from lifeboat.policy.naming import Tier
 from lifeboat.policy.postgres_source import PostgresSource
@@ -266,3 +268,17 @@ def test_cleaning_every_day_keeps_what_one_plan_of_everything_keeps(
         end = walked.ends[-1].targets[state.target]
         assert end.kept == sum(one.deleted is None for one in state.points)
         assert end.kept + end.hidden == len(state.points)
+
+
+def test_what_changes_will_store_is_not_foreseen() -> None:
+    tiers = {
+        "change": {"schedule": "*/15 * * * *", "retention": "30d"},
+        "daily": {"schedule": "0 3 * * *", "retention": "30d"},
+    }
+    source = ConfigurationSource.model_validate({"kind": "configuration", "airflow_variables": ["a"], "tiers": tiers})
+    kind = ConfigurationKind()
+    made = Makings(
+        source, {tier: kind.point_kinds(tier, source) for tier in source.tiers}, kind.roles(), ZoneInfo("UTC")
+    )
+    points = list(foresee(made, START, START + timedelta(days=10)))
+    assert [point.moment.hour for point in points] == [3] * 10
