@@ -104,6 +104,7 @@ def test_a_restore_killed_with_9_leaves_nothing_in_the_place_and_can_be_run_agai
     assert process.exitcode == -signal.SIGKILL
     assert not (code.back / "back").exists()
     assert ids(code.restore(copy)["erp"].path) == code.one.ids()
+    assert [path.name for path in code.back.iterdir()] == ["back"]
 
 
 def words_of(process: psutil.Process) -> list[str]:

@@ -70,8 +70,11 @@ def test_a_restore_killed_with_9_leaves_nothing_in_the_place_and_can_be_run_agai
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
-    assert not (settings.back / "back").exists()
+    [remains] = settings.back.iterdir()
+    assert remains.name.startswith(".back.lifeboat-")
     assert settings.restore(copy).items == 5
+    # Values that lay there are gone with the next one.
+    assert [path.name for path in settings.back.iterdir()] == ["back"]
 
 
 @pytest.mark.parametrize("failure", [TargetUnavailable("It is away."), TargetFull("It is full.")])

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lifeboat.errors import DestinationInUse, LifeboatError
-from lifeboat.files.building import building_place
+from lifeboat.repository.building import building_place
 from tests.files.conftest import FileSet, listed
 from tests.files.killed_work import merging_process, restore_process
 from tests.files.test_restoring import names, objects

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import errno
-import secrets
-import shutil
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -16,9 +12,9 @@ from lifeboat.code.earlier import refs_of
 from lifeboat.code.git_program import git_in
 from lifeboat.code.scratch import scratch_directory
 from lifeboat.code.unpacking import bundle_home, unpack
-from lifeboat.errors import NotEnoughDisk, RestoreError
+from lifeboat.errors import RestoreError
 from lifeboat.repository.catalogue import Copy
-from lifeboat.repository.empty_place import check_place
+from lifeboat.repository.empty_place import placed
 from lifeboat.repository.system import SystemRepository
 
 Progress = Callable[[int, int], None]
@@ -84,27 +80,9 @@ def restore_repositories(
         ObjectDamaged: bytes are not what was backed up; the destination is as it was.
         NotEnoughDisk: there is no room.
     """
-    check_place(into)
-    details = code_details(copy.manifest)
-    chosen = wanted_repositories(details, only)
-    building = into.parent / f".{into.name}.lifeboat-{secrets.token_hex(4)}"
-    building.mkdir(mode=0o700)
-    try:
-        restored = _restore(repository, copy, chosen, building, into, progress, tick)
-        with suppress(FileNotFoundError):
-            into.rmdir()
-        building.rename(into)
-    except OSError as error:
-        shutil.rmtree(building, ignore_errors=True)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise NotEnoughDisk(f"There is no room for the repositories at {into.parent}.", "Make room.") from error
-        raise RestoreError(
-            f"The repositories could not be written to {into.parent}: {error}.", "Nothing is left there."
-        ) from error
-    except BaseException:
-        shutil.rmtree(building, ignore_errors=True)
-        raise
-    return restored
+    chosen = wanted_repositories(code_details(copy.manifest), only)
+    with placed(into, "repositories") as building:
+        return _restore(repository, copy, chosen, building, into, progress, tick)
 
 
 def _restore(

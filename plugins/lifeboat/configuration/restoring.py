@@ -5,20 +5,15 @@ The folder is new and nobody else's, names can't lead out of it, and links are m
 
 from __future__ import annotations
 
-import errno
 import os
-import secrets
-import shutil
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from lifeboat.configuration.choosing import Proven, proven_items
 from lifeboat.configuration.items import About
-from lifeboat.errors import NotEnoughDisk, RestoreError
 from lifeboat.repository.catalogue import Copy
-from lifeboat.repository.empty_place import check_place
+from lifeboat.repository.empty_place import placed
 from lifeboat.repository.ownership import gid_of, uid_of
 from lifeboat.repository.system import SystemRepository
 
@@ -68,25 +63,10 @@ def restore_items(
         RestoreError: nothing fits the patterns.
         NotEnoughDisk: there is no room.
     """
-    check_place(into)
-    building = into.parent / f".{into.name}.lifeboat-{secrets.token_hex(4)}"
-    building.mkdir(mode=0o700)
     restored = RestoredItems(into)
-    try:
+    # What a restore that was killed left here goes at the latest with the next one: it holds values.
+    with placed(into, "items") as building:
         _build(building, proven_items(repository, copy, only, tick=tick), restored)
-        with suppress(FileNotFoundError):
-            into.rmdir()
-        building.rename(into)
-    except OSError as error:
-        shutil.rmtree(building, ignore_errors=True)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise NotEnoughDisk(f"There is no room at {into.parent}.", "Make room there.") from error
-        raise RestoreError(
-            f"The items could not be written to {into.parent}: {error.strerror}.", "Nothing is left there."
-        ) from error
-    except BaseException:
-        shutil.rmtree(building, ignore_errors=True)
-        raise
     return restored
 
 

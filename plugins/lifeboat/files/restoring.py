@@ -7,21 +7,19 @@ lead out of the destination.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import sqlite3
 import stat
 from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from lifeboat.errors import NotEnoughDisk, ObjectDamaged, RestoreError
+from lifeboat.errors import ObjectDamaged, RestoreError
 from lifeboat.files.attributes import give
-from lifeboat.files.building import building_place
 from lifeboat.files.comparing import entries_of, index_of
 from lifeboat.files.destination import RestoredFiles
 from lifeboat.files.entries import ROOT, Entry
@@ -31,8 +29,9 @@ from lifeboat.files.packs_reading import members_of
 from lifeboat.files.patterns import EVERYTHING, Selection
 from lifeboat.files.scratch_table import scratch_tables
 from lifeboat.files.writing import SMALL, FileWriting, put
+from lifeboat.repository.building import building_place
 from lifeboat.repository.catalogue import Copy
-from lifeboat.repository.empty_place import check_place
+from lifeboat.repository.empty_place import placed, told_of_disks
 from lifeboat.repository.layout import RecoveryPointFolder
 from lifeboat.repository.system import SystemRepository
 from lifeboat.streams.memory import set_aside_what_lasts
@@ -69,36 +68,30 @@ def restore_files(
         RestoreError: nothing of the snapshot fits the patterns.
         NotEnoughDisk: there is no room.
     """
-    merging = replace_files and into.is_dir() and not into.is_symlink()
-    if not merging:
-        check_place(into)
     selection = Selection(tuple(only) or EVERYTHING)
     restored = RestoredFiles(into)
     set_aside_what_lasts()
-    try:
-        # On the file system that they are for, whatever is mounted there.
-        with building_place(into if merging else into.parent, into.name) as building:
-            with (
-                closing(scratch_tables()) as base,
-                _Restoring(repository, copy, building, base, restored, selection, progress, tick) as restoring,
-            ):
-                restoring.run()
+
+    def build(building: Path) -> None:
+        with (
+            closing(scratch_tables()) as base,
+            _Restoring(repository, copy, building, base, restored, selection, progress, tick) as restoring,
+        ):
+            restoring.run()
+
+    if not replace_files or into.is_symlink() or not into.is_dir():
+        with placed(into, "files") as building:
+            build(building)
+        return restored
+    with told_of_disks(into, "files"):
+        # In it, and so on the file system that they are for, whatever is mounted there.
+        with building_place(into, into.name) as building:
+            build(building)
             changed = building.stat().st_mtime_ns
-            if merging:
-                merge(building, into, folders_too=not only, tick=tick)
-            else:
-                with suppress(FileNotFoundError):
-                    into.rmdir()
-                building.rename(into)
+            merge(building, into, folders_too=not only, tick=tick)
         if not only:
             # What was built in it, and is gone, was the last to change it.
             os.utime(into, ns=(changed, changed))
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise NotEnoughDisk(f"There is no room for the files at {into.parent}.", "Make room there.") from error
-        raise RestoreError(
-            f"The files could not be written to {into.parent}: {error}.", "Nothing is left there."
-        ) from error
     return restored
 
 
