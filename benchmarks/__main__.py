@@ -24,7 +24,7 @@ from lifeboat.policy.model import StreamPolicy
 
 SECTIONS = (
     *("full", "restore", "incremental", "wal", "follow", "logical", "memory", "levels"),
-    *("files", "sftp", "history", "retention", "parsing"),
+    *("files", "million", "sftp", "history", "retention", "parsing"),
 )
 PROGRAMS = {
     "zstd": "zstd",
@@ -109,24 +109,38 @@ def _measure(console: Console, chosen: argparse.Namespace) -> None:
         with scene(size, say) as here:
             for name in (name for name in sections if name in wanted):
                 sections[name](here)
-    if "memory" in wanted:
-        small, factor = (100, 5) if chosen.quick else (500, 8)
-        report.show_memory(console, rounds.memory(level, small, factor, say))
-    if "files" in wanted:
-        count = files.FILES // 10 if chosen.quick else files.FILES
-        files.show(console, count, files.take(count, times, say))
-    if "sftp" in wanted:
-        megabytes = 100 if chosen.quick else 500
-        sftp.show(console, megabytes, sftp.measure(megabytes, times, say))
-    if "history" in wanted:
-        days = chosen.days or (1 if chosen.quick else 7)
-        history.show(console, days, history.measure_history(days, chosen.rounds or 1, say))
-    if "retention" in wanted:
+    on_their_own = _on_their_own(console, chosen, level, times, say)
+    for name in (name for name in on_their_own if name in wanted):
+        on_their_own[name]()
+
+
+def _on_their_own(
+    console: Console, chosen: argparse.Namespace, level: int, times: int, say: rounds.Say
+) -> dict[str, Callable[[], None]]:
+    """The sections that need no database, or have one of their own."""
+    quick = chosen.quick
+    small, factor = (100, 5) if quick else (500, 8)
+    count = files.FILES // 10 if quick else files.FILES
+    megabytes = 100 if quick else 500
+    days = chosen.days or (1 if quick else 7)
+
+    def plan() -> None:
         say("the plan of a million recovery points")
         retention.show(console, [retention.measure(points) for points in (100_000, 1_000_000)])
-    if "parsing" in wanted:
+
+    def parse() -> None:
         say("the DAG files of 25, 50 and 100 systems")
         report.show_parsing(console, parsing.measure())
+
+    return {
+        "memory": lambda: report.show_memory(console, rounds.memory(level, small, factor, say)),
+        "files": lambda: files.show(console, count, files.take(count, times, say)),
+        "million": lambda: files.show_vast(console, files.take_vast(100_000 if quick else 1_000_000, say)),
+        "sftp": lambda: sftp.show(console, megabytes, sftp.measure(megabytes, times, say)),
+        "history": lambda: history.show(console, days, history.measure_history(days, chosen.rounds or 1, say)),
+        "retention": plan,
+        "parsing": parse,
+    }
 
 
 def main() -> int:

@@ -67,6 +67,46 @@ def take(files: int, rounds: int, say: Say) -> Rounds:
     return found
 
 
+@dataclass(frozen=True)
+class Vast:
+    """One step on a vast tree of tiny files."""
+
+    step: str
+    files: int
+    seconds: float
+    peak_memory: int
+
+
+def take_vast(files: int, say: Say) -> list[Vast]:
+    """A first snapshot of very many files, an incremental and a full of the unchanged tree: the memory counts."""
+    (CLONE / ".sandbox").mkdir(exist_ok=True)
+    room = Path(tempfile.mkdtemp(prefix="bench-", dir=CLONE / ".sandbox"))
+    try:
+        say(f"a tree of {files:,} tiny files")
+        for number in range(files):
+            folder = room / "tree" / f"{number % 1000:03d}"
+            if number < 1000:
+                folder.mkdir(parents=True)
+            (folder / f"{number:07d}.txt").write_bytes(b"%d of very many" % number)
+        _make_system(room, room / "tree")
+        found = []
+        for step, verb in (("first", "full"), ("unchanged", "incremental"), ("read again", "full")):
+            say(f"{files:,} files: {step}")
+            taken = _ours(room, verb)
+            found.append(Vast(step, files, taken.seconds, taken.peak_memory))
+        return found
+    finally:
+        shutil.rmtree(room, ignore_errors=True)
+
+
+def show_vast(console: Console, found: Sequence[Vast]) -> None:
+    """The seconds, and the memory beside what is wanted."""
+    table = table_of(f"{found[0].files:,} tiny files", "step", "time", "peak memory", "wanted")
+    for one in found:
+        table.add_row(one.step, f"{one.seconds:.1f} s", f"{one.peak_memory / MIB:,.0f} MiB", "≤ 512 MiB")
+    console.print(table)
+
+
 def _grow(tree: Path, files: int) -> None:
     """Half of each file can be compressed, as of documents with pictures."""
     drawn = random.Random(1)
@@ -82,14 +122,7 @@ def _round(tree: Path, room: Path, found: Rounds) -> None:
     # Nothing is removed between the rounds: ext4 looks long for a free inode where many were freed a minute ago.
     for name in ("target", "back"):
         (room / name).mkdir(parents=True)
-    make_demo_system(
-        room / "ours",
-        binaries=Path("/nowhere"),
-        replacing={
-            _DEMO_PRIMARY: f"url: file://{room / 'target'}\n    queue: bench",
-            "\nsources:\n": _SOURCE.format(tree=tree),
-        },
-    )
+    _make_system(room, tree)
     restic = ["restic", "--quiet", "--repo", room / "restic"]
     _restic(room, [*restic, "init"])
     backup = [*restic, "backup", tree]
@@ -98,6 +131,18 @@ def _round(tree: Path, room: Path, found: Rounds) -> None:
     found["read again"].append((_ours(room, "full"), None))
     restore = [*restic, "restore", "latest", "--target", room / "back" / "restic"]
     found["restore"].append((_ours(room, "restore", into=str(room / "back" / "ours")), _restic(room, restore)))
+
+
+def _make_system(room: Path, tree: Path) -> None:
+    (room / "target").mkdir(exist_ok=True)
+    make_demo_system(
+        room / "ours",
+        binaries=Path("/nowhere"),
+        replacing={
+            _DEMO_PRIMARY: f"url: file://{room / 'target'}\n    queue: bench",
+            "\nsources:\n": _SOURCE.format(tree=tree),
+        },
+    )
 
 
 def _ours(room: Path, verb: str, **job: str) -> Taken:

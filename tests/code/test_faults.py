@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext
 from itertools import count
 from pathlib import Path
@@ -35,23 +35,7 @@ from lifeboat.streams.key_making import new_local_key, write_secret
 from tests.code.conftest import CODE, CodeSet, ids
 from tests.code.killed_work import restore_process, snapshot_process
 from tests.code.servers import GitDaemon
-
-Damage = Callable[[Path, Path], None]
-"""An object, and another one of the same recovery point."""
-
-
-def rewrite(path: Path, change: Callable[[bytes], bytes]) -> None:
-    path.chmod(0o600)
-    path.write_bytes(change(path.read_bytes()))
-
-
-DAMAGES: dict[str, Damage] = {
-    "flipped": lambda path, _: rewrite(path, lambda data: data[:-9] + bytes([data[-9] ^ 1]) + data[-8:]),
-    "truncated": lambda path, _: rewrite(path, lambda data: data[:-1]),
-    "longer": lambda path, _: rewrite(path, lambda data: data + b"\0"),
-    "gone": lambda path, _: path.unlink(),
-    "swapped": lambda path, beside: rewrite(path, lambda _data: beside.read_bytes()),
-}
+from tests.object_damage import DAMAGES, rewrite
 
 
 def noise(code: CodeSet, size: int = 3_000_000) -> None:
