@@ -27,7 +27,6 @@ class DemoSystem:
         policy: the demo's own.
         keys: the directory of keys: ``local.key``, ``break-glass.pem``, ``break-glass.pub``, ``signing.pem``.
         local: the local target.
-        home: what the ERP has besides its database; there where it was asked for.
         filled_in: what stands in a policy in the place of each ``${…}``.
     """
 
@@ -35,8 +34,12 @@ class DemoSystem:
     policy: Path
     keys: Path
     local: Path
-    home: Path
     filled_in: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def home(self) -> Path:
+        """What the ERP has besides its database; there where it was asked for."""
+        return self.policies.parent / "home"
 
     @property
     def break_glass(self) -> Path:
@@ -83,7 +86,6 @@ def make_demo_system(
         policies / f"{SYSTEM}.yaml",
         keys,
         local,
-        directory / "home",
         {
             "LIFEBOAT_DEMO_HOME": str(directory / "home"),
             "LIFEBOAT_DEMO_LOCAL": str(local),
