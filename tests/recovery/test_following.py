@@ -15,10 +15,11 @@ import pytest
 
 from lifeboat.errors import BackupFailed, LifeboatError, PostgresError, TargetUnavailable
 from lifeboat.outside import utc_now
-from lifeboat.postgres import wal_points, wal_receiving
+from lifeboat.postgres import wal_receiving
 from lifeboat.postgres.deep_verification import verify_chain
 from lifeboat.postgres.lsn import Lsn
 from lifeboat.postgres.moments import AtTime, Latest
+from lifeboat.repository import committing
 from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.layout import RecoveryPointId
 from sandbox.processes import wait_until
@@ -160,7 +161,7 @@ def test_a_target_slower_than_wal_sender_timeout_is_waited_for_and_one_that_goes
     monkeypatch.setattr(wal_receiving, "STATUS_SECONDS", 0.2)
     commits: list[Any] = []
     moved: list[Any] = []
-    real = wal_points.commit
+    real = committing.commit
 
     def slow_then_gone(*words: Any, **more: Any) -> Copy:
         moved.append(restart_lsn(line))
@@ -171,7 +172,7 @@ def test_a_target_slower_than_wal_sender_timeout_is_waited_for_and_one_that_goes
         commits.append(real(*words, **more))
         return commits[-1]
 
-    monkeypatch.setattr(wal_points, "commit", slow_then_gone)
+    monkeypatch.setattr(committing, "commit", slow_then_gone)
     numbers = iter(range(1, 100))
     with pytest.raises(TargetUnavailable, match="went away"):
         line.follow(None, enough=Enough(1000, lambda _number: commit(line.server, next(numbers))))

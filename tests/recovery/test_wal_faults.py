@@ -63,7 +63,7 @@ def test_the_slot_moves_only_once_the_wal_is_committed(line: Line, monkeypatch: 
         raise PostgresError("The target went away.")
 
     with monkeypatch.context() as patch:
-        patch.setattr("lifeboat.postgres.wal_points.commit", refuse)
+        patch.setattr("lifeboat.repository.committing.commit", refuse)
         with pytest.raises(PostgresError, match="went away"):
             line.wal()
     assert restart_lsn(line) == before
