@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from lifeboat.errors import Cancelled, LifeboatError, RepositoryError, TargetFull, TargetUnavailable
+from lifeboat.errors import Cancelled, LifeboatError, RepositoryError, TargetError, TargetFull, TargetUnavailable
+from lifeboat.files import packing
 from lifeboat.files.kind import FilesKind
 from lifeboat.files.packing import Packer
 from lifeboat.files.snapshot import take_snapshot
@@ -89,6 +90,31 @@ def test_a_target_that_fails_in_mid_snapshot_fails_it_and_commits_nothing(
 
     target.put = failing  # type: ignore[method-assign]
     with pytest.raises(type(failure)):
+        files.take(Tier.DAILY, repository)
+    assert shown(files) == []
+    files.comes_back_as_it_was(files.snapshot())
+
+
+@pytest.mark.parametrize("bytes_of_it", [100, 10_000_000])
+def test_an_error_of_the_system_on_a_packs_way_is_no_fault_of_the_file_that_is_read(
+    files: FileSet, bytes_of_it: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be named as unreadable, and a snapshot be committed whose index refers to a pack that is not there."""
+    monkeypatch.setattr(packing, "PACK_BYTES", 1_000_000)
+    for number in range(6):
+        write(files, f"{number}", os.urandom(500_000))
+    repository = files.world.repository()
+    target = repository.target("primary")
+    put = target.put
+
+    def failing(key: str, body: object, **more: object) -> int:
+        if "pack-00001" in key:
+            body.read(bytes_of_it)  # type: ignore[attr-defined]
+            raise OSError(5, "Input/output error")
+        return put(key, body, **more)  # type: ignore[arg-type]
+
+    target.put = failing  # type: ignore[method-assign]
+    with pytest.raises(TargetError, match="pack-00001.tar could not be stored"):
         files.take(Tier.DAILY, repository)
     assert shown(files) == []
     files.comes_back_as_it_was(files.snapshot())

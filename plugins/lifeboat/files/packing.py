@@ -8,10 +8,12 @@ Source of the format: https://pubs.opengroup.org/onlinepubs/9799919799/utilities
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
+from lifeboat.errors import TargetError
 from lifeboat.streams.settings import StreamSettings
 from lifeboat.streams.stored import StoredStream
 from lifeboat.streams.writing import Destination, StreamWriter, abort_all, one_of_many
@@ -44,7 +46,26 @@ class Described(Protocol):
 class _Pack:
     name: str
     writer: StreamWriter
-    members: int = 0
+
+    def write(self, data: bytes) -> None:
+        with _no_fault_of_a_file(self.name):
+            self.writer.write(data)
+
+    def finish(self) -> StoredStream:
+        with _no_fault_of_a_file(self.name):
+            return self.writer.finish()
+
+
+@contextmanager
+def _no_fault_of_a_file(pack: str) -> Iterator[None]:
+    """An error of the system on a pack's way must not be taken for one of the file that is being read."""
+    try:
+        yield
+    except OSError as error:
+        raise TargetError(
+            f"{pack} could not be stored: {error}.",
+            "Nothing was committed. Look at the target, and at the worker's log.",
+        ) from error
 
 
 class Packer:
@@ -71,9 +92,8 @@ class Packer:
             self._number += 1
             name = f"pack-{self._number:05d}.tar"
             self._pack = _Pack(name, StreamWriter(name, self._destination, self._settings, tick=self._tick))
-        self._pack.members += 1
-        self._pack.writer.write(_header(path, found, size))
-        return Member(self, self._pack.name, self._pack.writer, size)
+        self._pack.write(_header(path, found, size))
+        return Member(self, self._pack, size)
 
     def end_member(self) -> None:
         """What was begun is whole: a pack that is full is ended."""
@@ -82,18 +102,20 @@ class Packer:
             self._end_pack()
 
     def _end_pack(self) -> None:
-        pack, self._pack = self._pack, None
+        pack = self._pack
         assert pack is not None
         # Two blocks of zeros end a tar.
-        pack.writer.write(_ZEROS * 2)
+        pack.write(_ZEROS * 2)
+        # In one list or the other at any moment: what is in none would be missing from the manifest, and an abort.
         self._ending.append(pack)
+        self._pack = None
         pack.writer.end()
         while len(self._ending) > ENDING:
             self._settle()
 
     def _settle(self) -> None:
         # Not taken out of the list before it is done: an abort must reach it.
-        self._stored.append(self._ending[0].writer.finish())
+        self._stored.append(self._ending[0].finish())
         del self._ending[0]
 
     def finish(self) -> tuple[StoredStream, ...]:
@@ -113,10 +135,10 @@ class Packer:
 class Member:
     """A file on its way into a pack: exactly as many bytes as its header says."""
 
-    def __init__(self, packer: Packer, pack: str, writer: StreamWriter, size: int) -> None:
-        self.pack = pack
+    def __init__(self, packer: Packer, pack: _Pack, size: int) -> None:
+        self.pack = pack.name
         self._packer = packer
-        self._writer = writer
+        self._to = pack
         self._left = size
         self._padding = -size % BLOCK
 
@@ -129,7 +151,7 @@ class Member:
         """Take more of the file."""
         assert len(data) <= self._left
         self._left -= len(data)
-        self._writer.write(data)
+        self._to.write(data)
 
     def end(self) -> None:
         """End it; what a file lacks that became shorter meanwhile is filled with zeros."""
@@ -137,7 +159,7 @@ class Member:
             piece = bytes(min(self._left, 1024 * 1024))
             self.write(piece)
         if self._padding:
-            self._writer.write(_ZEROS[: self._padding])
+            self._to.write(_ZEROS[: self._padding])
         self._packer.end_member()
 
 
