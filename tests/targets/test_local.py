@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from lifeboat.errors import ObjectExists, TargetError, TargetFull, TargetUnavailable
+from lifeboat.errors import ObjectExists, ObjectMissing, TargetError, TargetFull, TargetUnavailable
 from lifeboat.targets.local import LocalTarget
+from lifeboat.targets.local_places import Place, Tree
 from lifeboat.targets.target import Readable
 from tests.targets.bodies import MIB, Body
 
@@ -331,3 +332,20 @@ def test_two_writers_and_a_cleaner_of_one_folder_do_not_disturb_each_other(root:
     target.put_new("a/b/neighbour", b"1")
     target.put("a/b/object", racing)
     assert [found.key for found in target.list("")] == ["a/b/object"]
+
+
+def test_an_object_that_goes_between_the_look_and_its_opening_is_missing(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = LocalTarget("local", root)
+    target.put("a", Body(10))
+    really = Tree.is_object
+
+    def looked(tree: Tree, place: Place, key: str) -> bool:
+        found = really(tree, place, key)
+        (root / "a").unlink(missing_ok=True)
+        return found
+
+    monkeypatch.setattr(Tree, "is_object", looked)
+    with pytest.raises(ObjectMissing):
+        target.read("a")

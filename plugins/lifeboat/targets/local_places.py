@@ -142,12 +142,14 @@ class Tree:
             TargetError: something that is no plain file has its name.
         """
         with self.place(key) as place:
-            if place is None or not self.is_object(place, key):
-                raise ObjectMissing(
-                    f"Target {self.target} holds no object {key}.",
-                    "Take another copy, or look at what the target holds: lifeboat list.",
-                )
-            return os.open(place.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place.directory)
+            if place is not None and self.is_object(place, key):
+                # It may go between the look and the opening: then it is missing, and no fault of the disk.
+                with suppress(FileNotFoundError):
+                    return os.open(place.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place.directory)
+            raise ObjectMissing(
+                f"Target {self.target} holds no object {key}.",
+                "Take another copy, or look at what the target holds: lifeboat list.",
+            )
 
     def is_object(self, place: Place, key: str) -> bool:
         """Whether a plain file is there; a directory or nothing is no object.
