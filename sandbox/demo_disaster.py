@@ -45,8 +45,14 @@ def bring_back(services: Services, steps: Steps) -> None:
     system = repository(services)
     offer = read_offer(system, SOURCE, "offsite")
     covered = max(reach.latest for reach in offer.reaches())
-    chain = offer.bases[-1]
-    safe = [c.number for c in services.writer.commits() if c.before > chain.details.stopped and c.after < covered]
+    commits = services.writer.commits()
+    # The newest that has commits behind it: a schedule may have made another one just before the loss.
+    for chain in reversed(offer.bases):
+        safe = [one.number for one in commits if one.before > chain.details.stopped and one.after < covered]
+        if safe:
+            break
+    else:
+        raise SandboxError("No commit lies between a base and the end of the WAL off-site.")
     chosen = safe[len(safe) // 2]
     moment = services.writer.moment_after(chosen)
     between = f"{moment:%H:%M:%S.%f}, between commits {chosen} and {chosen + 1}"
