@@ -63,10 +63,12 @@ def _obstacle(into: Path, details: SnapshotDetails, wanted: WantedSnapshot) -> L
             check_place(into)
     except LifeboatError as error:
         return error
-    free = shutil.disk_usage(into.parent).free
+    # A directory in use is filled in itself: it may be a disk of its own.
+    place = into if wanted.replace_files and into.is_dir() else into.parent
+    free = shutil.disk_usage(place).free
     if not wanted.only and details.size > free:
         return NotEnoughDisk(
-            f"{into.parent} has {size(free)} of room, and the files have {size(details.size)}.",
+            f"{place} has {size(free)} of room, and the files have {size(details.size)}.",
             "Name a place with more, or some of the files with --only.",
         )
     return None

@@ -11,7 +11,6 @@ ends in ``_base64``. No line holds a value.
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -20,6 +19,7 @@ from typing import Any, Literal, get_args
 from urllib.parse import quote
 
 from lifeboat.errors import ManifestInvalid
+from lifeboat.repository.coded_names import coded_name, name_told
 
 INDEX_STREAM, ITEMS_STREAM, KEY_STREAM = "index.jsonl", "items.tar", "fingerprint.key"
 LARGEST_ITEM = 64 * 1024 * 1024
@@ -73,7 +73,7 @@ class About:
             "owner": self.owner or None, "group": self.group or None, "mtime_ns": self.mtime_ns,
             "origin": dict(self.origin) or None,
         }  # fmt: skip
-        known = _named("name", self.name) | known | _named("link", self.link)
+        known = coded_name("name", self.name) | known | coded_name("link", self.link)
         return {key: value for key, value in known.items() if value is not None}
 
 
@@ -109,8 +109,8 @@ class Indexed:
         """Read a line; raises ``ValueError``, ``KeyError`` or ``TypeError`` when it is none."""
         told = json.loads(line)
         about = About(
-            _name(told, "name"), told["type"], told.get("mode"), told.get("uid"), told.get("gid"),
-            told.get("owner", ""), told.get("group", ""), told.get("mtime_ns"), _name(told, "link"),
+            name_told(told, "name"), told["type"], told.get("mode"), told.get("uid"), told.get("gid"),
+            told.get("owner", ""), told.get("group", ""), told.get("mtime_ns"), name_told(told, "link"),
             dict(told.get("origin", {})),
         )  # fmt: skip
         if about.type not in get_args(ItemType):
@@ -178,19 +178,3 @@ def counts(index: Iterable[Indexed]) -> dict[str, int]:
         if one.about.type != "directory":
             found[one.about.kind] = found.get(one.about.kind, 0) + 1
     return found
-
-
-def _named(key: str, text: str) -> dict[str, str]:
-    if not text:
-        return {}
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return {f"{key}_base64": base64.b64encode(os.fsencode(text)).decode()}
-    return {key: text}
-
-
-def _name(told: dict[str, Any], key: str) -> str:
-    if (coded := told.get(f"{key}_base64")) is not None:
-        return os.fsdecode(base64.b64decode(coded))
-    return str(told.get(key, ""))

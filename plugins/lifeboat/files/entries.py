@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeVar
 
 from lifeboat.errors import ManifestInvalid
+from lifeboat.repository.coded_names import coded_name, name_told
 from lifeboat.targets.target import Readable
 
 INDEX_STREAM = "index.jsonl"
@@ -105,7 +106,7 @@ class Entry:
 
     def to_line(self) -> bytes:
         """The entry as a line of the index."""
-        known: dict[str, Any] = _named("path", self.path) | {
+        known: dict[str, Any] = coded_name("path", self.path) | {
             "type": self.type, "mode": self.mode, "uid": self.uid, "gid": self.gid, "owner": self.owner,
             "group": self.group, "mtime_ns": self.mtime_ns, "ctime_ns": self.ctime_ns, "inode": self.inode,
             "size": self.size if self.type == "file" else None, "sha256": self.sha256,
@@ -113,10 +114,10 @@ class Entry:
             "xattrs": {name: base64.b64encode(value).decode() for name, value in self.xattrs.items()},
             "identity": self.identity, "properties": self.properties,
         }  # fmt: skip
-        known |= _named("link", self.link) | _named("hard_link", self.hard_link)
+        known |= coded_name("link", self.link) | coded_name("hard_link", self.hard_link)
         if self.place is not None:
             known |= {"pack": self.place.pack, "recovery_point": self.place.recovery_point}
-            known |= _named("member", self.place.member)
+            known |= coded_name("member", self.place.member)
         # Zero is told: nobody is root for want of a number.
         told = {key: value for key, value in known.items() if value or (value == 0 and value is not False)}
         return json.dumps(told, separators=(",", ":")).encode() + b"\n"
@@ -128,7 +129,7 @@ class Entry:
         pack = told.get("pack")
         device = told.get("device")
         entry = cls(
-            _name(told, "path"),
+            name_told(told, "path"),
             told["type"],
             int(told["mode"]),
             int(told["uid"]),
@@ -140,10 +141,10 @@ class Entry:
             int(told.get("inode", 0)),
             int(told.get("size", 0)),
             told.get("sha256", ""),
-            Place(pack, told["recovery_point"], _name(told, "member")) if pack else None,
+            Place(pack, told["recovery_point"], name_told(told, "member")) if pack else None,
             bool(told.get("sparse", False)),
-            _name(told, "link"),
-            _name(told, "hard_link"),
+            name_told(told, "link"),
+            name_told(told, "hard_link"),
             (int(device[0]), int(device[1])) if device else None,
             {name: base64.b64decode(value) for name, value in told.get("xattrs", {}).items()},
             told.get("identity", ""),
@@ -217,22 +218,6 @@ def _lines(stream: Readable) -> Iterator[bytes]:
         raise ManifestInvalid("An index ends in mid-line.", "Use another recovery point or target.")
 
 
-def _named(key: str, text: str) -> dict[str, str]:
-    if not text:
-        return {}
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return {f"{key}_base64": base64.b64encode(os.fsencode(text)).decode()}
-    return {key: text}
-
-
-def _name(told: dict[str, Any], key: str) -> str:
-    if (coded := told.get(f"{key}_base64")) is not None:
-        return os.fsdecode(base64.b64decode(coded))
-    return str(told.get(key, ""))
-
-
 @dataclass(frozen=True, slots=True)
 class Line:
     """A line of an earlier index, of which only what shows whether anything changed is looked at.
@@ -253,7 +238,7 @@ def read_lines(stream: Readable, what: str) -> Iterator[Line]:
     for number, text in enumerate(_lines(stream), 1):
         try:
             told = _read_json(text.decode())
-            yield Line(path_order(told.get("path") or _name(told, "path")), told, text + b"\n")
+            yield Line(path_order(told.get("path") or name_told(told, "path")), told, text + b"\n")
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise _unreadable(number, what, str(error)) from error
 

@@ -159,6 +159,7 @@ class _Conversation:
         with selectors.DefaultSelector() as selector:
             if child.stdin is not None:
                 selector.register(child.stdin, selectors.EVENT_WRITE, self._give)
+            pipes = {pipe.fileno(): pipe for pipe in (child.stdin, child.stdout, child.stderr) if pipe is not None}
             for pipe, receive in ((child.stdout, self._take), (child.stderr, self._words.take)):
                 assert pipe is not None
                 selector.register(pipe, selectors.EVENT_READ, receive)
@@ -170,8 +171,8 @@ class _Conversation:
                         self._give(descriptor) if key.events & selectors.EVENT_WRITE else _read(descriptor, key.data)
                     )
                     if ended:
-                        selector.unregister(key.fileobj)
-                        key.fileobj.close()  # type: ignore[union-attr]
+                        selector.unregister(descriptor)
+                        pipes[descriptor].close()
         while child.poll() is None:
             self._tick()
             with suppress(subprocess.TimeoutExpired):
