@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import typer
+from typing import TYPE_CHECKING
 
 from lifeboat.cli.agreement import agree
 from lifeboat.cli.cancellation import STOP
-from lifeboat.cli.output import exact_moment, iso, note, show_fields, show_json, show_table, size, warn
+from lifeboat.cli.output import note, show_fields, show_json, show_table, size, warn
 from lifeboat.cli.restore_snapshots import WantedSnapshot, chosen, recorded
-from lifeboat.errors import LifeboatError, RestoreError
+from lifeboat.cli.snapshot_plan import SnapshotPlan, obstacle_at, place_of
+from lifeboat.errors import RestoreError
 
 if TYPE_CHECKING:
-    from lifeboat.configuration.details import ConfigurationDetails
     from lifeboat.configuration.returning import Return
     from lifeboat.repository.catalogue import Copy
     from lifeboat.repository.system import SystemRepository
@@ -66,71 +63,29 @@ def _to_stdout(repository: SystemRepository, copy: Copy, reached: list[str], wan
 def _into_folder(repository: SystemRepository, copy: Copy, reached: list[str], wanted: WantedSnapshot) -> None:
     from lifeboat.configuration.details import configuration_details
     from lifeboat.configuration.restoring import restore_items
-    from lifeboat.repository.empty_place import check_place
 
-    assert wanted.into is not None
-    into = wanted.into.expanduser().absolute()
+    into = place_of(wanted)
     details = configuration_details(copy.manifest)
-    obstacle: LifeboatError | None = None
-    try:
-        check_place(into)
-    except LifeboatError as error:
-        obstacle = error
-    if not wanted.as_json or wanted.plan:
-        _show_plan(copy, details, into, wanted, obstacle)
-    if wanted.plan:
-        raise typer.Exit(1 if obstacle is not None else 0)
-    if obstacle is not None:
-        raise obstacle
-    agree(f"Restore into {into}?", wanted.yes)
+    plan = SnapshotPlan(
+        copy,
+        into,
+        wanted,
+        [("items", f"{details.count:,} of {size(details.size)}, before any pattern")],
+        {"items": details.items, "size": details.size},
+        obstacle_at(into, 0 if wanted.only else details.size, "items"),
+    )
+    plan.insist_on_agreement()
     with recorded(repository, copy, reached, into=str(into), only=list(wanted.only)) as result:
         restored = restore_items(repository, copy, into, only=wanted.only, tick=STOP.check)
         result |= {"items": restored.items, "size": restored.size}
     if wanted.as_json:
         done = {"into": str(into), "items": restored.items, "size": restored.size, "remarks": restored.remarks}
-        show_json({"plan": _document(copy, details, into, wanted, None), "restored": done})
+        show_json({"plan": plan.document(), "restored": done})
         return
     fields = [("into", str(into)), ("items", f"{restored.items:,} of {size(restored.size)}, each proven")]
     show_fields("Restored", fields)
     for what, count in restored.remarks.items():
         warn(f"Not given back {count} times: {what}.")
-
-
-def _show_plan(
-    copy: Copy, details: ConfigurationDetails, into: Path, wanted: WantedSnapshot, obstacle: LifeboatError | None
-) -> None:
-    if wanted.as_json:
-        show_json(_document(copy, details, into, wanted, obstacle))
-        return
-    fields = [
-        ("recovery point", copy.manifest.recovery_point),
-        ("of", exact_moment(copy.manifest.moment)),
-        ("read from", copy.target),
-        ("items", f"{details.count:,} of {size(details.size)}, before any pattern"),
-        ("only", ", ".join(wanted.only) or "everything"),
-        ("into", str(into)),
-    ]
-    show_fields("Plan", fields)
-    for finding in copy.manifest.findings:
-        warn(finding)
-    if wanted.plan and obstacle is not None:
-        warn(str(obstacle))
-
-
-def _document(
-    copy: Copy, details: ConfigurationDetails, into: Path, wanted: WantedSnapshot, obstacle: LifeboatError | None
-) -> dict[str, Any]:
-    return {
-        "recovery_point": copy.manifest.recovery_point,
-        "moment": iso(copy.manifest.moment),
-        "target": copy.target,
-        "items": details.items,
-        "size": details.size,
-        "only": list(wanted.only),
-        "into": str(into),
-        "findings": list(copy.manifest.findings),
-        "obstacles": [] if obstacle is None else [str(obstacle)],
-    }
 
 
 def _into_store(
