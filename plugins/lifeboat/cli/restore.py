@@ -2,36 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lifeboat.cli.agreement import agree
-from lifeboat.cli.cancellation import STOP
-from lifeboat.cli.output import exact_moment, length, note, say, show_fields, show_json, warn
 from lifeboat.cli.outside import check_source, surroundings
-from lifeboat.cli.progress import Bar, bar
 from lifeboat.cli.restore_export import Wanted, is_export, restore_export
+from lifeboat.cli.restore_physical import insist_on_place, mapped, propose, restore_data_directory
 from lifeboat.cli.restore_snapshots import WantedSnapshot, restorer_of
-from lifeboat.errors import LifeboatError, PolicyError, RestoreError
+from lifeboat.errors import PolicyError, RestoreError
 
 if TYPE_CHECKING:
-    from lifeboat.cli.moment import Asked
-    from lifeboat.cli.restore_plan import Proposal
     from lifeboat.policy.postgres_source import PostgresSource
-    from lifeboat.postgres.restore import Progress, Restored
     from lifeboat.repository.system import SystemRepository
-
-_PHASES = {
-    "fetch": "Fetched",
-    "combine": "Combined",
-    "stage": "WAL files staged",
-    "replay": "Replayed",
-    "check": "Checked",
-}
 
 
 def restore_verb(
@@ -204,34 +188,21 @@ def restore_verb(
             repository, policy, source, wish, plan_only=plan, show_globals=show_globals, yes=yes, as_json=as_json
         )
         return
-    into = _insist_on_place(into, parts=of_archive or bool(only), system=system, source=source)
-    proposal = _propose(
+    into = insist_on_place(into, parts=of_archive or bool(only), system=system, source=source)
+    proposal = propose(
         repository,
+        _postgres(repository, source),
         source,
         wanted,
         into=into,
         target=target,
         base=base,
         timeline=timeline,
-        tablespaces=_mapped(tablespace or ()),
+        tablespaces=mapped(tablespace or ()),
         binaries=binaries,
         user=run_as,
     )
-    if plan:
-        _show_plan(proposal, as_json)
-        raise typer.Exit(1 if proposal.obstacles else 0)
-    if not as_json:
-        _show_plan(proposal, as_json=False)
-    for obstacle in proposal.obstacles:
-        raise obstacle
-    agree(f"Restore into {proposal.request.into}?", yes)
-    restored = _carry_out(repository, proposal)
-    if as_json:
-        from lifeboat.cli.restore_plan import document
-
-        show_json({"plan": document(proposal), "restored": _document(restored)})
-    else:
-        _show(restored, proposal)
+    restore_data_directory(repository, proposal, plan_only=plan, yes=yes, as_json=as_json)
 
 
 def _refuse(given: bool, options: str, of: str, remedy: str = "") -> None:
@@ -240,70 +211,6 @@ def _refuse(given: bool, options: str, of: str, remedy: str = "") -> None:
         raise RestoreError(
             f"{options} are for {of}, and what is asked for is none.", remedy or "Leave them out, or name another."
         )
-
-
-def _insist_on_place(into: Path | None, *, parts: bool, system: str, source: str) -> Path:
-    if parts:
-        raise RestoreError(
-            "A data directory comes back whole; single databases and tables come from a logical archive or an export.",
-            f"Say --connection ID, or --recovery-point ID of an export; `lifeboat list {system} {source}` shows both.",
-        )
-    if into is None:
-        raise RestoreError(
-            "It is not said where to.",
-            "Name a data directory with --into, or a server with --connection for a logical archive.",
-        )
-    return into
-
-
-def _mapped(texts: Sequence[str]) -> dict[str, Path]:
-    from lifeboat.cli.restore_plan import absolute
-
-    found: dict[str, Path] = {}
-    for text in texts:
-        old, separator, new = text.partition("=")
-        if not separator or not old or not new:
-            raise RestoreError(f"--tablespace {text!r} is not OLD=NEW.", "Write its old place, =, and its new place.")
-        found[old.rstrip("/") or "/"] = absolute(Path(new))
-    return found
-
-
-def _propose(
-    repository: SystemRepository,
-    source: str,
-    asked: Asked,
-    *,
-    into: Path,
-    target: str | None,
-    base: str | None,
-    timeline: int | None,
-    tablespaces: Mapping[str, Path],
-    binaries: Path | None,
-    user: str | None,
-) -> Proposal:
-    from lifeboat.cli.restore_binaries import server_programs
-    from lifeboat.cli.restore_choice import choose
-    from lifeboat.cli.restore_plan import Proposal, absolute, obstacles
-    from lifeboat.postgres.destination import Request, moved_tablespaces
-
-    policy = _postgres(repository, source)
-    choice = choose(repository, source, asked.moment, target=target, base=base, timeline=timeline)
-    known = {str(one.location) for one in moved_tablespaces(choice.plan)}
-    for old in tablespaces:
-        if old not in known:
-            raise RestoreError(
-                f"The backup has no tablespace at {old}.", f"It has: {', '.join(sorted(known)) or 'none'}."
-            )
-    major = choice.plan.base.details.server.major
-    request = Request(
-        choice.offer.target,
-        absolute(into),
-        server_programs(binaries, policy.binaries, major),
-        dict(tablespaces),
-        user,
-    )
-    found = tuple(obstacles(repository, choice.plan, request))
-    return Proposal(repository.system, source, asked, choice, request, found)
 
 
 def _postgres(repository: SystemRepository, source: str) -> PostgresSource:
@@ -316,112 +223,3 @@ def _postgres(repository: SystemRepository, source: str) -> PostgresSource:
             "`lifeboat policy check` says what is not built yet.",
         )
     return policy
-
-
-def _show_plan(proposal: Proposal, as_json: bool) -> None:
-    from lifeboat.cli.restore_plan import document, show
-
-    if as_json:
-        show_json(document(proposal))
-    else:
-        show(proposal)
-
-
-def _carry_out(repository: SystemRepository, proposal: Proposal) -> Restored:
-    from lifeboat.cli.recording import BestEffortJournal
-    from lifeboat.cli.restore_elsewhere import naming_other_copies
-    from lifeboat.postgres.restore import restore
-
-    plan = proposal.plan
-    journal = BestEffortJournal(repository, proposal.choice.reached, run="command-restore", tell=warn)
-    about: dict[str, Any] = {
-        "source": proposal.source,
-        "recovery_point": plan.base.manifest.recovery_point,
-        "target": proposal.request.target,
-    }
-    journal.write("restore_begun", **about, moment=str(plan.moment), into=str(proposal.request.into))
-    try:
-        with naming_other_copies(repository, plan.copies), _phases() as progress:
-            restored = restore(repository, plan, proposal.request, progress=progress, tick=STOP.check)
-    except BaseException as failure:
-        what = str(failure)[:2000] if isinstance(failure, LifeboatError) else ""
-        journal.write("restore_failed", **about, error=type(failure).__name__, what=what)
-        raise
-    last = restored.recovered.last_commit
-    journal.write(
-        "restore_ended",
-        **about,
-        moment=str(plan.moment),
-        into=str(restored.into),
-        stopped_at=str(restored.recovered.stopped_at),
-        last_commit=last.isoformat() if last is not None else None,
-        to_the_end=restored.to_the_end,
-        milliseconds={phase: round(seconds * 1000) for phase, seconds in restored.phases.items()},
-    )
-    return restored
-
-
-@contextmanager
-def _phases() -> Iterator[Progress]:
-    """A bar for each phase, one after the other."""
-    present: dict[str, Bar] = {}
-    with ExitStack() as stack:
-
-        def show(phase: str, done: int, total: int) -> None:
-            if phase not in present:
-                stack.close()
-                in_bytes = phase in ("fetch", "combine")
-                present[phase] = stack.enter_context(bar(_PHASES.get(phase, phase), total, in_bytes=in_bytes))
-            present[phase].at(done, total)
-
-        yield show
-
-
-def _document(restored: Restored) -> dict[str, Any]:
-    recovered = restored.recovered
-    return {
-        "into": str(restored.into),
-        "last_commit": recovered.last_commit,
-        "stopped_at": str(recovered.stopped_at),
-        "reason": recovered.reason,
-        "timeline": recovered.timeline,
-        "to_the_end": restored.to_the_end,
-        "databases": list(restored.databases),
-        "phases": {phase: round(seconds, 3) for phase, seconds in restored.phases.items()},
-        "seconds": round(restored.seconds, 3),
-    }
-
-
-def _show(restored: Restored, proposal: Proposal) -> None:
-    recovered = restored.recovered
-    phases = ", ".join(f"{phase} {length(seconds)}" for phase, seconds in restored.phases.items())
-    fields = [
-        ("into", f"{restored.into} (stopped cleanly, ready to be started)"),
-        ("last commit", exact_moment(recovered.last_commit) if recovered.last_commit else "none was replayed"),
-        ("stopped at", f"{recovered.stopped_at}: {recovered.reason or 'no reason given'}"),
-        ("timeline", str(recovered.timeline)),
-        ("answered", ", ".join(restored.databases)),
-        ("took", f"{length(restored.seconds)} ({phases})"),
-    ]
-    if restored.to_the_end:
-        fields.insert(3, ("to the end", "nothing was committed between the last commit and the moment asked for"))
-    show_fields("Restored", fields)
-    _show_next(restored, proposal)
-
-
-def _show_next(restored: Restored, proposal: Proposal) -> None:
-    server = proposal.details.server
-    say("What to do next", "bold")
-    steps = [
-        f"Bring {', '.join(server.files_outside)} back from elsewhere: the backup does not hold them."
-        if server.files_outside
-        else "",
-        "Look through its postgresql.conf and postgresql.auto.conf: they are the lost server's.",
-        f"Start it: {proposal.request.binaries / 'pg_ctl'} -D {restored.into} -l LOGFILE start",
-        "Look at the data before anybody works with them.",
-        f"It is on a new timeline: lead the policy's connection to it, then back it up: "
-        f"lifeboat backup {proposal.system} {proposal.source} --tier daily",
-    ]
-    for number, step in enumerate(filter(None, steps), 1):
-        say(f"  {number}. {step}")
-    note("Done.", "green")

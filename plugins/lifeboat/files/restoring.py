@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
-import stat
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -28,6 +27,7 @@ from lifeboat.files.merging import merge
 from lifeboat.files.packs_reading import members_of
 from lifeboat.files.patterns import EVERYTHING, Selection
 from lifeboat.files.scratch_table import scratch_tables
+from lifeboat.files.special_files import make_special
 from lifeboat.files.writing import SMALL, FileWriting, put
 from lifeboat.repository.building import building_place
 from lifeboat.repository.catalogue import Copy
@@ -309,20 +309,7 @@ class _Restoring:
         if entry.type == "file":
             self._make_file(entry, folder, name)
             return
-        try:
-            if entry.type == "link":
-                os.symlink(entry.link, name, dir_fd=folder)
-            elif entry.type == "fifo":
-                os.mkfifo(name, 0o600, dir_fd=folder)
-            else:
-                kind = stat.S_IFCHR if entry.type == "character" else stat.S_IFBLK
-                assert entry.device is not None
-                os.mknod(name, kind | 0o600, os.makedev(*entry.device), dir_fd=folder)
-        except PermissionError:
-            self.restored.could_not(f"{entry.type} devices, which take root to make")
-            return
-        self.restored.others += 1
-        give(entry, folder, name, self.restored)
+        make_special(entry, folder, name, self.restored)
 
     def _make_file(self, entry: Entry, folder: int, name: str) -> None:
         """One without bytes of its own."""
