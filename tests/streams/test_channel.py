@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import random
+import signal
 import threading
+from contextlib import suppress
 
 import pytest
 
@@ -115,3 +118,39 @@ def test_nothing_is_taken_after_the_end() -> None:
     channel.end()
     with pytest.raises(StreamError):
         channel.write(b"late")
+
+
+def test_a_writer_interrupted_anywhere_leaves_no_reader_waiting() -> None:
+    """As a task that is stopped: the handler of a signal raises between any two steps of the main thread."""
+
+    def interrupt(*_: object) -> None:
+        raise Cancelled("stopped")
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    others = set(threading.enumerate())
+    delays = random.Random(7)
+    try:
+        for _ in range(300):
+            channel = Channel(1000)
+            reader = threading.Thread(target=_read_on, args=(channel,), daemon=True)
+            reader.start()
+            with pytest.raises(Cancelled):
+                _write_until_interrupted(channel, delays.uniform(0.0001, 0.002))
+            channel.fail(Cancelled("stopped"))
+            reader.join(20)
+            assert set(threading.enumerate()) <= others
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _write_until_interrupted(channel: Channel, seconds: float) -> None:
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    while True:
+        channel.write(b"x" * 100)
+
+
+def _read_on(channel: Channel) -> None:
+    with suppress(Cancelled):
+        while channel.next_chunk():
+            pass

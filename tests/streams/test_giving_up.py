@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import random
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -150,6 +152,75 @@ def test_a_writer_that_raised_leaves_no_thread_even_if_nobody_gives_it_up(tmp_pa
     assert settled()
 
 
+@pytest.mark.parametrize("interrupted", ["compress", "seal", "store"])
+def test_a_writer_interrupted_while_its_threads_start_leaves_none(
+    store: LocalTarget, to: To, interrupted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The signal that stops a task comes while a thread is waited for that is just starting."""
+    really = threading.Thread.start
+
+    def start(thread: threading.Thread) -> None:
+        really(thread)
+        if thread.name.startswith(f"{interrupted} base.tar"):
+            raise Cancelled("stopped")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        with pytest.raises(Cancelled):
+            write_and_finish(StreamWriter("base.tar", to(store), SMALL), DATA[:MIB])
+    assert settled()
+
+
+def test_a_reader_interrupted_while_its_thread_starts_leaves_none(
+    store: LocalTarget, to: To, back_from: From, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = write_all(to(store), DATA)
+    really = threading.Thread.start
+
+    def start(thread: threading.Thread) -> None:
+        really(thread)
+        if thread.name.startswith("open "):
+            raise Cancelled("stopped")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        with pytest.raises(Cancelled), opened(stream, back_from(store)):
+            pass
+    assert settled()
+
+
+def test_an_abort_waits_for_an_upload_also_after_an_interrupted_finish(tmp_path: Path, to: To) -> None:
+    """Python takes a thread for ended whose join was interrupted."""
+    going, ended = threading.Event(), threading.Event()
+
+    class Slow(LocalTarget):
+        def put(self, key: str, body: Readable, *, retain_until: object = None) -> int:
+            going.set()
+            try:
+                while body.read(MIB):
+                    pass
+            finally:
+                threading.Event().wait(0.3)
+                ended.set()
+            return 0
+
+    def interrupt(*_: object) -> None:
+        raise Cancelled("stopped")
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        writer = StreamWriter("base.tar", to(Slow("store", tmp_path)), SMALL)
+        writer.write(DATA[:MIB])
+        going.wait()
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with pytest.raises(Cancelled):
+            writer.finish()
+        writer.abort()
+        assert ended.is_set()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
 def test_an_upload_that_still_ends_is_looked_at_while_the_next_volume_fills(own_rclone: RcloneS3, to: To) -> None:
     settings = StreamSettings(volume_size=2 * MIB, waiting=64 * MIB)
     writer = StreamWriter("base.tar", to(impatient(own_rclone)), settings)
@@ -157,8 +228,9 @@ def test_an_upload_that_still_ends_is_looked_at_while_the_next_volume_fills(own_
     own_rclone.kill()
     writer.write(b"1" * MIB)  # begins the second volume; what follows here would fit into it and its channel
     (first,) = writer._ending
-    for thread in first._threads:
-        thread.join()
+    for stage in first._stages:
+        while not stage.wait(1):
+            pass
     with pytest.raises(TargetUnavailable):
         writer.write(b"2" * MIB)
     writer.abort()

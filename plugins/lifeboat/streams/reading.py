@@ -23,6 +23,7 @@ from lifeboat.streams.handing_over import hand_over_sooner
 from lifeboat.streams.keys import Keyring
 from lifeboat.streams.memory import share_one_heap
 from lifeboat.streams.stored import StoredStream, StoredVolume
+from lifeboat.streams.waking import Stage
 from lifeboat.targets.target import Readable, Target
 
 WAITING_BYTES = 4 * 1024 * 1024
@@ -85,14 +86,14 @@ def opened(stream: StoredStream, origin: Origin, passed: Callable[[int], None] |
         except BaseException as failure:
             plain.fail(failure)
 
-    thread = Thread(target=run, name=f"open {stream.name}", daemon=True)
-    thread.start()
+    stage = Stage(f"open {stream.name}", run)
     try:
+        stage.start()
         yield plain
     finally:
         for channel in list(under_way):
             channel.fail(abandoned)
-        thread.join(ABORT_SECONDS)
+        stage.wait(ABORT_SECONDS)
 
 
 def _pass_volume(

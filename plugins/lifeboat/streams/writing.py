@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from threading import Thread
+from functools import partial
 
 from lifeboat.errors import Cancelled, StreamError
 from lifeboat.streams.channel import TICK_SECONDS, Channel, no_tick
@@ -27,6 +27,7 @@ from lifeboat.streams.keys import Keyring
 from lifeboat.streams.memory import share_one_heap
 from lifeboat.streams.settings import StreamSettings
 from lifeboat.streams.stored import StoredStream, StoredVolume, volume_file
+from lifeboat.streams.waking import Stage
 from lifeboat.targets.target import Target
 
 ABORT_SECONDS = 3.0
@@ -73,19 +74,20 @@ class _Volume:
         self._stored: StoredVolume | None = None
         self._failure: BaseException | None = None
         name = f"{context.stream}.{context.volume}"
-        self._threads = [
-            Thread(
-                target=compress,
-                args=(self._plain, self._compressed),
-                kwargs={"level": settings.level, "threads": settings.threads},
-                name=f"compress {name}",
-                daemon=True,
-            ),
-            Thread(target=self._seal, name=f"seal {name}", daemon=True),
-            Thread(target=self._store, name=f"store {name}", daemon=True),
+        compressing = partial(compress, self._plain, self._compressed, level=settings.level, threads=settings.threads)
+        self._stages = [
+            Stage(f"compress {name}", compressing),
+            Stage(f"seal {name}", self._seal),
+            Stage(f"store {name}", self._store),
         ]
-        for thread in self._threads:
-            thread.start()
+        self._begun = False
+
+    def begin(self) -> None:
+        """Start the threads, unless they are: not before somebody holds the volume who gives it up when that fails."""
+        if not self._begun:
+            self._begun = True
+            for stage in self._stages:
+                stage.start()
 
     def write(self, piece: bytes, tick: Callable[[], None]) -> None:
         self._plain.write(piece, tick)
@@ -99,9 +101,8 @@ class _Volume:
             raise self._failure
 
     def finish(self, tick: Callable[[], None]) -> StoredVolume:
-        for thread in self._threads:
-            while thread.is_alive():
-                thread.join(TICK_SECONDS)
+        for stage in self._stages:
+            while not stage.wait(TICK_SECONDS):
                 tick()
         self.raise_failure()
         assert self._stored is not None
@@ -112,8 +113,8 @@ class _Volume:
             channel.fail(failure)
 
     def wait_for_abort(self, deadline: float) -> None:
-        for thread in self._threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
+        for stage in self._stages:
+            stage.wait(max(0.0, deadline - time.monotonic()))
 
     def _seal(self) -> None:
         try:
@@ -202,6 +203,7 @@ class StreamWriter:
         """
         self._insist_on_whole()
         try:
+            self._volume.begin()
             if self._plain_sha256 is not None:
                 self._plain_sha256.update(data)
             self.plain_size += len(data)
@@ -217,6 +219,7 @@ class StreamWriter:
         """Say that the stream is complete, without waiting for the target; :meth:`finish` does that."""
         self._insist_on_whole()
         try:
+            self._volume.begin()
             self._hand_over()
             self._volume.end()
         except BaseException as failure:
@@ -289,6 +292,7 @@ class StreamWriter:
         self._ending.append(self._volume)
         self._number += 1
         self._volume = self._next_volume()
+        self._volume.begin()
 
     def _next_volume(self) -> _Volume:
         context = ObjectContext(self._to.system, self._to.source, self._to.recovery_point, self.name, self._number)
