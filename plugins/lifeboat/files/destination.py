@@ -30,7 +30,9 @@ class RestoredFiles:
         """Count something that could not be given back."""
         self.remarks[what] = self.remarks.get(what, 0) + 1
 
-    def add_remarks(self, other: RestoredFiles) -> None:
-        """Count what somebody else could not give back."""
+    def add(self, other: RestoredFiles) -> None:
+        """Count what somebody else wrote, and could not give back."""
+        self.files += other.files
+        self.size += other.size
         for what, count in other.remarks.items():
             self.remarks[what] = self.remarks.get(what, 0) + count

@@ -33,6 +33,7 @@ _PIECE = 1024 * 1024
 _LONGEST_LINE = 16 * 1024 * 1024
 # `json.loads` guesses at an encoding first, which takes as long as short lines do.
 _read_json = json.JSONDecoder().decode
+_to_json = json.JSONEncoder(separators=(",", ":")).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,21 +107,27 @@ class Entry:
 
     def to_line(self) -> bytes:
         """The entry as a line of the index."""
-        known: dict[str, Any] = coded_name("path", self.path) | {
-            "type": self.type, "mode": self.mode, "uid": self.uid, "gid": self.gid, "owner": self.owner,
-            "group": self.group, "mtime_ns": self.mtime_ns, "ctime_ns": self.ctime_ns, "inode": self.inode,
-            "size": self.size if self.type == "file" else None, "sha256": self.sha256,
-            "sparse": self.sparse, "device": self.device,
-            "xattrs": {name: base64.b64encode(value).decode() for name, value in self.xattrs.items()},
-            "identity": self.identity, "properties": self.properties,
-        }  # fmt: skip
-        known |= coded_name("link", self.link) | coded_name("hard_link", self.hard_link)
-        if self.place is not None:
-            known |= {"pack": self.place.pack, "recovery_point": self.place.recovery_point}
-            known |= coded_name("member", self.place.member)
+        told: dict[str, Any] = coded_name("path", self.path)
+        told |= {"type": self.type, "mode": self.mode, "uid": self.uid, "gid": self.gid}
+        told |= {"owner": self.owner} if self.owner else {}
+        told |= {"group": self.group} if self.group else {}
         # Zero is told: nobody is root for want of a number.
-        told = {key: value for key, value in known.items() if value or (value == 0 and value is not False)}
-        return json.dumps(told, separators=(",", ":")).encode() + b"\n"
+        told |= {"mtime_ns": self.mtime_ns, "ctime_ns": self.ctime_ns, "inode": self.inode}
+        if self.type == "file":
+            told["size"] = self.size
+        for key in ("sha256", "sparse", "device"):
+            if value := getattr(self, key):
+                told[key] = value
+        if self.xattrs:
+            told["xattrs"] = {name: base64.b64encode(value).decode() for name, value in self.xattrs.items()}
+        for key in ("identity", "properties"):
+            if value := getattr(self, key):
+                told[key] = value
+        told |= coded_name("link", self.link) | coded_name("hard_link", self.hard_link)
+        if self.place is not None:
+            told |= {"pack": self.place.pack, "recovery_point": self.place.recovery_point}
+            told |= coded_name("member", self.place.member)
+        return _to_json(told).encode() + b"\n"
 
     @classmethod
     def from_line(cls, line: bytes) -> Entry:

@@ -8,6 +8,11 @@ from typing import Self
 from lifeboat.files.entries import Place
 from lifeboat.files.scratch_table import scratch_tables
 
+_SEEN_BITS = 24
+"""Of a digest, by which most that are not known are told without asking the database, in 2 MiB."""
+_FRESH = 500
+"""Rows that are written together: one by one they took a tenth of a first snapshot's time."""
+
 
 class KnownBytes:
     """A table of digests in a temporary database: a million of them take little memory, and no name goes to the disk.
@@ -22,6 +27,8 @@ class KnownBytes:
             " WITHOUT ROWID"
         )
         self._sizes: set[int] = set()
+        self._seen = bytearray(1 << (_SEEN_BITS - 3))
+        self._fresh: dict[bytes, tuple[bytes, int, str, str, bytes]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -34,10 +41,17 @@ class KnownBytes:
     def add(self, sha256: str, size: int, place: Place) -> None:
         """Note where bytes are; where they are known already, nothing changes."""
         self._sizes.add(size)
-        self._base.execute(
-            "INSERT OR IGNORE INTO stored VALUES (?, ?, ?, ?, ?)",
-            (bytes.fromhex(sha256), size, place.recovery_point, place.pack, _coded(place.member)),
-        )
+        digest = bytes.fromhex(sha256)
+        byte, bit = _bit_of(digest)
+        self._seen[byte] |= bit
+        row = (digest, size, place.recovery_point, place.pack, _coded(place.member))
+        self._fresh.setdefault(digest, row)
+        if len(self._fresh) >= _FRESH:
+            self._settle()
+
+    def _settle(self) -> None:
+        self._base.executemany("INSERT OR IGNORE INTO stored VALUES (?, ?, ?, ?, ?)", self._fresh.values())
+        self._fresh.clear()
 
     def may_have(self, size: int) -> bool:
         """Whether anything of that size is stored: only then a large file is worth reading twice."""
@@ -45,10 +59,21 @@ class KnownBytes:
 
     def place(self, sha256: str, size: int) -> Place | None:
         """Where these bytes are."""
+        digest = bytes.fromhex(sha256)
+        byte, bit = _bit_of(digest)
+        if not self._seen[byte] & bit:
+            return None
+        if digest in self._fresh:
+            self._settle()
         row = self._base.execute(
-            "SELECT point, pack, member FROM stored WHERE sha256 = ? AND size = ?", (bytes.fromhex(sha256), size)
+            "SELECT point, pack, member FROM stored WHERE sha256 = ? AND size = ?", (digest, size)
         ).fetchone()
         return None if row is None else Place(row[1], row[0], _decoded(row[2]))
+
+
+def _bit_of(digest: bytes) -> tuple[int, int]:
+    number = int.from_bytes(digest[:4], "big") >> (32 - _SEEN_BITS)
+    return number >> 3, 1 << (number & 7)
 
 
 def _coded(text: str) -> bytes:

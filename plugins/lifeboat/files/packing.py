@@ -7,6 +7,7 @@ Source of the format: https://pubs.opengroup.org/onlinepubs/9799919799/utilities
 
 from __future__ import annotations
 
+import os
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -47,9 +48,10 @@ class _Pack:
     name: str
     writer: StreamWriter
 
-    def write(self, data: bytes) -> None:
+    def write(self, *pieces: bytes) -> None:
         with _no_fault_of_a_file(self.name):
-            self.writer.write(data)
+            for data in pieces:
+                self.writer.write(data)
 
     def finish(self) -> StoredStream:
         with _no_fault_of_a_file(self.name):
@@ -88,12 +90,23 @@ class Packer:
 
     def begin(self, path: str, found: Described, size: int) -> Member:
         """Begin a member of so many bytes; they are written to what is returned, which then must be ended."""
+        pack = self._filling()
+        pack.write(_header(path, found, size))
+        return Member(self, pack, size)
+
+    def put(self, path: str, found: Described, data: bytes) -> str:
+        """Write a whole member; says in which pack."""
+        pack = self._filling()
+        pack.write(_header(path, found, len(data)), data, _ZEROS[: -len(data) % BLOCK])
+        self.end_member()
+        return pack.name
+
+    def _filling(self) -> _Pack:
         if self._pack is None:
             self._number += 1
             name = f"pack-{self._number:05d}.tar"
             self._pack = _Pack(name, StreamWriter(name, self._destination, self._settings, tick=self._tick))
-        self._pack.write(_header(path, found, size))
-        return Member(self, self._pack, size)
+        return self._pack
 
     def end_member(self) -> None:
         """What was begun is whole: a pack that is full is ended."""
@@ -163,14 +176,41 @@ class Member:
         self._packer.end_member()
 
 
+_MOST_OCTAL = 0o7777777
+
+
 def _header(path: str, found: Described, size: int) -> bytes:
+    """A member's header, as :mod:`tarfile` makes it; a plain one in a fifth of its time."""
+    name = path.encode("utf-8", "surrogateescape")
+    mtime = found.st_mtime_ns // 1_000_000_000
+    plain = (
+        path.isascii() and len(name) <= 100 and size < 8**11 and 0 <= mtime < 8**11
+        and found.st_uid <= _MOST_OCTAL and found.st_gid <= _MOST_OCTAL
+    )  # fmt: skip
+    if not plain:
+        return _any_header(path, found, size, mtime)
+    front = b"%b%07o\x00%07o\x00%07o\x00%011o\x00%011o\x00" % (
+        name.ljust(100, b"\0"), found.st_mode & 0o7777, found.st_uid, found.st_gid, size, mtime,
+    )  # fmt: skip
+    # The sum is made as if blanks stood in its own place.
+    checksum = sum(front) + _SUM_OF_THE_REST
+    return b"%b%06o\x00 %b" % (front, checksum, _TAIL)
+
+
+def _any_header(path: str, found: Described, size: int, mtime: int) -> bytes:
     member = tarfile.TarInfo(path)
     member.mode = found.st_mode & 0o7777
     member.uid, member.gid = found.st_uid, found.st_gid
-    member.mtime = found.st_mtime_ns // 1_000_000_000
+    member.mtime = mtime
     member.size = size
     try:
         # What fits into a plain header needs no more; asking for an extended one takes four times as long.
         return member.create_ustar_header(member.get_info(), "ascii", "strict")
     except ValueError:
         return member.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+
+
+_BEFORE_TAIL = 156
+# From the type on, a plain header is the same for every file: no link, no names of owners, no device.
+_TAIL = _any_header("any", os.stat_result((0o100000,) + (0,) * 9), 0, 0)[_BEFORE_TAIL:]
+_SUM_OF_THE_REST = 8 * ord(" ") + sum(_TAIL)

@@ -19,7 +19,7 @@ _PIECE = 1024 * 1024
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Bytes:
     """A file's bytes, once they are stored.
 
@@ -30,6 +30,7 @@ class Bytes:
         stat: of the file when its reading began.
         new: whether they were stored just now.
         changed: whether the file changed while it was read, at both tries.
+        xattrs: its extended attributes.
     """
 
     sha256: str
@@ -38,6 +39,7 @@ class Bytes:
     stat: os.stat_result
     new: bool
     changed: bool
+    xattrs: dict[str, bytes]
 
 
 class FileReader:
@@ -93,33 +95,31 @@ class FileReader:
         if self._known().may_have(before.st_size):
             digest, size = self._digest(descriptor)
             if (place := self._known().place(digest, size)) is not None:
-                return Bytes(digest, size, place, before, False, _changed(descriptor, before, size))
+                changed = _changed(descriptor, before, size)
+                return Bytes(digest, size, place, before, False, changed, xattrs_of(descriptor))
             os.lseek(descriptor, 0, os.SEEK_SET)
         return self._in_pieces(seen, descriptor, before)
 
     def _at_once(self, seen: Seen, descriptor: int, before: os.stat_result) -> Bytes:
-        pieces = []
-        left = before.st_size + 1  # one more shows that it has grown
-        while left and (piece := os.read(descriptor, left)):
-            pieces.append(piece)
-            left -= len(piece)
-            if left == 1:
-                # One byte more was asked for, and was not there.
-                break
-        data = (pieces[0] if len(pieces) == 1 else b"".join(pieces))[: before.st_size]
+        size = before.st_size
+        data = os.read(descriptor, size + 1)  # one more shows that it has grown
+        while len(data) < size and (piece := os.read(descriptor, size + 1 - len(data))):
+            data += piece
+        changed = len(data) > size or _changed(descriptor, before, len(data))
+        data = data[:size]
         self._tick_for(len(data))
-        changed = left == 0 or _changed(descriptor, before, len(data))
+        # On a thread of its own, beside the reading of the next file, it took a whole snapshot a little longer.
+        sha256 = hashlib.sha256(data).hexdigest()
+        xattrs = xattrs_of(descriptor)
         if not data:
-            return Bytes(hashlib.sha256().hexdigest(), 0, None, before, False, changed)
-        digest = hashlib.sha256(data).hexdigest()
-        if (place := self._known().place(digest, len(data))) is not None:
-            return Bytes(digest, len(data), place, before, False, changed)
-        member = self._packer.begin(seen.path, before, len(data))
-        member.write(data)
-        member.end()
-        place = Place(member.pack, self._recovery_point, seen.path)
-        self._known().add(digest, len(data), place)
-        return Bytes(digest, len(data), place, before, True, changed)
+            return Bytes(sha256, 0, None, before, False, changed, xattrs)
+        known = self._known()
+        if (place := known.place(sha256, len(data))) is not None:
+            return Bytes(sha256, len(data), place, before, False, changed, xattrs)
+        pack = self._packer.put(seen.path, before, data)
+        place = Place(pack, self._recovery_point, seen.path)
+        known.add(sha256, len(data), place)
+        return Bytes(sha256, len(data), place, before, True, changed, xattrs)
 
     def _in_pieces(self, seen: Seen, descriptor: int, before: os.stat_result) -> Bytes:
         digest = hashlib.sha256()
@@ -140,7 +140,7 @@ class FileReader:
         sha256 = digest.hexdigest()
         place = Place(member.pack, self._recovery_point, seen.path)
         self._known().add(sha256, before.st_size, place)
-        return Bytes(sha256, before.st_size, place, before, True, changed)
+        return Bytes(sha256, before.st_size, place, before, True, changed, xattrs_of(descriptor))
 
     def _digest(self, descriptor: int) -> tuple[str, int]:
         digest, size = hashlib.sha256(), 0
@@ -153,6 +153,23 @@ class FileReader:
     def _tick_for(self, size: int) -> None:
         self.read_size += size
         self._tick()
+
+
+def xattrs_of(path: str | int) -> dict[str, bytes]:
+    """The extended attributes of a path, not of what it points to, or of a descriptor; a file system that has none has
+    none to lose."""
+    follow = isinstance(path, int)
+    try:
+        names = os.listxattr(path, follow_symlinks=follow)
+    except OSError:
+        return {}
+    found = {}
+    for name in names:
+        try:
+            found[name] = os.getxattr(path, name, follow_symlinks=follow)
+        except OSError:
+            continue
+    return found
 
 
 def _changed(descriptor: int, before: os.stat_result, read: int) -> bool:

@@ -208,6 +208,7 @@ class _Restoring:
     def _write_files(self) -> None:
         catalogue = self._repository.catalogue(self._copy.target)
         copies = {self._copy.manifest.recovery_point: self._copy}
+        missing: list[Entry] = []
         packs = self._base.execute("SELECT DISTINCT point, pack FROM wanted ORDER BY point, pack").fetchall()
         for point, pack in packs:
             if point not in copies:
@@ -218,42 +219,46 @@ class _Restoring:
                 "SELECT member, line FROM wanted WHERE point = ? AND pack = ?", (point, pack)
             ):
                 wanted.setdefault(member, []).append(Entry.from_line(line))
-            with members_of(self._repository, copies[point], pack) as members:
-                for name, body in members:
-                    self._tick()
-                    if (entries := wanted.pop(_coded(name), None)) is not None:
-                        left = self._member(entries, body)
-                        if left:
-                            # A file that changed while it was read stands in a pack twice.
-                            wanted[_coded(name)] = left
-            for entry in (entry for entries in wanted.values() for entry in entries):
-                raise ObjectDamaged(
-                    f"{entry.path} is not in {pack} of {point} as the index says.",
-                    "Use another target's copy, or another snapshot.",
-                )
+            self._write_members(copies[point], pack, wanted)
+            missing.extend(entry for entries in wanted.values() for entry in entries)
+            if missing:
+                break
+        self._writing.settle()
+        for entry in (*missing, *self._writing.unwritten):
+            assert entry.place is not None
+            raise ObjectDamaged(
+                f"{entry.path} is not in {entry.place.pack} of {entry.place.recovery_point} as the index says.",
+                "Use another target's copy, or another snapshot.",
+            )
 
-    def _member(self, entries: list[Entry], body: Content) -> list[Entry]:
-        """Write a member to the paths that have its bytes: to one, and to the others from there.
+    def _write_members(self, copy: Copy, pack: str, wanted: dict[bytes, list[Entry]]) -> None:
+        """Write what is wanted of a pack; what it does not hold stays in ``wanted``."""
+        handed: set[bytes] = set()
+        with members_of(self._repository, copy, pack) as members:
+            for path, body in members:
+                self._tick()
+                name = _coded(path)
+                if name in handed:
+                    # A file that changed while it was read stands in a pack twice: these may be the right bytes.
+                    self._writing.settle()
+                    if self._writing.unwritten:
+                        wanted[name] = self._writing.unwritten
+                        self._writing.unwritten = []
+                if (entries := wanted.pop(name, None)) is None:
+                    continue
+                if body.size <= SMALL:
+                    handed.add(name)
+                    self._writing.put(entries, body.read())
+                    self._wrote(body.size * len(entries))
+                elif left := self._large(entries, body):
+                    wanted[name] = left
+
+    def _large(self, entries: list[Entry], body: Content) -> list[Entry]:
+        """Write a member to the paths that have its bytes, while it is read: to one, and to the others from there.
 
         Returns:
             Those that have other bytes.
         """
-        if body.size <= SMALL:
-            data = body.read()
-            digest = hashlib.sha256(data).hexdigest()
-            fitting = [entry for entry in entries if entry.sha256 == digest]
-            for entry in fitting:
-                self._writing.put(entry, data)
-                self._wrote(len(data))
-        else:
-            fitting = self._large(entries, body)
-        for entry in fitting:
-            self.restored.files += 1
-            self.restored.size += entry.size
-        return [entry for entry in entries if entry not in fitting] if len(fitting) < len(entries) else []
-
-    def _large(self, entries: list[Entry], body: Content) -> list[Entry]:
-        """The same of one that is written while it is read; returns the paths that have its bytes."""
         first = entries[0]
         digest = self._write(first, body)
         fitting = [entry for entry in entries if entry.sha256 == digest]
@@ -264,7 +269,10 @@ class _Restoring:
             os.unlink(name, dir_fd=folder)
         for entry in fitting[1:]:
             self._copy_of(fitting[0], entry)
-        return fitting
+        for entry in fitting:
+            self.restored.files += 1
+            self.restored.size += entry.size
+        return [entry for entry in entries if entry not in fitting]
 
     def _write(self, entry: Entry, body: Content) -> str:
         digest = hashlib.sha256()

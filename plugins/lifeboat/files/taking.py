@@ -8,8 +8,8 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lifeboat.files.entries import Entry, FileType, Line
-from lifeboat.files.reading import FileReader
+from lifeboat.files.entries import Entry, FileType, Line, Place
+from lifeboat.files.reading import FileReader, xattrs_of
 from lifeboat.files.walking import Seen
 from lifeboat.repository.ownership import group_name, user_name
 
@@ -67,16 +67,13 @@ class Taking:
                 self.needs.add(point)
             return known.text
         try:
-            entry = self._file(seen) if kind == "file" else self._other(seen, kind)
+            return self._file(seen) if kind == "file" else self._other(seen, kind)
         except OSError as error:
             self._counts.could_not_read(seen.path, f"can't be read: {error.strerror}")
-            entry = _described(seen, kind, seen.stat) if kind == "file" else None
-        if entry is None:
+        if kind != "file":
             return b""
         self._counts.kinds[kind] += 1
-        if entry.place is not None:
-            self.needs.add(entry.place.recovery_point)
-        return entry.to_line()
+        return _described(seen, kind, seen.stat).to_line()
 
     def _first_name(self, seen: Seen) -> str:
         """The path that came before this one and is the same file; empty without one."""
@@ -85,42 +82,45 @@ class Taking:
         first = self._linked.setdefault((seen.stat.st_dev, seen.stat.st_ino), seen.path)
         return first if first != seen.path else ""
 
-    def _file(self, seen: Seen) -> Entry | None:
+    def _file(self, seen: Seen) -> bytes:
         stored = self._reader.read(seen)
         if stored is None:
             self._counts.vanished += 1
-            return None
+            return b""
+        self._counts.kinds["file"] += 1
+        self._counts.size += stored.size
         if stored.changed and len(self._counts.changed) < MOST_TOLD:
             self._counts.changed.append(shown(seen.path))
-        self._counts.size += stored.size
         if stored.new:
             self._counts.new_files += 1
             self._counts.new_size += stored.size
-        place = stored.place
-        if place is not None and place.member == seen.path:
-            place = replace(place, member="")
-        return replace(
-            _described(seen, "file", stored.stat),
+        place, found = stored.place, stored.stat
+        if place is not None:
+            self.needs.add(place.recovery_point)
+            if place.member == seen.path:
+                place = Place(place.pack, place.recovery_point)
+        return Entry(
+            seen.path, "file", found.st_mode & 0o7777, found.st_uid, found.st_gid, found.st_mtime_ns,
+            user_name(found.st_uid), group_name(found.st_gid),
             # A file that changed is read again by the next snapshot, whatever its times say.
-            ctime_ns=0 if stored.changed else stored.stat.st_ctime_ns,
-            size=stored.size,
-            sha256=stored.sha256,
-            place=place,
-            sparse=stored.stat.st_blocks * 512 < stored.stat.st_size,
-            xattrs=_xattrs(seen),
-        )
+            0 if stored.changed else found.st_ctime_ns, found.st_ino, stored.size, stored.sha256, place,
+            sparse=found.st_blocks * 512 < found.st_size, xattrs=stored.xattrs,
+        ).to_line()  # fmt: skip
 
-    def _other(self, seen: Seen, kind: FileType) -> Entry | None:
-        entry = replace(_described(seen, kind, seen.stat), xattrs=_xattrs(seen))
+    def _other(self, seen: Seen, kind: FileType) -> bytes:
+        # There is no call that takes a folder's descriptor and a name: the kernel's view of the descriptor serves.
+        xattrs = xattrs_of(f"/proc/self/fd/{seen.folder}/{seen.name}")
+        entry = replace(_described(seen, kind, seen.stat), xattrs=xattrs)
         if kind == "link":
             try:
-                return replace(entry, link=os.readlink(seen.name, dir_fd=seen.folder))
+                entry = replace(entry, link=os.readlink(seen.name, dir_fd=seen.folder))
             except FileNotFoundError:
                 self._counts.vanished += 1
-                return None
+                return b""
         if kind in ("character", "block"):
-            return replace(entry, device=(os.major(seen.stat.st_rdev), os.minor(seen.stat.st_rdev)))
-        return entry
+            entry = replace(entry, device=(os.major(seen.stat.st_rdev), os.minor(seen.stat.st_rdev)))
+        self._counts.kinds[kind] += 1
+        return entry.to_line()
 
 
 def _type_of(found: os.stat_result) -> FileType | None:
@@ -148,23 +148,6 @@ def _same(known: dict[str, Any], found: os.stat_result) -> bool:
         and known.get("type") == "file"
         and "sha256" in known
     )
-
-
-def _xattrs(seen: Seen) -> dict[str, bytes]:
-    """Extended attributes; a file system that has none has none to lose."""
-    # There is no call that takes a folder's descriptor and a name: the kernel's view of the descriptor serves.
-    path = f"/proc/self/fd/{seen.folder}/{seen.name}"
-    try:
-        names = os.listxattr(path, follow_symlinks=False)
-    except OSError:
-        return {}
-    found = {}
-    for name in names:
-        try:
-            found[name] = os.getxattr(path, name, follow_symlinks=False)
-        except OSError:
-            continue
-    return found
 
 
 def shown(path: str) -> str:

@@ -1,19 +1,22 @@
 """Files' bytes onto a disk, several files at once: making a file costs more than filling it.
 
-Small files are handed over in batches to threads; what is large is written by its reader, piece by piece.
+Small files are handed over in batches to threads, which compare them with their digests first; what is large is written
+by its reader, piece by piece.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeAlias
 
 from lifeboat.errors import Cancelled
 from lifeboat.files.attributes import Born, give
@@ -31,6 +34,17 @@ _PIECE = 1024 * 1024
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _PROBE = ".lifeboat-probe"
 
+_Handed: TypeAlias = tuple[list[Entry], bytes]
+"""The paths that should have certain bytes, and these."""
+
+
+@dataclass(frozen=True)
+class _Written:
+    """What became of a batch."""
+
+    restored: RestoredFiles
+    unwritten: list[Entry]
+
 
 class FileWriting:
     """Writes files below a directory that nobody else writes to; an ending without an error waits for all of them.
@@ -38,17 +52,21 @@ class FileWriting:
     Args:
         root: the directory; the folders in it are made by others before a file in them is asked for.
         folders: those of the thread that calls.
-        restored: told of attributes that could not be given.
+        restored: told of what was written, and of attributes that could not be given.
+
+    Attributes:
+        unwritten: what was handed over with bytes that are not its own, as far as it is known by now.
     """
 
     def __init__(self, root: Path, folders: Folders, restored: RestoredFiles) -> None:
         self.born = _probe(folders)
         self._folders = folders
         self._restored = restored
+        self.unwritten: list[Entry] = []
         self._stopped = Event()
-        self._batch: list[tuple[Entry, bytes]] = []
+        self._batch: list[_Handed] = []
         self._batch_size = 0
-        self._under_way: list[Future[RestoredFiles]] = []
+        self._under_way: list[Future[_Written]] = []
         self._threads = ThreadPoolExecutor(_THREADS, "write files")
         # Descriptors are not shared: a thread's folders are closed while another one still needs them.
         self._idle = [Folders(root) for _ in range(_THREADS)]
@@ -68,13 +86,13 @@ class FileWriting:
             for folders in self._idle:
                 folders.close()
 
-    def put(self, entry: Entry, data: bytes) -> None:
-        """Write a small file, now or soon.
+    def put(self, entries: list[Entry], data: bytes) -> None:
+        """Write a small file to those of the paths whose bytes these are, now or soon.
 
         Raises:
             OSError: this or an earlier one could not be written.
         """
-        self._batch.append((entry, data))
+        self._batch.append((entries, data))
         self._batch_size += len(data)
         if self._batch_size >= _BATCH_BYTES or len(self._batch) >= _BATCH_FILES:
             self._hand_over()
@@ -93,20 +111,29 @@ class FileWriting:
         self._batch, self._batch_size = [], 0
 
     def _take_one(self) -> None:
-        self._restored.add_remarks(self._under_way.pop(0).result())
+        written = self._under_way.pop(0).result()
+        self._restored.add(written.restored)
+        self.unwritten += written.unwritten
 
-    def _write(self, batch: list[tuple[Entry, bytes]]) -> RestoredFiles:
-        remarks = RestoredFiles(Path())
+    def _write(self, batch: list[_Handed]) -> _Written:
+        written = _Written(RestoredFiles(Path()), [])
         folders = self._idle.pop()
         try:
-            for entry, data in batch:
-                if self._stopped.is_set():
-                    raise Cancelled("Writing was given up.")
-                with self._new(entry, folders, remarks) as descriptor:
-                    put(descriptor, data, entry)
+            for entries, data in batch:
+                digest = hashlib.sha256(data).hexdigest()
+                for entry in entries:
+                    if self._stopped.is_set():
+                        raise Cancelled("Writing was given up.")
+                    if entry.sha256 != digest:
+                        written.unwritten.append(entry)
+                        continue
+                    with self._new(entry, folders, written.restored) as descriptor:
+                        put(descriptor, data, entry)
+                    written.restored.files += 1
+                    written.restored.size += entry.size
         finally:
             self._idle.append(folders)
-        return remarks
+        return written
 
     @contextmanager
     def new(self, entry: Entry) -> Iterator[int]:

@@ -88,7 +88,16 @@ def members(archive: Readable, *, extended: bool = False) -> Iterator[Member]:
     told: dict[str, bytes] = {}
     while True:
         begin = blocks.position
-        header = _header(blocks.exactly(_HEADER), begin, extended)
+        block = blocks.exactly(_HEADER)
+        if not told and (plain := _plain_file(block)) is not None:
+            name, size = plain
+            content = Content(blocks, size)
+            yield Member(name, None, content)
+            while content.read_some():
+                pass
+            blocks.exactly(-size % tarfile.BLOCKSIZE)
+            continue
+        header = _header(block, begin, extended)
         if header is None:
             _insist_on_end(blocks, begin)
             return
@@ -128,6 +137,19 @@ def _records(blocks: _Blocks, size: int, begin: int) -> dict[str, bytes]:
             raise _no_file(begin)
         found[key.decode("utf-8", "replace")] = value[:-1]
     return found
+
+
+def _plain_file(block: bytes) -> tuple[str, int] | None:
+    """Name and size in the header of a file as most are; ``None``: it takes the library, which is five times slower."""
+    if block[156:157] != b"0" or block[257:265] != b"ustar\x0000" or block[345] or not block.isascii():
+        return None
+    size, checksum = block[124:135], block[148:154]
+    if not size.isdigit() or not checksum.isdigit() or block[154:156] != b"\0 " or b"8" in size or b"9" in size:
+        return None
+    # The sum is made as if blanks stood in its own place; the last of them does.
+    if b"%06o" % (sum(block) - sum(checksum) + 7 * ord(" ")) != checksum:
+        return None
+    return block[:100].partition(b"\0")[0].decode("ascii"), int(size, 8)
 
 
 def _header(block: bytes, begin: int, extended: bool) -> tarfile.TarInfo | None:
