@@ -18,7 +18,9 @@ from lifeboat.errors import (
     VerificationFailed,
 )
 from lifeboat.files import restoring
+from lifeboat.files.comparing import index_of
 from lifeboat.files.entries import Entry, Place
+from lifeboat.files.packing import Packer
 from lifeboat.files.restoring import restore_files
 from lifeboat.policy.naming import Tier
 from lifeboat.repository.catalogue import Copy
@@ -153,6 +155,57 @@ def test_a_link_in_the_index_does_not_lead_a_file_out_of_the_destination(
         files.restore(copy)
     assert list(outside.iterdir()) == []
     assert sorted(path.name for path in files.back.iterdir()) == ["first", "outside"]
+
+
+@pytest.mark.parametrize("size", [5, 300 * 1024], ids=["small", "large"])
+@pytest.mark.parametrize("wrong", ["bytes", "member"])
+def test_a_pack_that_holds_other_bytes_than_the_index_says_is_an_error_and_leaves_nothing(
+    files: FileSet, monkeypatch: pytest.MonkeyPatch, size: int, wrong: str
+) -> None:
+    write(files, "a", "x" * size)
+    write(files, "b", "y" * size)
+    copy = files.snapshot()
+    with index_of(files.world.repository(), copy) as found:
+        told = {entry.path: entry for entry in found}
+    a, b = told["a"], told["b"]
+    assert b.place is not None
+    b = replace(b, sha256=a.sha256) if wrong == "bytes" else replace(b, place=replace(b.place, member="elsewhere"))
+    forged(files, copy, monkeypatch, a, b)
+    with pytest.raises(ObjectDamaged, match="b is not in pack-00001.tar of .* as the index says"):
+        files.restore(copy)
+    nothing_is_left(files)
+
+
+@pytest.mark.parametrize("sizes", [(5, 6), (5, 300 * 1024), (300 * 1024, 5)], ids=["small", "growing", "shrinking"])
+@pytest.mark.parametrize("wanted", ["first", "second", "each"])
+def test_of_two_members_of_one_name_each_path_gets_its_own_bytes(
+    files: FileSet, monkeypatch: pytest.MonkeyPatch, sizes: tuple[int, int], wanted: str
+) -> None:
+    """A file that changes while it is read stands in a pack twice."""
+    put = Packer.put
+
+    def under_one_name(packer: Packer, path: str, found: object, data: bytes) -> str:
+        return put(packer, "busy", found, data)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Packer, "put", under_one_name)
+    first, second = "x" * sizes[0], "y" * sizes[1]
+    write(files, "busy", first)
+    write(files, "busy-again", second)
+    copy = files.snapshot()
+    monkeypatch.undo()
+    with index_of(files.world.repository(), copy) as found:
+        told = {entry.path: entry for entry in found}
+    place = told["busy"].place
+    assert place is not None
+    entries = [told["busy"], replace(told["busy-again"], place=replace(place, member="busy"))]
+    chosen = {"first": entries[:1], "second": entries[1:], "each": entries}[wanted]
+    forged(files, copy, monkeypatch, *chosen)
+    restored = files.restore(copy)
+    expected = {"busy": first, "busy-again": second}
+    assert {path.name: path.read_text() for path in restored.into.iterdir()} == {
+        entry.path: expected[entry.path] for entry in chosen
+    }
+    assert (restored.files, restored.size) == (len(chosen), sum(entry.size for entry in chosen))
 
 
 def objects(files: FileSet, copy: Copy, target: str = "primary") -> dict[str, Path]:
