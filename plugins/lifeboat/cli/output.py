@@ -16,14 +16,19 @@ if TYPE_CHECKING:
 
 PIPE_WIDTH = 200
 """Columns where nobody looks at a screen: a table in a file must not fold its ids."""
+_BETWEEN_COLUMNS = 3
 
 
 def _console(stream: IO[str]) -> Console:
     from rich.console import Console
 
-    width = None if stream.isatty() or os.environ.get("COLUMNS") else PIPE_WIDTH
+    width = None if _on_a_screen(stream) else PIPE_WIDTH
     # Names and reasons come from outside: none of it is markup.
     return Console(file=stream, width=width, markup=False, highlight=False, emoji=False)
+
+
+def _on_a_screen(stream: IO[str]) -> bool:
+    return stream.isatty() or bool(os.environ.get("COLUMNS"))
 
 
 def out() -> Console:
@@ -51,19 +56,57 @@ def iso(moment: datetime) -> str:
 
 
 def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[int] = ()) -> None:
-    """Print a table on standard output; ``right`` are the numbers of columns of figures."""
+    """Print a table on standard output; ``right`` are the numbers of columns of figures.
+
+    Where a screen is so narrow that words would be cut, each row becomes a block of lines: an id that is cut is of no
+    use. A file gets lines as long as they need.
+    """
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    figures = set(right)
+    figures, rows = set(right), list(rows)
+    console = out()
+    needed = _narrowest(columns, rows)
+    if needed > console.width and _on_a_screen(sys.stdout):
+        console.print(Text(title, style="bold"))
+        for row in rows:
+            _show_block(columns, row)
+        return
     table = Table(title=Text(title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for number, column in enumerate(columns):
         # The first column is what a person copies into the next command.
         table.add_column(column, justify="right" if number in figures else "left", overflow="fold", no_wrap=number == 0)
     for row in rows:
         table.add_row(*row)
-    out().print(table)
+    console.width = max(console.width, needed)
+    console.print(table)
+
+
+def _narrowest(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> int:
+    """The columns of a screen that a table takes when no word is cut, and nothing of its first column is broken."""
+    from rich.cells import cell_len
+
+    widths = [max(map(cell_len, column.split()), default=0) for column in columns]
+    for row in rows:
+        for number, cell in enumerate(row):
+            words = cell.split() if number else cell.splitlines()
+            widths[number] = max(widths[number], *map(cell_len, words), 0)
+    return sum(widths) + _BETWEEN_COLUMNS * len(widths)
+
+
+def _show_block(columns: Sequence[str], row: Sequence[str]) -> None:
+    from rich.padding import Padding
+    from rich.table import Table
+
+    say(row[0])
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for column, cell in zip(columns[1:], row[1:], strict=True):
+        if cell:
+            grid.add_row(column, cell)
+    out().print(Padding(grid, (0, 0, 1, 2)))
 
 
 def show_fields(title: str, fields: Iterable[tuple[str, str]]) -> None:
