@@ -191,7 +191,7 @@ def test_a_reader_interrupted_while_its_thread_starts_leaves_none(
 
 def test_an_abort_waits_for_an_upload_also_after_an_interrupted_finish(tmp_path: Path, to: To) -> None:
     """Python takes a thread for ended whose join was interrupted."""
-    going, ended = threading.Event(), threading.Event()
+    going, interrupted, ended = (threading.Event() for _ in range(3))
 
     class Slow(LocalTarget):
         def put(self, key: str, body: Readable, *, retain_until: object = None) -> int:
@@ -200,21 +200,27 @@ def test_an_abort_waits_for_an_upload_also_after_an_interrupted_finish(tmp_path:
                 while body.read(MIB):
                     pass
             finally:
-                threading.Event().wait(0.3)
+                # An upload takes its time to be aborted.
+                interrupted.wait(60)
+                threading.Event().wait(0.2)
                 ended.set()
             return 0
 
     def interrupt(*_: object) -> None:
+        interrupted.set()
         raise Cancelled("stopped")
+
+    def finish_interrupted(writer: StreamWriter) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        writer.finish()
 
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
         writer = StreamWriter("base.tar", to(Slow("store", tmp_path)), SMALL)
         writer.write(DATA[:MIB])
         going.wait()
-        signal.setitimer(signal.ITIMER_REAL, 0.05)
         with pytest.raises(Cancelled):
-            writer.finish()
+            finish_interrupted(writer)
         writer.abort()
         assert ended.is_set()
     finally:
