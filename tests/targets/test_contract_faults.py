@@ -69,6 +69,12 @@ def test_a_writer_killed_in_mid_upload_leaves_nothing_visible_and_its_remains_ca
         assert target.abandon_uploads("erp/", older_than=datetime.now(UTC) - timedelta(hours=1)) == []
     assert target.abandon_uploads("shop/", older_than=datetime.now(UTC) + timedelta(hours=1)) == []
     assert target.abandon_uploads("erp/", older_than=datetime.now(UTC) + timedelta(hours=1)) == ["erp/database/object"]
+    # rclone's SFTP server may notice only now that the writer is gone, and then names what it had under way once more:
+    # its folders and all. A real clean-up comes two days later.
+    for _ in range(1000):
+        if not place.remains():
+            break
+        target.abandon_uploads("erp/", older_than=datetime.now(UTC) + timedelta(hours=1))
     assert place.remains() == []
 
 
