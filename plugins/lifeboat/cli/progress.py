@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -105,6 +105,26 @@ def bar(what: str, total: int = 0, *, in_bytes: bool = True, clock: Callable[[],
         note(f"{what}: {size(made.done)} in {length(seconds)}{rate}", "dim")
     else:
         note(f"{what}: {made.done} in {length(seconds)}", "dim")
+
+
+@contextmanager
+def phases(names: Mapping[str, str], in_bytes: Collection[str]) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar for each phase, one after the other; what is given is told the phase, what is done and of how much.
+
+    Args:
+        names: the phases' names for people.
+        in_bytes: the phases that count bytes.
+    """
+    present: dict[str, Bar] = {}
+    with ExitStack() as stack:
+
+        def show(phase: str, done: int, total: int) -> None:
+            if phase not in present:
+                stack.close()
+                present[phase] = stack.enter_context(bar(names.get(phase, phase), total, in_bytes=phase in in_bytes))
+            present[phase].at(done, total)
+
+        yield show
 
 
 def _rich(in_bytes: bool) -> RichProgress:

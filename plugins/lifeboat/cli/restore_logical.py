@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +14,7 @@ from lifeboat.cli.agreement import agree
 from lifeboat.cli.cancellation import STOP
 from lifeboat.cli.output import length, note, say, show_fields, show_json, warn
 from lifeboat.cli.outside import in_words, targets_of
-from lifeboat.cli.progress import Bar, bar
+from lifeboat.cli.progress import phases
 from lifeboat.cli.restore_choice import NEAREST_FIRST
 from lifeboat.cli.restore_elsewhere import naming_other_copies
 from lifeboat.cli.restore_logical_plan import document, show_plan
@@ -178,7 +177,7 @@ def _carry_out(
     into = [one.name for one in plan.databases]
     journal.write("restore_begun", **about, connection=wish.connection, into=into, only=list(wish.only))
     try:
-        with naming_other_copies(repository, [plan.copy]), _phases() as progress:
+        with naming_other_copies(repository, [plan.copy]), phases(_PHASES, ("restore",)) as progress:
             restored = _do(repository, source, wish, plan, progress)
     except BaseException as failure:
         what = str(failure)[:2000] if isinstance(failure, LifeboatError) else ""
@@ -208,20 +207,6 @@ def _do(
     return restore_logical(
         repository, plan, to, side_by_side=source.logical.side_by_side, progress=progress, tick=STOP.check
     )
-
-
-@contextmanager
-def _phases() -> Iterator[Progress]:
-    present: dict[str, Bar] = {}
-    with ExitStack() as stack:
-
-        def show(phase: str, done: int, total: int) -> None:
-            if phase not in present:
-                stack.close()
-                present[phase] = stack.enter_context(bar(_PHASES[phase], total, in_bytes=phase == "restore"))
-            present[phase].at(done, total)
-
-        yield show
 
 
 def _document(restored: RestoredArchive) -> dict[str, Any]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +11,14 @@ import typer
 from lifeboat.cli.agreement import agree
 from lifeboat.cli.cancellation import STOP
 from lifeboat.cli.output import exact_moment, length, note, say, show_fields, show_json, warn
-from lifeboat.cli.progress import Bar, bar
+from lifeboat.cli.progress import phases
 from lifeboat.errors import LifeboatError, RestoreError
 
 if TYPE_CHECKING:
     from lifeboat.cli.moment import Asked
     from lifeboat.cli.restore_plan import Proposal
     from lifeboat.policy.postgres_source import PostgresSource
-    from lifeboat.postgres.restore import Progress, Restored
+    from lifeboat.postgres.restore import Restored
     from lifeboat.repository.system import SystemRepository
 
 _PHASES = {
@@ -147,7 +146,7 @@ def _carry_out(repository: SystemRepository, proposal: Proposal) -> Restored:
     }
     journal.write("restore_begun", **about, moment=str(plan.moment), into=str(proposal.request.into))
     try:
-        with naming_other_copies(repository, plan.copies), _phases() as progress:
+        with naming_other_copies(repository, plan.copies), phases(_PHASES, ("fetch", "combine")) as progress:
             restored = restore(repository, plan, proposal.request, progress=progress, tick=STOP.check)
     except BaseException as failure:
         what = str(failure)[:2000] if isinstance(failure, LifeboatError) else ""
@@ -165,22 +164,6 @@ def _carry_out(repository: SystemRepository, proposal: Proposal) -> Restored:
         milliseconds={phase: round(seconds * 1000) for phase, seconds in restored.phases.items()},
     )
     return restored
-
-
-@contextmanager
-def _phases() -> Iterator[Progress]:
-    """A bar for each phase, one after the other."""
-    present: dict[str, Bar] = {}
-    with ExitStack() as stack:
-
-        def show(phase: str, done: int, total: int) -> None:
-            if phase not in present:
-                stack.close()
-                in_bytes = phase in ("fetch", "combine")
-                present[phase] = stack.enter_context(bar(_PHASES.get(phase, phase), total, in_bytes=in_bytes))
-            present[phase].at(done, total)
-
-        yield show
 
 
 def _document(restored: Restored) -> dict[str, Any]:
