@@ -169,7 +169,7 @@ def test_a_pack_that_holds_other_bytes_than_the_index_says_is_an_error_and_leave
         told = {entry.path: entry for entry in found}
     a, b = told["a"], told["b"]
     assert b.place is not None
-    b = replace(b, sha256=a.sha256) if wrong == "bytes" else replace(b, place=replace(b.place, member="elsewhere"))
+    b = replace(b, sha256=a.sha256) if wrong == "bytes" else replace(b, place=b.place._replace(member="elsewhere"))
     forged(files, copy, monkeypatch, a, b)
     with pytest.raises(ObjectDamaged, match="b is not in pack-00001.tar of .* as the index says"):
         files.restore(copy)
@@ -197,7 +197,7 @@ def test_of_two_members_of_one_name_each_path_gets_its_own_bytes(
         told = {entry.path: entry for entry in found}
     place = told["busy"].place
     assert place is not None
-    entries = [told["busy"], replace(told["busy-again"], place=replace(place, member="busy"))]
+    entries = [told["busy"], replace(told["busy-again"], place=place._replace(member="busy"))]
     chosen = {"first": entries[:1], "second": entries[1:], "each": entries}[wanted]
     forged(files, copy, monkeypatch, *chosen)
     restored = files.restore(copy)

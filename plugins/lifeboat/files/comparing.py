@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from lifeboat.errors import ManifestInvalid
@@ -40,7 +40,7 @@ class Base:
             for entry in entries:
                 if entry.place is not None and entry.sha256:
                     # A file in a pack is called as the first file with these bytes was.
-                    place = replace(entry.place, member=entry.place.member or entry.path)
+                    place = entry.place._replace(member=entry.place.member or entry.path)
                     known.add(entry.sha256, entry.size, place)
 
 

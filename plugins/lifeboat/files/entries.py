@@ -20,7 +20,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from lifeboat.errors import ManifestInvalid
 from lifeboat.repository.coded_names import coded_name, name_told
@@ -34,10 +34,10 @@ _LONGEST_LINE = 16 * 1024 * 1024
 # `json.loads` guesses at an encoding first, which takes as long as short lines do.
 _read_json = json.JSONDecoder().decode
 _to_json = json.JSONEncoder(separators=(",", ":")).encode
+_quoted = json.encoder.encode_basestring_ascii
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where the bytes of a file are.
 
     Attributes:
@@ -51,9 +51,9 @@ class Place:
     member: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Entry:
-    """One path of a snapshot.
+    """One path of a snapshot. Nobody changes one; to have that enforced takes as long again as making it does.
 
     Attributes:
         path: relative, ``/`` between its parts; bytes that are no UTF-8 as :func:`os.fsdecode` gives them.
@@ -107,6 +107,23 @@ class Entry:
 
     def to_line(self) -> bytes:
         """The entry as a line of the index."""
+        place = self.place
+        common = (
+            place is not None and self.sha256 and self.owner and self.group and self.type == "file"
+            and not (place.member or self.hard_link or self.link or self.sparse or self.device)
+            and not (self.xattrs or self.identity or self.properties)
+        )  # fmt: skip
+        if not common or place is None or not self.path.isascii():
+            return self._any_line()
+        # Nearly every line of most sets, in a third of the time.
+        return (
+            f'{{"path":{_quoted(self.path)},"type":"file","mode":{self.mode},"uid":{self.uid},"gid":{self.gid},'
+            f'"owner":{_quoted(self.owner)},"group":{_quoted(self.group)},"mtime_ns":{self.mtime_ns},'
+            f'"ctime_ns":{self.ctime_ns},"inode":{self.inode},"size":{self.size},"sha256":{_quoted(self.sha256)},'
+            f'"pack":{_quoted(place.pack)},"recovery_point":{_quoted(place.recovery_point)}}}\n'
+        ).encode()
+
+    def _any_line(self) -> bytes:
         told: dict[str, Any] = coded_name("path", self.path)
         told |= {"type": self.type, "mode": self.mode, "uid": self.uid, "gid": self.gid}
         told |= {"owner": self.owner} if self.owner else {}

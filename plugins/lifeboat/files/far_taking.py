@@ -176,7 +176,7 @@ class FarTaking:
         if (place := entry.place) is not None:
             self.needs.add(place.recovery_point)
             if place.member == entry.path:
-                entry = replace(entry, place=replace(place, member=""))
+                entry = replace(entry, place=place._replace(member=""))
         return entry.to_line()
 
     def _read(self, one: _Next) -> _Done:

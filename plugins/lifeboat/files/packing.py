@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import os
 import tarfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -49,25 +48,23 @@ class _Pack:
     writer: StreamWriter
 
     def write(self, *pieces: bytes) -> None:
-        with _no_fault_of_a_file(self.name):
-            for data in pieces:
-                self.writer.write(data)
+        try:
+            self.writer.write(*pieces)
+        except OSError as error:
+            raise self._not_stored(error) from error
 
     def finish(self) -> StoredStream:
-        with _no_fault_of_a_file(self.name):
+        try:
             return self.writer.finish()
+        except OSError as error:
+            raise self._not_stored(error) from error
 
-
-@contextmanager
-def _no_fault_of_a_file(pack: str) -> Iterator[None]:
-    """An error of the system on a pack's way must not be taken for one of the file that is being read."""
-    try:
-        yield
-    except OSError as error:
-        raise TargetError(
-            f"{pack} could not be stored: {error}.",
+    def _not_stored(self, error: OSError) -> TargetError:
+        """An error of the system on a pack's way, which must not be taken for one of the file that is being read."""
+        return TargetError(
+            f"{self.name} could not be stored: {error}.",
             "Nothing was committed. Look at the target, and at the worker's log.",
-        ) from error
+        )
 
 
 class Packer:

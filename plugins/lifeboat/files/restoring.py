@@ -197,7 +197,7 @@ class _Restoring:
             for first in entries:
                 if first.path == entry.hard_link:
                     if first.place is not None and not first.place.member:
-                        first = replace(first, place=replace(first.place, member=first.path))
+                        first = replace(first, place=first.place._replace(member=first.path))
                     return replace(first, path=entry.path)
         raise ObjectDamaged(
             f"The index of {self._copy.manifest.recovery_point} says that {entry.path!r} is {entry.hard_link!r}, "

@@ -53,7 +53,7 @@ class Taking:
 
     def line(self, seen: Seen, known: Line | None) -> bytes:
         """The path's line in the index; empty for one that is gone, and for a socket."""
-        kind = _type_of(seen.stat)
+        kind = _TYPES.get(stat.S_IFMT(seen.stat.st_mode))
         if kind is None:
             self._counts.left_out["sockets"] += 1
             return b""
@@ -123,12 +123,10 @@ class Taking:
         return entry.to_line()
 
 
-def _type_of(found: os.stat_result) -> FileType | None:
-    types: dict[int, FileType] = {
-        stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link", stat.S_IFIFO: "fifo",
-        stat.S_IFCHR: "character", stat.S_IFBLK: "block",
-    }  # fmt: skip
-    return types.get(stat.S_IFMT(found.st_mode))
+_TYPES: dict[int, FileType] = {
+    stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link", stat.S_IFIFO: "fifo",
+    stat.S_IFCHR: "character", stat.S_IFBLK: "block",
+}  # fmt: skip
 
 
 def _described(seen: Seen, kind: FileType, found: os.stat_result) -> Entry:

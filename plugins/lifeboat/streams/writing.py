@@ -192,11 +192,11 @@ class StreamWriter:
         self._number = 1
         self._volume = self._next_volume()
 
-    def write(self, data: bytes | memoryview) -> None:
+    def write(self, *pieces: bytes | memoryview) -> None:
         """Take more of the stream; waits while the later stages are busy.
 
         Args:
-            data: kept as it is until the next MiB is full: its memory must not be used for anything else.
+            pieces: kept as they are until the next MiB is full: their memory must not be used for anything else.
 
         Raises:
             LifeboatError: whatever stopped a later stage: the target, a key service, the disk.
@@ -204,11 +204,12 @@ class StreamWriter:
         self._insist_on_whole()
         try:
             self._volume.begin()
-            if self._plain_sha256 is not None:
-                self._plain_sha256.update(data)
-            self.plain_size += len(data)
-            self._pending.append(data)
-            self._pending_size += len(data)
+            for data in pieces:
+                if self._plain_sha256 is not None:
+                    self._plain_sha256.update(data)
+                self.plain_size += len(data)
+                self._pending.append(data)
+                self._pending_size += len(data)
             if self._pending_size >= PIECE_BYTES:
                 self._hand_over()
         except BaseException as failure:
