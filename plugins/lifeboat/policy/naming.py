@@ -35,7 +35,7 @@ _PATTERN = r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$"
 _REMEDY = "Write lower-case letters, digits and single underscores, a letter first: `sales_scorecard`."
 
 # `<system>/journal` on a target is the journal, and policies, kits and day bundles are kept beside it.
-_TAKEN_BY_THE_LAYOUT = frozenset({"journal", "policy", "policies", "kit", "bundles"})
+_TAKEN_BY_THE_LAYOUT = frozenset({"journal", "policy", "policies", "kit", "bundles", "evidence"})
 # Lifeboat's own DAGs begin with it.
 _TAKEN_BY_LIFEBOAT = frozenset({"lifeboat"})
 

@@ -18,6 +18,7 @@ from lifeboat.errors import (
 from lifeboat.repository.bundles import Bundles, DayBundle
 from lifeboat.repository.layout import (
     BUNDLES,
+    EVIDENCE,
     JOURNAL,
     MANIFEST,
     POLICIES,
@@ -109,7 +110,7 @@ class Catalogue:
 
     def sources(self) -> list[str]:
         """The sources that have a folder there."""
-        reserved = {BUNDLES, JOURNAL, POLICIES}
+        reserved = {BUNDLES, EVIDENCE, JOURNAL, POLICIES}
         return [name for name in self.target.list_folders(f"{self.system}/") if name not in reserved]
 
     def recovery_points(self, source: str, *, deleted: bool = False) -> Listing:

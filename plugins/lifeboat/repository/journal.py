@@ -4,14 +4,12 @@ Each event is an object of its own, written once: its key begins with its time, 
 signed, and carries the digest of the event before it in its run, so that a changed, forged or missing event in the
 middle of a run shows.
 
-The signed bytes are the event's JSON without its signature, with sorted keys and no white space; events hold no
-floating-point numbers, which makes this the canonical form of RFC 8785 for them.
+The signed bytes are the event's JSON without its signature, in its canonical form.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -20,6 +18,7 @@ from typing import Any, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from lifeboat.errors import Cancelled, LifeboatError, ManifestInvalid, ObjectExists, TargetError, TargetUnavailable
+from lifeboat.repository.canonical import canonical, holds_float, printable
 from lifeboat.repository.event_reading import EventObjects
 from lifeboat.repository.layout import journal_folder
 from lifeboat.repository.published import published_schema
@@ -63,6 +62,8 @@ EventKind = Literal[
     "restore_begun",
     "restore_ended",
     "restore_failed",
+    "restore_test_begun",
+    "evidence_recorded",
     "kit_exported",
     "code_history_rewritten",
     "mirrored",
@@ -106,22 +107,22 @@ class Event(BaseModel):
     @field_validator("actor", "details", mode="before")
     @classmethod
     def _is_text(cls, value: Any) -> Any:
-        return _printable(value)
+        return printable(value)
 
     @field_validator("details")
     @classmethod
     def _has_no_floats(cls, details: dict[str, Any]) -> dict[str, Any]:
-        if _holds_float(details):
+        if holds_float(details):
             raise ValueError("an event holds no floating-point number: their text differs between writers")
         return details
 
     def signed_bytes(self) -> bytes:
         """What the signature covers."""
-        return _canonical(self.model_dump(mode="json", exclude={"signature"}))
+        return canonical(self.model_dump(mode="json", exclude={"signature"}))
 
     def to_json(self) -> bytes:
         """The document as it is stored."""
-        return _canonical(self.model_dump(mode="json")) + b"\n"
+        return canonical(self.model_dump(mode="json")) + b"\n"
 
     @property
     def file(self) -> str:
@@ -142,29 +143,6 @@ class Event(BaseModel):
 def journal_schema_text() -> str:
     """The JSON Schema of an event, as ``docs/journal.schema.json`` holds it."""
     return published_schema(Event, "Lifeboat journal event")
-
-
-def _printable(value: Any) -> Any:
-    """Names of files may hold bytes that are no text; an event about them is written all the same."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "backslashreplace").decode()
-    if isinstance(value, dict):
-        return {_printable(key): _printable(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_printable(item) for item in value]
-    return value
-
-
-def _canonical(document: dict[str, Any]) -> bytes:
-    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-
-
-def _holds_float(value: Any) -> bool:
-    if isinstance(value, dict):
-        return any(_holds_float(item) for item in value.values())
-    if isinstance(value, list | tuple):
-        return any(_holds_float(item) for item in value)
-    return isinstance(value, float)
 
 
 class Journal:

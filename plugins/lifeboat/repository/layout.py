@@ -7,6 +7,7 @@
 <system>/<source>/marks/…                                    events on what may be read and removed: holds, deletions
 <system>/<source>/removed/…                                  events on what retention removed
 <system>/journal/<yyyy>/<mm>/<dd>/…                          events
+<system>/evidence/<yyyy>/<mm>/<record>.json                  what restore tests, drills and restores proved
 <system>/policies/<digest>.yaml                              each policy that a backup was made by
 <system>/bundles/journal/<day>-<digest>.jsonl.zst            that day's events once more, for reading them fast
 <system>/bundles/<source>/wal/<day>-<digest>.jsonl.zst       the same of that day's WAL manifests and their signatures
@@ -28,6 +29,7 @@ POLICIES = "policies"
 MARKS = "marks"
 REMOVED = "removed"
 BUNDLES = "bundles"
+EVIDENCE = "evidence"
 _STAMP = "%Y%m%dT%H%M%SZ"
 _ID = re.compile(r"(?P<stamp>[0-9]{8}T[0-9]{6}Z)-(?P<kind>[a-z]+)-(?P<mark>[0-9a-f]{4})")
 _ATTEMPT = re.compile(r"attempt-[0-9]{2}-[0-9a-f]{8}")
@@ -145,6 +147,11 @@ def removed_folder(system: str, source: str) -> str:
 def journal_folder(system: str, day: datetime | None = None) -> str:
     """Where a system's events lie: all of them, or those of one day (UTC)."""
     return f"{system}/{JOURNAL}/" + (day.astimezone(UTC).strftime("%Y/%m/%d/") if day else "")
+
+
+def evidence_folder(system: str, month: datetime | None = None) -> str:
+    """Where the records of what was proved lie: all of them, or those of one month (UTC)."""
+    return f"{system}/{EVIDENCE}/" + (month.astimezone(UTC).strftime("%Y/%m/") if month else "")
 
 
 def policy_key(system: str, digest: str) -> str:

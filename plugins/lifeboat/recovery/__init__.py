@@ -1,0 +1,1 @@
+"""Recovery that is rehearsed: restore tests, and the evidence of them."""
