@@ -286,3 +286,10 @@ def test_a_restore_that_is_cancelled_leaves_nothing(files: FileSet) -> None:
     with pytest.raises(Enough):
         restore_files(files.world.repository(), copy, files.back / "back", progress=stop)
     nothing_is_left(files)
+
+
+def test_a_set_without_a_file_comes_back_as_a_directory_without_one(files: FileSet) -> None:
+    copy = files.snapshot()
+    restored = files.restore(copy)
+    assert (restored.files, restored.folders) == (0, 0)
+    assert list(restored.into.iterdir()) == []

@@ -28,6 +28,7 @@ from lifeboat.cli.policy import app as policy_verbs
 from lifeboat.cli.preflight import preflight_verb
 from lifeboat.cli.remains import remains_verb
 from lifeboat.cli.restore import restore_verb
+from lifeboat.cli.restore_test import restore_test_verb
 from lifeboat.cli.retention import app as retention_verbs
 from lifeboat.cli.target import app as target_verbs
 from lifeboat.cli.verify import verify_verb
@@ -53,6 +54,7 @@ app.command("list")(list_verb)
 app.command("verify")(verify_verb)
 app.command("copy")(copy_verb)
 app.command("restore")(restore_verb)
+app.command("test")(restore_test_verb)
 app.command("bundle")(bundle_verb)
 app.command("remains")(remains_verb)
 app.add_typer(retention_verbs, name="retention")

@@ -73,10 +73,10 @@ def propose(
     user: str | None,
 ) -> Proposal:
     """What would be restored, from where and with what; with the obstacles that were found."""
-    from lifeboat.cli.restore_binaries import server_programs
     from lifeboat.cli.restore_choice import choose
     from lifeboat.cli.restore_plan import Proposal, absolute, obstacles
     from lifeboat.postgres.destination import Request, moved_tablespaces
+    from lifeboat.postgres.finding_programs import server_programs
 
     choice = choose(repository, source, asked.moment, target=target, base=base, timeline=timeline)
     known = {str(one.location) for one in moved_tablespaces(choice.plan)}

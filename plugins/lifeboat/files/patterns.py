@@ -21,6 +21,11 @@ class Selection:
         self._include = None if tuple(include) == EVERYTHING else GitIgnoreSpec.from_lines(include)
         self._exclude = GitIgnoreSpec.from_lines(exclude) if exclude else None
 
+    @property
+    def has_everything(self) -> bool:
+        """Whether nothing is left out."""
+        return self._include is None and self._exclude is None
+
     def has(self, path: str) -> bool:
         """Whether a path that is no folder belongs to it."""
         return not self._out(path) and (self._include is None or self._include.match_file(path))

@@ -138,7 +138,7 @@ class _Restoring:
         # Folders get their attributes when everything is in them: one may be read-only in the end.
         self._base.execute("CREATE TABLE later (line BLOB)")
         root = self._note()
-        if root is None or not self._noted:
+        if root is None or not (self._noted or self._selection.has_everything):
             raise RestoreError(
                 f"Nothing in {self._copy.manifest.recovery_point} fits that.",
                 "Patterns are those of a .gitignore, from the set's own directory: `invoices/2026/**`.",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from datetime import date
 from decimal import Decimal
+from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from lifeboat.policy.cron import Cron
 from lifeboat.policy.duration import Duration, ExactDuration, Span
@@ -28,6 +29,17 @@ class ProofPolicy(Part):
 
     steps: tuple[Text, ...] = ()
     """What is done, in order."""
+
+    scratch: Path | None = None
+    """A directory on the worker with room for the largest source; without one, the worker's own for temporary files.
+    What is restored there is removed in every case."""
+
+    @field_validator("scratch")
+    @classmethod
+    def _absolute(cls, path: Path | None) -> Path | None:
+        if path is not None and not path.is_absolute():
+            raise Refused("This path is not absolute.", "Write it from `/` on.")
+        return path
 
 
 class RetentionPolicy(Part):

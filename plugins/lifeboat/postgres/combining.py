@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import subprocess
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -19,12 +17,10 @@ from lifeboat.errors import NotEnoughDisk, PostgresError, RestoreError, Verifica
 from lifeboat.postgres.backup_manifest import BackupManifestReader, ManifestFile, file_checksum
 from lifeboat.postgres.base_backup import MANIFEST_STREAM
 from lifeboat.postgres.destination import Place
-from lifeboat.postgres.server_programs import COMBINER, dies_with_us, identity
+from lifeboat.postgres.server_programs import COMBINER, run_program
 from lifeboat.postgres.unpacking import TABLESPACES
 
 LINKS_SINCE = 18
-TICK_SECONDS = 0.1
-END_SECONDS = 5.0
 PIECE_BYTES = 1024 * 1024
 MOST_FAULTS = 20
 _FICLONE = 0x40049409
@@ -104,30 +100,10 @@ def _copy_range(one: Path, other: Path) -> None:
 
 
 def _run(arguments: Sequence[str], place: Place, log: Path, tick: Callable[[], None]) -> None:
-    try:
-        with log.open("xb") as words:
-            process = subprocess.Popen(
-                arguments,
-                stdin=subprocess.DEVNULL,
-                stdout=words,
-                stderr=subprocess.STDOUT,
-                cwd="/",
-                env={"PATH": "/usr/bin:/bin", "LANG": "C", "LC_ALL": "C", "TZ": "UTC"},
-                preexec_fn=dies_with_us(os.getpid()),
-                **identity(place.owner),
-            )
-    except OSError as error:
-        raise RestoreError(f"{arguments[0]} can't be started: {error.strerror}.", "Look at its permissions.") from error
-    try:
-        while process.poll() is None:
-            tick()
-            time.sleep(TICK_SECONDS)
-    except BaseException:
-        _end(process)
-        raise
-    if process.returncode != 0:
+    code = run_program(arguments, log, place.owner, tick)
+    if code != 0:
         told = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        last = " | ".join(told[-4:]) or f"it ended with code {process.returncode}"
+        last = " | ".join(told[-4:]) or f"it ended with code {code}"
         if any("No space left on device" in line for line in told):
             raise NotEnoughDisk(
                 f"The disk is full at {place.root}: {last}",
@@ -137,15 +113,6 @@ def _run(arguments: Sequence[str], place: Place, log: Path, tick: Callable[[], N
             f"{COMBINER} could not combine the chain: {last}",
             "Begin with an older link or a full (--base), or restore from another target.",
         )
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(END_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 def check_combined(data: Path, *, passed: Callable[[int], None]) -> int:

@@ -1,7 +1,7 @@
 """A restore: from a plan to a data directory that is proven open.
 
     plan ─▶ room and destination ─▶ fetch, open, check and unpack ─▶ ( combine ) ─▶ stage WAL ─▶ recover ─▶ prove
-         ─▶ hand over
+         ( ─▶ examine ) ─▶ hand over
 
 Everything is built beside the destination, and gets its name only when the recovered database has answered. What was
 interrupted leaves nothing that looks whole, and is removed by the next try.
@@ -17,6 +17,7 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from threading import Event
 
@@ -34,7 +35,8 @@ from lifeboat.postgres.destination import (
     unfinished,
 )
 from lifeboat.postgres.fetching import Progress, fetch
-from lifeboat.postgres.recovery_server import EndedBeforeTarget, Recovered, RecoveryServer
+from lifeboat.postgres.open_server import OpenServer
+from lifeboat.postgres.recovery_server import PORT, EndedBeforeTarget, Recovered, RecoveryServer
 from lifeboat.postgres.restore_planning import RestorePlan, Stage
 from lifeboat.postgres.restore_sources import origin_of
 from lifeboat.postgres.room import whole_size
@@ -60,7 +62,8 @@ class Restored:
         to_the_end: whether recovery went to the end of the proven WAL because nothing was committed after it and
             before the moment asked for.
         databases: which of them answered.
-        phases: seconds by phase: ``fetch``, ``combine`` for a chain, ``stage``, ``replay``, ``check``.
+        phases: seconds by phase: ``fetch``, ``combine`` for a chain, ``stage``, ``replay``, ``check``, and ``examine``
+            where somebody looked closer.
     """
 
     into: Path
@@ -82,12 +85,15 @@ def restore(
     *,
     progress: Progress = lambda _phase, _done, _total: None,
     tick: Callable[[], None] = no_tick,
+    examine: Callable[[OpenServer], None] | None = None,
 ) -> Restored:
     """Carry out a plan.
 
     Args:
         progress: told the phase, what is done of it and how much there is.
         tick: called often; may raise to stop.
+        examine: called with the recovered server while it is open, once all of its databases have answered; what it
+            changes there stays.
 
     Raises:
         DestinationInUse: the destination is not empty; nothing was touched.
@@ -124,9 +130,26 @@ def restore(
                 clock.turn("check")
                 progress("check", 0, 1)
                 databases = _prove(server, plan)
+                if examine is not None:
+                    clock.turn("examine")
+                    examine(_opened(server, request, plan, room, databases, owner))
+                    clock.turn("check")
                 server.stop_cleanly()
         place.hand_over(request.into)
     return Restored(request.into, recovered, to_the_end, databases, clock.seconds)
+
+
+def _opened(
+    server: RecoveryServer,
+    request: Request,
+    plan: RestorePlan,
+    room: Path,
+    databases: tuple[str, ...],
+    owner: Owner | None,
+) -> OpenServer:
+    superuser = plan.base.details.superuser
+    session = partial(server.session, superuser)
+    return OpenServer(request.binaries, room, PORT, superuser, databases, owner, session)
 
 
 class _Phases:

@@ -8,7 +8,8 @@ import pwd
 import re
 import signal
 import subprocess
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from lifeboat.errors import RestoreError
 from lifeboat.postgres.unpacking import Owner
 
 COMBINER = "pg_combinebackup"
+TICK_SECONDS = 0.1
+END_SECONDS = 5.0
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1
 
@@ -90,6 +93,56 @@ def check_combiner(binaries: Path, major: int, owner: Owner | None) -> None:
     found = re.search(r"\(PostgreSQL\) (\d+)", told)
     if found is None or int(found[1]) != major:
         raise RestoreError(f"{binaries / COMBINER} is {told.strip() or 'no such program'}.", remedy)
+
+
+def run_program(
+    arguments: Sequence[str],
+    log: Path,
+    owner: Owner | None,
+    tick: Callable[[], None],
+    environment: Mapping[str, str] | None = None,
+) -> int:
+    """Run a program to its end; returns its exit code.
+
+    Args:
+        log: a new file for its words.
+        tick: called often; when it raises, the program is ended.
+        environment: variables besides those that keep its words English and its times UTC.
+
+    Raises:
+        RestoreError: it can't be started.
+    """
+    try:
+        with log.open("xb") as words:
+            process = subprocess.Popen(
+                arguments,
+                stdin=subprocess.DEVNULL,
+                stdout=words,
+                stderr=subprocess.STDOUT,
+                cwd="/",
+                env={"PATH": "/usr/bin:/bin", "LANG": "C", "LC_ALL": "C", "TZ": "UTC", **(environment or {})},
+                preexec_fn=dies_with_us(os.getpid()),
+                **identity(owner),
+            )
+    except OSError as error:
+        raise RestoreError(f"{arguments[0]} can't be started: {error.strerror}.", "Look at its permissions.") from error
+    try:
+        while process.poll() is None:
+            tick()
+            time.sleep(TICK_SECONDS)
+    except BaseException:
+        _end(process)
+        raise
+    return process.returncode
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(END_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def dies_with_us(parent: int, sent: int = signal.SIGKILL) -> Callable[[], None]:

@@ -1,0 +1,153 @@
+"""``lifeboat test``: does it come back? A restore test of a system, into a scratch place that is gone afterwards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lifeboat.cli.cancellation import STOP
+from lifeboat.cli.output import exact_moment, length, note, say, show_fields, show_json, show_table, size, warn
+from lifeboat.cli.outside import check_source, surroundings, targets_of
+
+if TYPE_CHECKING:
+    from lifeboat.policy.model import LoadedPolicy
+    from lifeboat.recovery.evidence import Proof, Record
+    from lifeboat.recovery.sql_checks import SqlCheck
+
+
+def restore_test_verb(
+    ctx: typer.Context,
+    system: Annotated[str, typer.Argument(help="The system, as its policy calls it.")],
+    sources: Annotated[list[str] | None, typer.Argument(help="The sources in it; by default every one.")] = None,
+    target: Annotated[str | None, typer.Option(help="Restore from this target; by default from each in turn.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Draw the same recovery points as a test of this seed.")] = None,
+    scratch: Annotated[
+        Path | None, typer.Option(help="A directory with room; by default the policy's.", metavar="DIR")
+    ] = None,
+    checks: Annotated[
+        Path | None,
+        typer.Option(help="The SQL checks; by default `checks/SYSTEM` beside the policies.", metavar="DIR"),
+    ] = None,
+    binaries: Annotated[
+        Path | None, typer.Option(help="The directory with PostgreSQL's server programs.", metavar="DIR")
+    ] = None,
+    run_as: Annotated[
+        str | None, typer.Option("--run-as", help="The user to run the scratch server as, for root.", metavar="USER")
+    ] = None,
+    reason: Annotated[str, typer.Option(help="What it is for; goes into the record.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Bring back the newest recovery point of each source and one at random, look at both, and record what was seen."""
+    here = surroundings(ctx)
+    loaded = here.loaded(system)
+    for source in sources or ():
+        check_source(loaded, source)
+    if target is not None:
+        targets_of(loaded, target)
+    from lifeboat.cli.recording import actor, command
+    from lifeboat.recovery.restore_test import RestoreTest, Wish
+    from lifeboat.repository.manifest import Run
+
+    wish = Wish(
+        sources=tuple(sources or ()),
+        target=target,
+        seed=seed,
+        scratch=None if scratch is None else scratch.expanduser().absolute(),
+        binaries=None if binaries is None else binaries.expanduser().absolute(),
+        user=run_as,
+        checks=tuple(_checks(loaded, checks)),
+        reason=reason,
+    )
+    repository = here.repository(loaded)
+    run = Run(command=command("test", system, *(sources or ())))
+    record = RestoreTest(
+        repository, wish, run, actor(), tell=lambda sentence: note(f"{sentence} …", "dim"), tick=STOP.check
+    ).carry_out()
+    if as_json:
+        show_json(document(record))
+    else:
+        show(record)
+    if not record.passed:
+        raise typer.Exit(1)
+
+
+def _checks(loaded: LoadedPolicy, folder: Path | None) -> list[SqlCheck]:
+    """The system's own checks; raises ``PolicyError`` where one can't be read or asks a source that there is not."""
+    from lifeboat.errors import PolicyError
+    from lifeboat.recovery.sql_checks import read_checks
+
+    if folder is not None and not folder.is_dir():
+        raise PolicyError(f"{folder} is no directory of checks.", "Name one with --checks, or leave it out.")
+    found = read_checks(folder or loaded.path.absolute().parent.parent / "checks" / loaded.policy.system)
+    for check in found:
+        check_source(loaded, check.source)
+    return found
+
+
+def document(record: Record) -> dict[str, Any]:
+    """A record for programs, as it is stored, with what is worked out from it."""
+    told: dict[str, Any] = record.model_dump(mode="json")
+    for one, proof in zip(told["proofs"], record.proofs, strict=True):
+        one |= {"passed": proof.passed, "recovery_milliseconds": proof.recovery_milliseconds}
+    return told | {"id": record.id, "sha256": record.sha256}
+
+
+def show(record: Record) -> None:
+    """A record for people: what failed first."""
+    failed = [proof for proof in record.proofs if not proof.passed]
+    if record.passed:
+        say(f"{record.system} comes back: {len(record.proofs)} recovery points restored and looked at.", "green")
+    else:
+        note(f"The restore test of {record.system} FAILED.", "bold red")
+    for source, why in record.lacking.items():
+        note(f"  {source}: {why}", "red")
+    for proof in failed:
+        _show_failure(proof)
+    show_table(
+        "Restore test",
+        ("source", "recovery point", "chosen", "from", "size", "data until", "took", "outcome"),
+        [_row(proof) for proof in record.proofs],
+        right=(4, 6),
+    )
+    for proof in record.proofs:
+        show_table(
+            f"{proof.source}: {proof.recovery_point} from {proof.target}",
+            ("looked at", "outcome", "what was seen"),
+            [(check.name, "good" if check.passed else "NOT GOOD", check.what) for check in proof.checks],
+        )
+    show_fields(
+        "Record",
+        [
+            ("id", record.id),
+            ("SHA-256", record.sha256),
+            ("signed by", record.key_id),
+            ("seed", f"{record.seed} (draws the same again)"),
+            ("took", length((record.ended - record.begun).total_seconds())),
+        ],
+    )
+
+
+def _show_failure(proof: Proof) -> None:
+    what = f"{proof.source}, {proof.recovery_point} from {proof.target}"
+    if proof.error:
+        note(f"  {what} did not come back: {proof.error}", "red")
+        if proof.remedy:
+            note(f"    → {proof.remedy}", "red")
+    for check in proof.checks:
+        if not check.passed:
+            warn(f"{what}: {check.name}: {check.what}")
+
+
+def _row(proof: Proof) -> tuple[str, ...]:
+    return (
+        proof.source,
+        proof.recovery_point,
+        proof.chosen,
+        proof.target,
+        size(proof.size),
+        exact_moment(proof.data_until) if proof.data_until is not None else "",
+        length(proof.recovery_milliseconds / 1000),
+        "passed" if proof.passed else "FAILED",
+    )

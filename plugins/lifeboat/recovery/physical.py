@@ -1,0 +1,132 @@
+"""The restore test of a database: recovered in a scratch server, looked at while it is open, and once it is stopped.
+
+The server reads nothing but what was restored, listens on a socket of its own, archives nothing, subscribes to nothing
+and follows nobody: see :mod:`lifeboat.postgres.recovery_server`.
+
+Sources: https://www.postgresql.org/docs/current/app-pgamcheck.html,
+https://www.postgresql.org/docs/current/app-pgchecksums.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from lifeboat.postgres.destination import Request
+from lifeboat.postgres.finding_programs import server_programs
+from lifeboat.postgres.moments import AtRecoveryPoint, Latest
+from lifeboat.postgres.open_server import OpenServer
+from lifeboat.postgres.restore import restore
+from lifeboat.postgres.restore_planning import RestorePlan
+from lifeboat.postgres.restore_sources import Offer
+from lifeboat.postgres.server_programs import run_as, run_program
+from lifeboat.postgres.unpacking import Owner
+from lifeboat.recovery.evidence import Check
+from lifeboat.recovery.restored import CameBack, Stopwatch
+from lifeboat.recovery.sql_checks import SqlCheck, ask
+from lifeboat.repository.system import SystemRepository
+
+LAST_WORDS = 3
+_EXAMINE = "examine"
+
+
+def plan_of(offer: Offer, recovery_point: str | None) -> RestorePlan:
+    """What is brought back: everything that the target has, or one recovery point as it is.
+
+    Raises:
+        MomentUnreachable: there is nothing.
+    """
+    return offer.plan(Latest() if recovery_point is None else AtRecoveryPoint(recovery_point))
+
+
+class PhysicalTest:
+    """Brings a database back, and looks at it.
+
+    Args:
+        place: an empty directory of its own; whoever made it removes it.
+        binaries: the directory with PostgreSQL's programs, where the policy's is not meant.
+        checks: the system's own questions to this source.
+        tick: called often; may raise to stop.
+    """
+
+    def __init__(
+        self,
+        repository: SystemRepository,
+        place: Path,
+        binaries: Path | None,
+        user: str | None,
+        checks: Sequence[SqlCheck],
+        tick: Callable[[], None],
+    ) -> None:
+        self._repository = repository
+        self._place = place
+        self._binaries = binaries
+        self._user = user
+        self._checks = checks
+        self._tick = tick
+        self._watch = Stopwatch(repository.outside.clock)
+
+    def run(self, plan: RestorePlan, target: str, came: CameBack) -> None:
+        """Carry out a plan, and write what was seen into ``came``.
+
+        Raises:
+            RestoreError, ObjectDamaged, VerificationFailed, KeyUnavailable: it does not come back.
+        """
+        server = plan.base.details.server
+        programs = server_programs(self._binaries, None, server.major)
+        request = Request(target, self._place / "data", programs, user=self._user)
+        restored = restore(
+            self._repository, plan, request, tick=self._tick, examine=lambda opened: self._look(opened, came)
+        )
+        came.phases = {phase: seconds for phase, seconds in restored.phases.items() if phase != _EXAMINE}
+        came.size = _size_of(request.into)
+        latest = isinstance(plan.moment, Latest)
+        came.moment = plan.reach.latest if latest else plan.base.details.stopped
+        # Of what is proven up to a moment, that is more than the last commit: an idle database loses nothing.
+        came.data_until = plan.reach.latest if latest else (restored.recovered.last_commit or came.moment)
+        came.checks.insert(
+            0,
+            Check(
+                name="every file and WAL record",
+                passed=True,
+                what=f"compared with the server's own manifest; on timeline {restored.recovered.timeline} now, "
+                f"{len(restored.databases)} databases answered",
+            ),
+        )
+        if server.data_checksums:
+            owner = run_as(self._user, request.into.parent)
+            came.checks.append(
+                self._watch.check("data checksums", lambda: self._checksums(programs, request.into, owner))
+            )
+
+    def _look(self, opened: OpenServer, came: CameBack) -> None:
+        came.checks.append(self._watch.check("pg_amcheck", lambda: self._amcheck(opened)))
+        for one in self._checks:
+            self._tick()
+            came.checks.append(self._watch.check(one.name, lambda one=one: ask(one, opened.session)))  # type: ignore[misc]
+
+    def _amcheck(self, opened: OpenServer) -> tuple[bool, str]:
+        program = opened.binaries / "pg_amcheck"
+        if not program.is_file():
+            return False, f"{program} is not there: install PostgreSQL's additional programs (contrib)"
+        arguments = [
+            str(program), "--host", str(opened.room), "--port", str(opened.port), "--username", opened.superuser,
+            "--no-password", "--maintenance-db", opened.databases[0], "--all", "--install-missing", "--parent-check",
+        ]  # fmt: skip
+        log = self._place / "pg_amcheck.log"
+        code = run_program(arguments, log, opened.owner, self._tick)
+        return code == 0, "tables and indexes are whole" if code == 0 else _words(log, code)
+
+    def _checksums(self, programs: Path, data: Path, owner: Owner | None) -> tuple[bool, str]:
+        log = self._place / "pg_checksums.log"
+        code = run_program([str(programs / "pg_checksums"), "--check", "-D", str(data)], log, owner, self._tick)
+        return code == 0, "every page has the right one" if code == 0 else _words(log, code)
+
+
+def _words(log: Path, code: int) -> str:
+    told = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return " | ".join(told[-LAST_WORDS:]) or f"it ended with code {code}"
+
+
+def _size_of(data: Path) -> int:
+    return sum(path.lstat().st_size for path in data.rglob("*") if path.is_file() and not path.is_symlink())

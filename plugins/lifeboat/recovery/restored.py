@@ -1,0 +1,88 @@
+"""What came back in a restore test, whatever kind of source it is, and the checks that every kind has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from lifeboat.recovery.evidence import Check
+
+
+@dataclass
+class CameBack:
+    """What the recovery of one source showed.
+
+    Attributes:
+        moment: what the recovered data stands for; ``None`` where that is not known.
+        data_until: the newest change that is in it, or up to when it is proven that there was none.
+        phases: seconds by phase of the recovery itself.
+        size: bytes that came back.
+        checks: what was looked at.
+    """
+
+    moment: datetime | None = None
+    data_until: datetime | None = None
+    phases: dict[str, float] = field(default_factory=dict)
+    size: int = 0
+    checks: list[Check] = field(default_factory=list)
+
+    @property
+    def milliseconds(self) -> dict[str, int]:
+        """The phases, in whole milliseconds."""
+        return {phase: round(seconds * 1000) for phase, seconds in self.phases.items()}
+
+
+class Stopwatch:
+    """How long parts of the work took, by an injected clock."""
+
+    def __init__(self, clock: Callable[[], datetime]) -> None:
+        self._clock = clock
+
+    @contextmanager
+    def phase(self, name: str, phases: dict[str, float]) -> Iterator[None]:
+        """Add what the block takes to a phase, also where it fails."""
+        begun = self._clock()
+        try:
+            yield
+        finally:
+            phases[name] = phases.get(name, 0.0) + (self._clock() - begun).total_seconds()
+
+    def check(self, name: str, look: Callable[[], tuple[bool, str]]) -> Check:
+        """What one look found: whether it was as it should be, and what was seen."""
+        begun = self._clock()
+        passed, what = look()
+        took = (self._clock() - begun) / timedelta(milliseconds=1)
+        return Check(name=name, passed=passed, what=what, milliseconds=max(0, round(took)))
+
+
+def within_rto(seconds: float, objective: timedelta) -> Check:
+    """Whether it was back in time."""
+    return Check(
+        name="recovery time",
+        passed=seconds <= objective.total_seconds(),
+        what=f"{in_words(timedelta(seconds=seconds))}, where {in_words(objective)} are allowed",
+    )
+
+
+def within_rpo(begun: datetime, data_until: datetime, objective: timedelta) -> Check:
+    """Whether the newest that can be brought back is new enough, had everything been lost when the test began."""
+    lost = max(timedelta(), begun - data_until)
+    return Check(
+        name="recovery point",
+        passed=lost <= objective,
+        what=f"the last {in_words(lost)} would be lost, where {in_words(objective)} may be",
+    )
+
+
+def in_words(length: timedelta) -> str:
+    """A length of time for people: its two largest units."""
+    seconds = length.total_seconds()
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    days, hours, minutes = whole // 86400, whole // 3600 % 24, whole // 60 % 60
+    if days:
+        return f"{days} d {hours} h"
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {whole % 60} s"
