@@ -111,6 +111,10 @@ class System:
     def cleanup(self) -> str:
         return f"{self.name}_retention_cleanup"
 
+    @property
+    def restore_test(self) -> str:
+        return f"{self.name}_restore_test"
+
     def dag(self, tier: str) -> str:
         """The DAG of a tier."""
         return f"{self.name}_database_{tier}"

@@ -125,11 +125,13 @@ def test_the_erp_policy_makes_a_dag_for_each_tier_that_is_built(erp):
         "erp_database_yearly": "source_tiers.py",
         "erp_files_daily": "source_tiers.py",
         "erp_files_incremental": "source_tiers.py",
+        "erp_restore_test": "restore_test.py",
         "erp_retention_cleanup": "retention_cleanup.py",
         "sales_scorecard_code_daily": "source_tiers.py",
         "sales_scorecard_configuration_daily": "source_tiers.py",
         "sales_scorecard_database_daily": "source_tiers.py",
         "sales_scorecard_database_export": "source_tiers.py",
+        "sales_scorecard_restore_test": "restore_test.py",
         "sales_scorecard_retention_cleanup": "retention_cleanup.py",
     }
 
@@ -324,6 +326,17 @@ def test_the_cleanup_plans_is_guarded_and_hides_before_it_removes_on_each_target
     assert dag["defaults"] == {"dry_run": False}
 
 
+def test_the_restore_test_is_one_task_on_a_form_that_knows_sources_and_targets(erp, parse, policies):
+    dag = erp["dags"]["erp_restore_test"]
+    assert list(dag["tasks"]) == ["restore_test"]
+    assert dag["defaults"] == {
+        "sources": ["database", "files", "configuration", "code"], "target": None, "seed": None, "reason": "",
+    }  # fmt: skip
+    assert dag["params"]["target"]["enum"] == [None, "primary", "offsite", "local"]
+    write(policies, "shop", ("sources:\n", 'tests: {schedule: "0 6 * * 1#1", queue: scratch}\nsources:\n'))
+    assert parse(policies)["dags"]["shop_restore_test"]["tasks"]["restore_test"]["queue"] == "scratch"
+
+
 def test_a_set_of_files_is_read_by_the_workers_that_see_it(erp):
     assert {task["queue"] for task in erp["dags"]["erp_files_incremental"]["tasks"].values()} == {"erp_files"}
 
@@ -376,6 +389,8 @@ def test_each_dag_has_a_page_that_says_where_its_copies_are_and_how_to_bring_the
         backs = tuple(f"restore {system} {source}" for source in ("database", "files", "configuration", "code"))
         if "retention" in dag["tags"]:
             backs = (f"retention plan {system}",)
+        if "restore test" in dag["tags"]:
+            backs = (f"test {system}",)
         assert any(f"lifeboat {back}" in dag["doc"] for back in backs)
     assert "--only schema.table" in erp["dags"]["sales_scorecard_database_export"]["doc"]
 

@@ -136,6 +136,34 @@ def test_an_export_of_a_table_from_the_form_is_partial_and_leaves_the_asset_alon
     assert play.client.xcom(*play.runs["export of a table"], "publish") == {part.manifest.recovery_point: ["primary"]}
 
 
+def test_a_restore_test_brings_the_database_back_and_leaves_a_record(play: Play) -> None:
+    assert play.end("full") == "success"
+    tiered = play.system("tiered")
+    play.begin("tested", tiered.restore_test, {"reason": "before the audit"})
+    assert play.end("tested") == "success"
+    told = play.client.xcom(*play.runs["tested"], "restore_test")
+    assert told["passed"] is True
+    assert list(told["recovered"]) == [SOURCE]
+    (announced,) = [event for event in tiered.events("evidence_recorded") if event.details["record"] == told["id"]]
+    assert announced.details["sha256"] == told["sha256"]
+    assert "good: pg_amcheck: tables and indexes are whole" in play.log("tested", "restore_test")
+
+
+def test_a_restore_test_of_what_is_too_old_fails_and_somebody_is_told(play: Play) -> None:
+    assert play.end("full") == "success"
+    tiered = play.system("tiered")
+    tiered.change("rpo: 15m", "rpo: 1s")
+    try:
+        play.begin("too old", tiered.restore_test)
+        assert play.end("too old") == "failed"
+    finally:
+        tiered.change("rpo: 1s", "rpo: 15m")
+    assert "recovery point: the last" in play.log("too old", "restore_test")
+    [task] = play.client.tasks(*play.runs["too old"])
+    assert task["try_number"] == 1  # another try would find the same
+    until("Slack is told", lambda: bool(play.stage.messages(play.runs["too old"][1])))
+
+
 def test_an_incremental_builds_upon_the_full_that_another_dag_made(play: Play) -> None:
     assert play.end("full") == "success"
     play.begin("incremental", play.system("tiered").dag("incremental"), {"deep_verification": True})

@@ -12,9 +12,7 @@ from lifeboat.cli.output import exact_moment, length, note, say, show_fields, sh
 from lifeboat.cli.outside import check_source, surroundings, targets_of
 
 if TYPE_CHECKING:
-    from lifeboat.policy.model import LoadedPolicy
     from lifeboat.recovery.evidence import Proof, Record
-    from lifeboat.recovery.sql_checks import SqlCheck
 
 
 def restore_test_verb(
@@ -48,6 +46,7 @@ def restore_test_verb(
         targets_of(loaded, target)
     from lifeboat.cli.recording import actor, command
     from lifeboat.recovery.restore_test import RestoreTest, Wish
+    from lifeboat.recovery.sql_checks import checks_of
     from lifeboat.repository.manifest import Run
 
     wish = Wish(
@@ -57,7 +56,7 @@ def restore_test_verb(
         scratch=None if scratch is None else scratch.expanduser().absolute(),
         binaries=None if binaries is None else binaries.expanduser().absolute(),
         user=run_as,
-        checks=tuple(_checks(loaded, checks)),
+        checks=tuple(checks_of(loaded, checks)),
         reason=reason,
     )
     repository = here.repository(loaded)
@@ -73,19 +72,6 @@ def restore_test_verb(
         raise typer.Exit(1)
 
 
-def _checks(loaded: LoadedPolicy, folder: Path | None) -> list[SqlCheck]:
-    """The system's own checks; raises ``PolicyError`` where one can't be read or asks a source that there is not."""
-    from lifeboat.errors import PolicyError
-    from lifeboat.recovery.sql_checks import read_checks
-
-    if folder is not None and not folder.is_dir():
-        raise PolicyError(f"{folder} is no directory of checks.", "Name one with --checks, or leave it out.")
-    found = read_checks(folder or loaded.path.absolute().parent.parent / "checks" / loaded.policy.system)
-    for check in found:
-        check_source(loaded, check.source)
-    return found
-
-
 def document(record: Record) -> dict[str, Any]:
     """A record for programs, as it is stored, with what is worked out from it."""
     told: dict[str, Any] = record.model_dump(mode="json")
@@ -98,7 +84,8 @@ def show(record: Record) -> None:
     """A record for people: what failed first."""
     failed = [proof for proof in record.proofs if not proof.passed]
     if record.passed:
-        say(f"{record.system} comes back: {len(record.proofs)} recovery points restored and looked at.", "green")
+        points = f"{len(record.proofs)} recovery point{'s' if len(record.proofs) > 1 else ''}"
+        say(f"{record.system} comes back: {points} restored and looked at.", "green")
     else:
         note(f"The restore test of {record.system} FAILED.", "bold red")
     for source, why in record.lacking.items():

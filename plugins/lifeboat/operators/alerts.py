@@ -65,6 +65,16 @@ def cleanup_failure_callbacks(policy: Policy) -> list[SlackAlert]:
     )
 
 
+def restore_test_failure_callbacks(policy: Policy) -> list[SlackAlert]:
+    """The alerts of the restore test's DAG."""
+    return _alerts(
+        policy,
+        f"{policy.system} may not come back, or not in time: a restore test found something that is not as it should "
+        "be.",
+        f"`lifeboat test {policy.system}` does it again by hand, with `--target` from one target alone.",
+    )
+
+
 def _alerts(policy: Policy, risk: str, remedy: str) -> list[SlackAlert]:
     return [
         SlackAlert(channel.connection, risk, remedy, _whom(policy))

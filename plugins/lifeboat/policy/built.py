@@ -39,7 +39,7 @@ class Built:
     methods: frozenset[str] = frozenset({"physical", "logical"})
     targets: frozenset[str] = frozenset({"s3", "file", "sftp"})
     channels: frozenset[str] = frozenset({"slack"})
-    keys: frozenset[str] = frozenset()
+    keys: frozenset[str] = frozenset({"tests"})
 
     def has(self, source: SourcePolicy, tier: Tier) -> bool:
         """Whether a tier of a source runs."""
@@ -85,6 +85,8 @@ def not_built(policy: Policy, built: Built = BUILT) -> list[str]:
         for name, channel in policy.alerts.channels.items()
         if channel.kind not in built.channels
     ]
+    if policy.tests is not None and policy.tests.connection is not None:
+        notices.append(f"The staging connection of the restore test {_NOT_BUILT}: it restores into a scratch server.")
     asked = {
         "tests": (policy.tests, f"The restore test {_NOT_BUILT}: nobody runs it."),
         "drills": (policy.drills, f"The drill {_NOT_BUILT}: nobody runs it."),

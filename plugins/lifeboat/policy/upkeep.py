@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from lifeboat.policy.cron import Cron
 from lifeboat.policy.duration import Duration, ExactDuration, Span
 from lifeboat.policy.naming import Name
-from lifeboat.policy.part import ConnectionId, Part
+from lifeboat.policy.part import ConnectionId, Part, Queue
 from lifeboat.policy.people import Percent, Text
 from lifeboat.policy.problems import Refused
 from lifeboat.policy.size import ByteSize
@@ -33,6 +33,9 @@ class ProofPolicy(Part):
     scratch: Path | None = None
     """A directory on the worker with room for the largest source; without one, the worker's own for temporary files.
     What is restored there is removed in every case."""
+
+    queue: Queue | None = None
+    """The workers that do it: they have the room, the server programs, and see `file://` targets."""
 
     @field_validator("scratch")
     @classmethod

@@ -23,6 +23,7 @@ import psycopg
 from psycopg.rows import TupleRow
 
 from lifeboat.errors import PolicyError
+from lifeboat.policy.model import LoadedPolicy
 
 TIMEOUT_SECONDS = 3600
 MOST_COUNTED = 100_000
@@ -116,6 +117,24 @@ def read_checks(folder: Path) -> list[SqlCheck]:
             raise PolicyError(f"The check {path} can't be read: {error}.", "Look at its rights and encoding.") from None
         checks.append(parse_check(path.name, text))
     return checks
+
+
+def checks_of(loaded: LoadedPolicy, folder: Path | None = None) -> list[SqlCheck]:
+    """The checks of a system: those of a folder, by default of ``checks/<system>`` beside its policy's own folder.
+
+    Raises:
+        PolicyError: one can't be read, or asks a source that there is not; or the folder named is none.
+    """
+    if folder is not None and not folder.is_dir():
+        raise PolicyError(f"{folder} is no directory of checks.", "Name another one, or none.")
+    found = read_checks(folder or loaded.path.absolute().parent.parent / "checks" / loaded.policy.system)
+    for check in found:
+        if check.source not in loaded.policy.sources:
+            raise PolicyError(
+                f"The check {check.name} asks {check.source}, and {loaded.policy.system} has no such source.",
+                f"It has: {', '.join(loaded.policy.sources)}.",
+            )
+    return found
 
 
 def ask(check: SqlCheck, session: Callable[[str], psycopg.Connection[TupleRow]]) -> tuple[bool, str]:

@@ -1,0 +1,112 @@
+"""The restore test's DAG of each system whose policy has `tests`: every month it is proven that everything comes back.
+
+    restore_test
+
+One task for all: what is restored stays on the worker that restored it, is looked at there, and goes again.
+"""
+
+from __future__ import annotations
+
+from airflow.sdk import DAG, Param, get_parsing_context
+
+from lifeboat.operators.access import dag_access
+from lifeboat.operators.alerts import restore_test_failure_callbacks
+from lifeboat.operators.dag_parts import scheduled
+from lifeboat.operators.policies import policies_for_dags
+from lifeboat.operators.restore_test import RestoreTestTask
+from lifeboat.policy.built import built_targets, built_tiers
+from lifeboat.policy.model import LoadedPolicy
+from lifeboat.policy.naming import work_dag_id
+from lifeboat.policy.upkeep import ProofPolicy
+
+
+def restore_test_dag(loaded: LoadedPolicy, tests: ProofPolicy, dag_id: str) -> DAG:
+    """The restore test of one system."""
+    policy = loaded.policy
+    with DAG(
+        dag_id,
+        description=f"Proves that {policy.system} comes back",
+        schedule=scheduled(tests.schedule, policy),
+        start_date=None,
+        catchup=False,
+        is_paused_upon_creation=False,
+        max_active_runs=1,
+        # A test of today says nothing of another day.
+        allowed_run_types=["scheduled", "manual", "operator_triggered", "asset_triggered"],
+        access_control=dag_access(),
+        doc_md=page(loaded, tests),
+        tags={"lifeboat", policy.system, "restore test", *(["stale policy"] if loaded.stale else [])},
+        params=form(loaded),
+        on_failure_callback=restore_test_failure_callbacks(policy) or None,
+        default_args={"owner": policy.contacts["primary"].name if "primary" in policy.contacts else "lifeboat"},
+    ) as dag:
+        # Tried again when its worker is lost; a test that failed has failed, and is no accident.
+        RestoreTestTask(
+            task_id="restore_test",
+            system=policy.system,
+            retries=1,
+            **({"queue": tests.queue} if tests.queue else {}),
+        )
+    return dag
+
+
+def form(loaded: LoadedPolicy) -> dict[str, Param]:
+    """The trigger form."""
+    sources = list(dict.fromkeys(source for source, _ in built_tiers(loaded.policy)))
+    targets = list(built_targets(loaded.policy))
+    return {
+        "sources": Param(
+            default=sources,
+            type="array",
+            items={"type": "string", "enum": sources},
+            examples=sources,
+            title="Sources",
+            description="What is brought back. Leave all of them for a normal run.",
+        ),
+        "target": Param(
+            default=None,
+            type=["null", "string"],
+            enum=[None, *targets],
+            title="Target",
+            description="Restore from this one alone; by default from each in turn.",
+        ),
+        "seed": Param(
+            default=None,
+            type=["null", "integer"],
+            title="Seed",
+            description="Draw the same recovery points as the test whose record has this seed.",
+        ),
+        "reason": Param(
+            default="", type="string", maxLength=500, title="Reason", description="Kept in the test's record."
+        ),
+    }
+
+
+def page(loaded: LoadedPolicy, tests: ProofPolicy) -> str:
+    """The DAG's page in Airflow."""
+    policy = loaded.policy
+    rows = "\n".join(f"| {name} | `{target.url}` |" for name, target in built_targets(policy).items())
+    steps = "\n".join(f"1. {step}" for step in tests.steps)
+    stale = "\n> **The policy's file is broken: its last valid copy is followed.**\n" if loaded.stale else ""
+    return f"""# Restore test of {policy.system}
+{stale}
+Brings back the newest recovery point of each source and one at random, into a scratch place on the worker, looks at
+both, and removes them. A database is recovered by a server of its own that nobody can reach and that reaches nobody.
+What was seen is a signed record on every target: `lifeboat report evidence {policy.system}` makes an archive of them.
+
+The run fails when anything did not come back, was not as it should be, took longer than **{policy.objectives.rto}**
+(or its own objective), or is older than it may be. `lifeboat test {policy.system}` does the same by hand.
+
+| target | where |
+| --- | --- |
+{rows}
+
+{steps}
+"""
+
+
+wanted = get_parsing_context().dag_id
+for loaded in policies_for_dags().policies.values():
+    dag_id = work_dag_id(loaded.policy.system, "restore_test")
+    if loaded.policy.tests is not None and wanted in (None, dag_id):
+        globals()[dag_id] = restore_test_dag(loaded, loaded.policy.tests, dag_id)

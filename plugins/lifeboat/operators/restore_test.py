@@ -1,0 +1,107 @@
+"""The operator of the restore test's DAG."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from lifeboat.operators.outside import has_connection
+from lifeboat.operators.step import SystemStep
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from lifeboat.policy.model import LoadedPolicy
+    from lifeboat.recovery.evidence import Proof, Record
+
+
+class RestoreTestTask(SystemStep):
+    """Carries a restore test out, and fails when what came back was not as it should be.
+
+    Skips a system none of whose targets' connections exist yet. Returns the record's ``id``, ``sha256``, whether it
+    ``passed``, and ``recovered``: by source the milliseconds that its newest recovery point took.
+    """
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Do it.
+
+        Raises:
+            AirflowFailException: the record says that it failed; another try would say the same.
+        """
+        from lifeboat.operators.run import actor_of
+        from lifeboat.recovery.restore_test import RestoreTest, Wish
+        from lifeboat.recovery.sql_checks import checks_of
+        from lifeboat.repository.manifest import Run
+
+        repository = self._repository()
+        _stay_quiet_until_connected(repository.loaded)
+        params = context.get("params") or {}
+        run: Any = context["dag_run"]
+        ti: Any = context["ti"]
+        wish = Wish(
+            sources=tuple(str(source) for source in params.get("sources") or ()),
+            target=params.get("target"),
+            seed=params.get("seed"),
+            checks=tuple(checks_of(repository.loaded)),
+            reason=str(params.get("reason") or ""),
+        )
+        record = RestoreTest(
+            repository,
+            wish,
+            Run(dag_id=run.dag_id, run_id=run.run_id, try_number=int(ti.try_number or 1)),
+            actor_of(context),
+            tell=self.log.info,
+            tick=self._cancellation.check,
+        ).carry_out()
+        self._tell(record)
+        if not record.passed:
+            raise AirflowFailException(f"The restore test failed. {' '.join(faults(record))}")
+        return {
+            "id": record.id,
+            "sha256": record.sha256,
+            "passed": record.passed,
+            "recovered": {
+                proof.source: proof.recovery_milliseconds for proof in record.proofs if proof.chosen == "newest"
+            },
+        }
+
+    def _tell(self, record: Record) -> None:
+        for proof in record.proofs:
+            say = self.log.info if proof.passed else self.log.error
+            say("%s", outcome(proof))
+            for check in proof.checks:
+                say = self.log.info if check.passed else self.log.error
+                say("  %s: %s: %s", "good" if check.passed else "NOT GOOD", check.name, check.what)
+        self.log.info(
+            "Record %s, SHA-256 %s, signed by %s, seed %s", record.id, record.sha256, record.key_id, record.seed
+        )
+
+
+def outcome(proof: Proof) -> str:
+    """What became of one recovery point, in a sentence."""
+    what = f"{proof.source}, {proof.chosen}: {proof.recovery_point} from {proof.target}"
+    if proof.error:
+        return f"{what} did not come back: {proof.error} {proof.remedy}".rstrip()
+    return f"{what} came back in {proof.recovery_milliseconds / 1000:.1f} s"
+
+
+def faults(record: Record) -> list[str]:
+    """Everything that a record holds against a recovery, in sentences."""
+    lacking = [f"{source}: {why}" for source, why in record.lacking.items()]
+    errors = [f"{outcome(proof)}." for proof in record.proofs if proof.error]
+    checks = [
+        f"{proof.source}, {proof.recovery_point} from {proof.target}: {check.name}: {check.what}."
+        for proof in record.proofs
+        for check in proof.checks
+        if not check.passed
+    ]
+    return [*lacking, *errors, *checks]
+
+
+def _stay_quiet_until_connected(loaded: LoadedPolicy) -> None:
+    from lifeboat.policy.built import built_targets
+
+    connections = {target.connection for target in built_targets(loaded.policy).values() if target.connection}
+    if connections and not any(has_connection(name) for name in connections):
+        raise AirflowSkipException(f"None of the connections of {loaded.policy.system}'s targets exists yet.")

@@ -1,0 +1,70 @@
+"""The restore test at the command line."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.cli.test_files import Desk
+from tests.files.conftest import FILES, FileSet, demo_system, files, make_world, moto, own_rclone, rclone
+from tests.files.test_snapshots import write
+
+__all__ = ["demo_system", "files", "make_world", "moto", "own_rclone", "rclone"]
+
+
+@pytest.fixture
+def desk(files: FileSet, capsys: pytest.CaptureFixture[str]) -> Desk:
+    """A person whose files are on every target."""
+    write(files, "invoices/1.pdf", "first")
+    desk = Desk(files, capsys)
+    told = desk.say("backup", "demo", FILES, "--tier", "daily")
+    assert told.code == 0, told.err
+    return desk
+
+
+def test_a_test_that_passes_says_so_and_what_was_looked_at(desk: Desk) -> None:
+    told = desk.say("test", "demo", FILES, "--reason", "before the audit")
+    assert told.code == 0, told.out + told.err
+    assert "demo comes back: 1 recovery point restored and looked at." in told.out
+    assert "1, each compared with its digest" in told.out
+    told = desk.say("test", "demo", FILES, "--json")
+    assert told.code == 0
+    assert told.json["passed"] is True
+    assert [proof["passed"] for proof in told.json["proofs"]] == [True]
+    assert told.json["id"].endswith(told.json["mark"])
+    assert [event["kind"] for event in desk.say("journal", "show", "demo", "--json").json["events"]].count(
+        "evidence_recorded"
+    ) == 2
+
+
+def test_a_test_that_fails_says_so_first_and_ends_with_one(desk: Desk) -> None:
+    for pack in desk.files.world.roots["primary"].rglob("pack-00001.tar*"):
+        pack.chmod(0o600)
+        pack.write_bytes(b"not what was written")
+    told = desk.say("test", "demo", FILES, "--target", "primary")
+    assert told.code == 1
+    assert "The restore test of demo FAILED." in told.err
+    assert "did not come back" in told.err
+    assert desk.say("test", "demo", FILES, "--target", "offsite").code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (["nothing"], "has no source 'nothing'"),
+        (["--target", "moon"], "has no target 'moon'"),
+        (["--checks", "/nowhere"], "/nowhere is no directory of checks"),
+    ],
+)
+def test_what_is_not_there_is_said_before_anything_is_restored(desk: Desk, words: list[str], what: str) -> None:
+    told = desk.say("test", "demo", *words)
+    assert told.code == 1
+    assert what in told.err
+
+
+def test_a_check_of_a_source_that_is_not_there_is_refused(desk: Desk) -> None:
+    folder = desk.files.back / "checks"
+    folder.mkdir()
+    (folder / "a.sql").write_text("-- source: moon\n-- database: erp\n-- expect: no rows\nSELECT 1")
+    told = desk.say("test", "demo", "--checks", str(folder))
+    assert told.code == 1
+    assert "The check a.sql asks moon" in told.err
