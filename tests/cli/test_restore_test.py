@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
+from lifeboat.recovery.evidence import Record
+from lifeboat.recovery.keeping import read_evidence
 from tests.cli.test_files import Desk
 from tests.files.conftest import FILES, FileSet, demo_system, files, make_world, moto, own_rclone, rclone
 from tests.files.test_snapshots import write
@@ -68,3 +72,37 @@ def test_a_check_of_a_source_that_is_not_there_is_refused(desk: Desk) -> None:
     told = desk.say("test", "demo", "--checks", str(folder))
     assert told.code == 1
     assert "The check a.sql asks moon" in told.err
+
+
+def test_a_restore_is_evidence_too_and_the_next_plan_says_how_long_it_took(desk: Desk) -> None:
+    plan = desk.say("restore", "demo", FILES, "--into", str(desk.files.back / "one"), "--plan", "--json").json
+    assert plan["estimated_seconds"] is None
+    assert desk.say("restore", "demo", FILES, "--into", str(desk.files.back / "one"), "--yes").code == 0
+    repository = desk.files.world.repository()
+    for target in ("primary", "offsite", "local"):
+        (found,) = read_evidence(
+            repository.target(target), "demo", repository.trusted,
+            since=datetime(2020, 1, 1, tzinfo=UTC), until=datetime(2100, 1, 1, tzinfo=UTC),
+        )  # fmt: skip
+        assert isinstance(found, Record)
+        assert (found.kind, found.passed, found.proofs[0].chosen) == ("restore", True, "asked")
+        assert found.proofs[0].size == len("first")
+    told = desk.say("restore", "demo", FILES, "--into", str(desk.files.back / "two"), "--plan")
+    assert "as the restore before" in told.out
+
+
+def test_a_restore_that_failed_is_evidence_and_says_why(desk: Desk) -> None:
+    for pack in desk.files.world.roots["primary"].rglob("pack-00001.tar*"):
+        pack.chmod(0o600)
+        pack.write_bytes(b"not what was written")
+    into = str(desk.files.back / "one")
+    assert desk.say("restore", "demo", FILES, "--into", into, "--target", "primary", "--yes").code == 1
+    repository = desk.files.world.repository()
+    (found,) = read_evidence(
+        repository.target("primary"), "demo", repository.trusted,
+        since=datetime(2020, 1, 1, tzinfo=UTC), until=datetime(2100, 1, 1, tzinfo=UTC),
+    )  # fmt: skip
+    assert isinstance(found, Record)
+    assert not found.passed
+    assert found.proofs[0].error
+    assert found.proofs[0].remedy

@@ -129,7 +129,12 @@ def test_a_table_that_was_emptied_by_mistake_comes_back(
     everything = stored(exporter)
     assert not any(password.encode() in everything for password in export_server.passwords.values())
     events = [json.loads(path.read_bytes()) for path in (exporter.directory / "local").rglob("*command-restore*.json")]
-    assert {event["kind"] for event in events} == {"restore_begun", "restore_ended", "restore_failed"}
+    assert {event["kind"] for event in events} == {
+        "restore_begun",
+        "restore_ended",
+        "restore_failed",
+        "evidence_recorded",
+    }
 
 
 def test_an_export_that_is_killed_leaves_nothing_that_looks_whole_and_can_be_made_again(

@@ -14,6 +14,7 @@ from lifeboat.repository.journal import Event, EventKind, Journal
 from lifeboat.repository.signing import Signer
 
 if TYPE_CHECKING:
+    from lifeboat.recovery.evidence import Record
     from lifeboat.repository.system import SystemRepository
     from lifeboat.targets.target import Target
 
@@ -78,6 +79,20 @@ class BestEffortJournal(Journal):
                 refusing, *rest = self._targets
                 self._tell(f"The journal on {refusing.name} takes no events, and won't be asked again: {error.what}")
                 self._targets = rest
+
+    def keep(self, record: Record) -> None:
+        """Sign a record and keep it with the evidence, where that is possible."""
+        from lifeboat.recovery.keeping import keep, signed
+
+        if not self._targets:
+            return  # nobody could be told of it
+        try:
+            missed = keep(signed(record, self._signer), self._targets, self)
+        except (TargetError, KeyUnavailable) as error:
+            self._tell(f"What this proved is not kept: {error.what}")
+            return
+        for name in missed:
+            self._tell(f"{name} did not take the record of what this proved.")
 
 
 def _opened(repository: SystemRepository, names: Sequence[str], tell: Callable[[str], None]) -> list[Target]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lifeboat.cli.cancellation import STOP
 from lifeboat.cli.output import say, show_fields, show_json, size, warn
 from lifeboat.cli.progress import bar
+from lifeboat.cli.restore_estimate import estimated
 from lifeboat.cli.restore_snapshots import WantedSnapshot, chosen, recorded
 from lifeboat.cli.snapshot_plan import SnapshotPlan, obstacle_at, place_of
 
@@ -41,6 +42,7 @@ def restore_code(repository: SystemRepository, source: str, wanted: WantedSnapsh
         ],
         {"repositories": [_repository_document(one) for one in repositories]},
         obstacle_at(into, needed, "repositories"),
+        measured=estimated(repository, source, copy.target, needed),
     )
     plan.insist_on_agreement()
     restored = _carry_out(repository, copy, into, wanted.only, reached)
@@ -64,11 +66,15 @@ def _repository_document(one: RepositoryDetails) -> dict[str, Any]:
 def _carry_out(
     repository: SystemRepository, copy: Copy, into: Path, only: Sequence[str], reached: Sequence[str]
 ) -> list[RestoredRepository]:
+    from lifeboat.code.details import code_details
     from lifeboat.code.restoring import restore_repositories
 
     with recorded(repository, copy, reached, into=str(into), only=list(only)) as result, bar("Restored", 0) as shown:
         restored = restore_repositories(repository, copy, into, only=only, progress=shown.at, tick=STOP.check)
-        result |= {"repositories": len(restored), "refs": sum(one.refs for one in restored)}
+        refs = sum(one.refs for one in restored)
+        result.details = {"repositories": len(restored), "refs": refs}
+        result.size = sum(one.size for one in code_details(copy.manifest).repositories)
+        result.proven = f"{len(restored):,} repositories, {refs:,} refs compared one by one"
     return restored
 
 

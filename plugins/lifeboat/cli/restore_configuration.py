@@ -54,8 +54,9 @@ def _to_stdout(repository: SystemRepository, copy: Copy, reached: list[str], wan
             f"They are: {', '.join(one.about.name for one in items[:20])}." if items else "Name a file or a value.",
         )
     name = items[0].about.name
-    with recorded(repository, copy, reached, to="standard output", only=[name]):
+    with recorded(repository, copy, reached, to="standard output", only=[name]) as result:
         (proven,) = proven_items(repository, copy, [name], index=index, tick=STOP.check)
+        result.size, result.proven = len(proven.content), "1 item, proven"
         sys.stdout.buffer.write(proven.content)
         sys.stdout.buffer.flush()
 
@@ -77,7 +78,8 @@ def _into_folder(repository: SystemRepository, copy: Copy, reached: list[str], w
     plan.insist_on_agreement()
     with recorded(repository, copy, reached, into=str(into), only=list(wanted.only)) as result:
         restored = restore_items(repository, copy, into, only=wanted.only, tick=STOP.check)
-        result |= {"items": restored.items, "size": restored.size}
+        result.details = {"items": restored.items, "size": restored.size}
+        result.size, result.proven = restored.size, f"{restored.items:,} items, each proven"
     if wanted.as_json:
         done = {"into": str(into), "items": restored.items, "size": restored.size, "remarks": restored.remarks}
         show_json({"plan": plan.document(), "restored": done})
@@ -109,11 +111,11 @@ def _into_store(
         agree(f"Put {len(due)} secrets back, where they differ as a new version?", wanted.yes)
     with recorded(repository, copy, reached, to="stores of secrets", only=[one.item for one in due]) as result:
         done: list[str] = []
-        result["items"] = 0
+        result.details = {"items": 0}
         for one in due:
             give_back(one, STOP.check)
             done.append(one.item)
-            result["items"] = len(done)
+            result.details, result.proven = {"items": len(done)}, f"{len(done):,} secrets, each proven"
     if wanted.as_json:
         show_json(document | {"put_back": done})
     else:

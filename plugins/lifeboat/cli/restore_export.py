@@ -16,6 +16,7 @@ from lifeboat.cli.outside import in_words, targets_of
 from lifeboat.cli.progress import bar
 from lifeboat.cli.restore_choice import NEAREST_FIRST
 from lifeboat.cli.restore_elsewhere import naming_other_copies
+from lifeboat.cli.restore_record import on_record
 from lifeboat.errors import Cancelled, LifeboatError, RecoveryPointMissing, RestoreError
 
 if TYPE_CHECKING:
@@ -227,26 +228,19 @@ class _Restore:
 
     def carry_out(self) -> list[dict[str, Any]]:
         """Do it, on record."""
-        from lifeboat.cli.recording import BestEffortJournal
-
         wanted = self._wanted
-        journal = BestEffortJournal(self._repository, [self._copy.target], run="command-restore", tell=warn)
-        about: dict[str, Any] = {
-            "source": self._source,
-            "recovery_point": self._copy.manifest.recovery_point,
-            "target": self._copy.target,
-        }
         goal = str(wanted.into) if wanted.into is not None else f"connection {wanted.connection}"
+        manifest, target = self._copy.manifest, self._copy.target
         tables = [record.path for record in self._records][:100]
-        journal.write("restore_begun", **about, into=goal, tables=tables)
-        try:
-            with naming_other_copies(self._repository, [self._copy]), bar("Fetched", self._fetch_bytes) as progress:
-                done = self._files_written(progress.passed) if wanted.into else self._loaded(progress.passed)
-        except BaseException as failure:
-            what = str(failure)[:2000] if isinstance(failure, LifeboatError) else ""
-            journal.write("restore_failed", **about, error=type(failure).__name__, what=what)
-            raise
-        journal.write("restore_ended", **about, into=goal, tables=tables, masked=self._masked[:100])
+        with (
+            on_record(self._repository, manifest, target, [target], into=goal, tables=tables) as outcome,
+            naming_other_copies(self._repository, [self._copy]),
+            bar("Fetched", self._fetch_bytes) as progress,
+        ):
+            done = self._files_written(progress.passed) if wanted.into else self._loaded(progress.passed)
+            outcome.details = {"masked": self._masked[:100]}
+            outcome.size, outcome.data_until = sum(file.size for _, file in self._files), manifest.moment
+            outcome.proven = f"{len(done):,} tables, all rows compared"
         return done
 
     def _files_written(self, passed: Any) -> list[dict[str, Any]]:

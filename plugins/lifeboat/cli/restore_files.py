@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lifeboat.cli.cancellation import STOP
 from lifeboat.cli.output import show_fields, show_json, size, warn
 from lifeboat.cli.progress import bar
+from lifeboat.cli.restore_estimate import estimated
 from lifeboat.cli.restore_snapshots import WantedSnapshot, chosen, recorded
 from lifeboat.cli.snapshot_plan import SnapshotPlan, obstacle_at, place_of
 
@@ -43,6 +44,7 @@ def restore_a_file_set(repository: SystemRepository, source: str, wanted: Wanted
         },
         obstacle_at(into, 0 if wanted.only else details.size, "files", in_use=wanted.replace_files),
         "Files of the snapshot take the place of those that are there." if wanted.replace_files else "",
+        None if wanted.only else estimated(repository, source, copy.target, details.size),
     )
     plan.insist_on_agreement()
     restored = _carry_out(repository, copy, into, wanted, reached)
@@ -68,7 +70,8 @@ def _carry_out(
             progress=shown.at,
             tick=STOP.check,
         )
-        result |= {"files": restored.files, "size": restored.size}
+        result.details = {"files": restored.files, "size": restored.size}
+        result.size, result.proven = restored.size, f"{restored.files:,} files, each compared with its digest"
     return restored
 
 

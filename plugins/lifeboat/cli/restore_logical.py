@@ -12,12 +12,13 @@ import typer
 
 from lifeboat.cli.agreement import agree
 from lifeboat.cli.cancellation import STOP
-from lifeboat.cli.output import length, note, say, show_fields, show_json, warn
+from lifeboat.cli.output import length, note, say, show_fields, show_json
 from lifeboat.cli.outside import in_words, targets_of
 from lifeboat.cli.progress import phases
 from lifeboat.cli.restore_choice import NEAREST_FIRST
 from lifeboat.cli.restore_elsewhere import naming_other_copies
 from lifeboat.cli.restore_logical_plan import document, show_plan
+from lifeboat.cli.restore_record import on_record
 from lifeboat.errors import Cancelled, LifeboatError, RestoreError
 
 if TYPE_CHECKING:
@@ -166,30 +167,19 @@ def _carry_out(
     plan: LogicalPlan,
     reached: Sequence[str],
 ) -> RestoredArchive:
-    from lifeboat.cli.recording import BestEffortJournal
-
-    journal = BestEffortJournal(repository, reached, run="command-restore", tell=warn)
-    about: dict[str, Any] = {
-        "source": source_name,
-        "recovery_point": plan.copy.manifest.recovery_point,
-        "target": plan.copy.target,
-    }
     into = [one.name for one in plan.databases]
-    journal.write("restore_begun", **about, connection=wish.connection, into=into, only=list(wish.only))
-    try:
-        with naming_other_copies(repository, [plan.copy]), phases(_PHASES, ("restore",)) as progress:
-            restored = _do(repository, source, wish, plan, progress)
-    except BaseException as failure:
-        what = str(failure)[:2000] if isinstance(failure, LifeboatError) else ""
-        journal.write("restore_failed", **about, error=type(failure).__name__, what=what)
-        raise
-    journal.write(
-        "restore_ended",
-        **about,
-        into=into,
-        rows=sum(one.rows for one in restored.databases),
-        milliseconds={phase: round(seconds * 1000) for phase, seconds in restored.phases.items()},
-    )
+    about = {"connection": wish.connection, "into": into, "only": list(wish.only)}
+    manifest = plan.copy.manifest
+    with (
+        on_record(repository, manifest, plan.copy.target, reached, **about) as outcome,
+        naming_other_copies(repository, [plan.copy]),
+        phases(_PHASES, ("restore",)) as progress,
+    ):
+        restored = _do(repository, source, wish, plan, progress)
+        rows = sum(one.rows for one in restored.databases)
+        outcome.details = {"rows": rows}
+        outcome.phases, outcome.size, outcome.data_until = restored.phases, manifest.plain_size, manifest.moment
+        outcome.proven = f"{len(restored.databases)} databases, {rows:,} rows, all compared with the backup"
     return restored
 
 

@@ -10,9 +10,10 @@ import typer
 
 from lifeboat.cli.agreement import agree
 from lifeboat.cli.cancellation import STOP
-from lifeboat.cli.output import exact_moment, length, note, say, show_fields, show_json, warn
+from lifeboat.cli.output import exact_moment, length, note, say, show_fields, show_json
 from lifeboat.cli.progress import phases
-from lifeboat.errors import LifeboatError, RestoreError
+from lifeboat.cli.restore_record import on_record
+from lifeboat.errors import RestoreError
 
 if TYPE_CHECKING:
     from lifeboat.cli.moment import Asked
@@ -74,6 +75,7 @@ def propose(
 ) -> Proposal:
     """What would be restored, from where and with what; with the obstacles that were found."""
     from lifeboat.cli.restore_choice import choose
+    from lifeboat.cli.restore_estimate import estimated
     from lifeboat.cli.restore_plan import Proposal, absolute, obstacles
     from lifeboat.postgres.destination import Request, moved_tablespaces
     from lifeboat.postgres.finding_programs import server_programs
@@ -94,7 +96,8 @@ def propose(
         user,
     )
     found = tuple(obstacles(repository, choice.plan, request))
-    return Proposal(repository.system, source, asked, choice, request, found)
+    measured = estimated(repository, source, choice.offer.target, choice.plan.plain_bytes)
+    return Proposal(repository.system, source, asked, choice, request, found, measured)
 
 
 def restore_data_directory(
@@ -133,36 +136,26 @@ def _show_plan(proposal: Proposal, as_json: bool) -> None:
 
 
 def _carry_out(repository: SystemRepository, proposal: Proposal) -> Restored:
-    from lifeboat.cli.recording import BestEffortJournal
     from lifeboat.cli.restore_elsewhere import naming_other_copies
     from lifeboat.postgres.restore import restore
 
-    plan = proposal.plan
-    journal = BestEffortJournal(repository, proposal.choice.reached, run="command-restore", tell=warn)
-    about: dict[str, Any] = {
-        "source": proposal.source,
-        "recovery_point": plan.base.manifest.recovery_point,
-        "target": proposal.request.target,
-    }
-    journal.write("restore_begun", **about, moment=str(plan.moment), into=str(proposal.request.into))
-    try:
-        with naming_other_copies(repository, plan.copies), phases(_PHASES, ("fetch", "combine")) as progress:
-            restored = restore(repository, plan, proposal.request, progress=progress, tick=STOP.check)
-    except BaseException as failure:
-        what = str(failure)[:2000] if isinstance(failure, LifeboatError) else ""
-        journal.write("restore_failed", **about, error=type(failure).__name__, what=what)
-        raise
-    last = restored.recovered.last_commit
-    journal.write(
-        "restore_ended",
-        **about,
-        moment=str(plan.moment),
-        into=str(restored.into),
-        stopped_at=str(restored.recovered.stopped_at),
-        last_commit=last.isoformat() if last is not None else None,
-        to_the_end=restored.to_the_end,
-        milliseconds={phase: round(seconds * 1000) for phase, seconds in restored.phases.items()},
-    )
+    plan, request = proposal.plan, proposal.request
+    about = {"moment": str(plan.moment), "into": str(request.into)}
+    manifest = plan.base.manifest
+    with (
+        on_record(repository, manifest, request.target, proposal.choice.reached, **about) as outcome,
+        naming_other_copies(repository, plan.copies),
+        phases(_PHASES, ("fetch", "combine")) as progress,
+    ):
+        restored = restore(repository, plan, request, progress=progress, tick=STOP.check)
+        recovered = restored.recovered
+        outcome.details = {
+            "stopped_at": str(recovered.stopped_at),
+            "last_commit": recovered.last_commit.isoformat() if recovered.last_commit is not None else None,
+            "to_the_end": restored.to_the_end,
+        }
+        outcome.phases, outcome.size, outcome.data_until = restored.phases, plan.plain_bytes, recovered.last_commit
+        outcome.proven = f"every file and WAL record; {len(restored.databases)} databases answered"
     return restored
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lifeboat.cli.output import exact_moment, length, note, show_fields, size
+from lifeboat.cli.restore_estimate import in_words
 from lifeboat.errors import LifeboatError
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from lifeboat.postgres.destination import Request
     from lifeboat.postgres.details import FullDetails
     from lifeboat.postgres.restore_planning import RestorePlan
+    from lifeboat.recovery.estimating import Estimate
     from lifeboat.repository.system import SystemRepository
 
 FETCH_RATE = 120e6
@@ -32,6 +34,7 @@ class Proposal:
 
     Attributes:
         obstacles: what will stop the restore as it is asked for.
+        measured: how long it will take by what restores before it took; ``None`` where there was none.
     """
 
     system: str
@@ -40,6 +43,7 @@ class Proposal:
     choice: Choice
     request: Request
     obstacles: tuple[LifeboatError, ...]
+    measured: Estimate | None = None
 
     @property
     def plan(self) -> RestorePlan:
@@ -52,11 +56,6 @@ class Proposal:
         return self.choice.plan.base.details
 
     @property
-    def wal_bytes(self) -> int:
-        """Plain bytes of WAL to replay, at most."""
-        return len(self.plan.stages) * self.details.server.wal_segment_size
-
-    @property
     def free_bytes(self) -> int:
         """Room on the destination's file system."""
         place = self.request.into
@@ -66,10 +65,13 @@ class Proposal:
 
     @property
     def estimated_seconds(self) -> int:
-        """A rough guess; restore tests measure."""
+        """What restores before it took, for as many bytes; a rough guess where there was none."""
+        if self.measured is not None:
+            return round(self.measured.seconds)
         fetched = sum(link.details.plain_total for link in self.plan.base.links)
         combined = fetched if self.plan.base.below else 0
-        return round(fetched / FETCH_RATE + combined / COMBINE_RATE + self.wal_bytes / REPLAY_RATE + OVERHEAD_SECONDS)
+        wal = self.plan.wal_bytes
+        return round(fetched / FETCH_RATE + combined / COMBINE_RATE + wal / REPLAY_RATE + OVERHEAD_SECONDS)
 
 
 def obstacles(repository: SystemRepository, plan: RestorePlan, request: Request) -> Iterator[LifeboatError]:
@@ -196,12 +198,14 @@ def _where(proposal: Proposal) -> Iterator[tuple[str, str]]:
         yield "tablespace", f"{tablespace.location} → {tablespace_place(tablespace, proposal.request)}"
     yield "to fetch", size(plan.fetch_bytes)
     yield "disk", f"{size(plan.room_bytes)} needed, {size(proposal.free_bytes)} free"
-    yield (
-        "will take",
-        f"about {length(proposal.estimated_seconds)}, if {size(round(FETCH_RATE))}/s can be read and "
-        f"{size(round(REPLAY_RATE))}/s replayed (a guess)",
-    )
+    yield "will take", f"about {length(proposal.estimated_seconds)}, {_grounds(proposal)}"
     yield "programs", str(proposal.request.binaries)
+
+
+def _grounds(proposal: Proposal) -> str:
+    if proposal.measured is None:
+        return f"if {size(round(FETCH_RATE))}/s can be read and {size(round(REPLAY_RATE))}/s replayed (a guess)"
+    return in_words(proposal.measured)
 
 
 def _server(details: FullDetails) -> Iterator[tuple[str, str]]:

@@ -13,6 +13,7 @@ from lifeboat.cli.cancellation import STOP
 from lifeboat.cli.output import iso, note, warn
 from lifeboat.cli.outside import in_words, targets_of
 from lifeboat.cli.restore_choice import NEAREST_FIRST
+from lifeboat.cli.restore_record import Outcome, on_record
 from lifeboat.errors import Cancelled, LifeboatError, MomentUnreachable
 
 if TYPE_CHECKING:
@@ -102,29 +103,22 @@ def chosen(repository: SystemRepository, source: str, wanted: WantedSnapshot) ->
 
 
 @contextmanager
-def recorded(repository: SystemRepository, copy: Copy, reached: Sequence[str], **what: Any) -> Iterator[dict[str, Any]]:
-    """Journal a restore where the journal can be reached: its beginning, and its end or its failure. A damaged object's
-    error names the copies that are elsewhere.
+def recorded(repository: SystemRepository, copy: Copy, reached: Sequence[str], **what: Any) -> Iterator[Outcome]:
+    """Put a restore on record. A damaged object's error names the copies that are elsewhere.
 
     Args:
         reached: the targets that answered.
         what: what the events say of the restore.
 
     Yields:
-        What the last event is to say besides; the block adds to it.
+        What the end is to say; the block fills it in.
     """
-    from lifeboat.cli.recording import BestEffortJournal
     from lifeboat.cli.restore_elsewhere import naming_other_copies
     from lifeboat.repository.layout import RecoveryPointFolder
 
-    journal = BestEffortJournal(repository, reached, run="command-restore", tell=warn)
     manifest = copy.manifest
-    about: dict[str, Any] = {
-        "source": manifest.source, "recovery_point": manifest.recovery_point, "target": copy.target
-    }  # fmt: skip
-    journal.write("restore_begun", **about, moment=iso(manifest.moment), **what)
-    ended: dict[str, Any] = {}
-    try:
+    with on_record(repository, manifest, copy.target, reached, moment=iso(manifest.moment), **what) as outcome:
+        outcome.data_until = manifest.moment
         catalogue = repository.catalogue(copy.target)
         needed = [
             copy,
@@ -134,9 +128,4 @@ def recorded(repository: SystemRepository, copy: Copy, reached: Sequence[str], *
             ),
         ]
         with naming_other_copies(repository, needed):
-            yield ended
-    except BaseException as failure:
-        said = str(failure)[:2000] if isinstance(failure, LifeboatError) else ""
-        journal.write("restore_failed", **about, error=type(failure).__name__, what=said)
-        raise
-    journal.write("restore_ended", **about, **what, **ended)
+            yield outcome

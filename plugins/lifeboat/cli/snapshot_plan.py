@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from lifeboat.cli.agreement import agree
-from lifeboat.cli.output import exact_moment, iso, show_fields, show_json, size, warn
+from lifeboat.cli.output import exact_moment, iso, length, show_fields, show_json, size, warn
+from lifeboat.cli.restore_estimate import in_words
 from lifeboat.cli.restore_snapshots import WantedSnapshot
 from lifeboat.errors import LifeboatError, NotEnoughDisk, RestoreError
 
 if TYPE_CHECKING:
+    from lifeboat.recovery.estimating import Estimate
     from lifeboat.repository.catalogue import Copy
 
 MOST_FINDINGS = 20
@@ -64,6 +66,7 @@ class SnapshotPlan:
         details: the same for programs.
         obstacle: what stands in the way.
         warning: what a person should know before agreeing.
+        measured: how long it will take by what restores before it took; ``None`` where there was none.
     """
 
     copy: Copy
@@ -73,6 +76,7 @@ class SnapshotPlan:
     details: Mapping[str, Any]
     obstacle: LifeboatError | None
     warning: str = ""
+    measured: Estimate | None = None
 
     def document(self) -> dict[str, Any]:
         """As ``--json`` prints it."""
@@ -83,6 +87,7 @@ class SnapshotPlan:
             "target": self.copy.target,
             **self.details,
             "only": list(self.wanted.only),
+            "estimated_seconds": None if self.measured is None else round(self.measured.seconds),
             "into": str(self.into),
             "findings": list(manifest.findings),
             "obstacles": [] if self.obstacle is None else [str(self.obstacle)],
@@ -115,6 +120,8 @@ class SnapshotPlan:
             ("only", ", ".join(self.wanted.only) or "everything"),
             ("into", str(self.into)),
         ]
+        if self.measured is not None:
+            fields.append(("will take", f"about {length(self.measured.seconds)}, {in_words(self.measured)}"))
         show_fields("Plan", fields)
         for finding in manifest.findings[:MOST_FINDINGS]:
             warn(finding)

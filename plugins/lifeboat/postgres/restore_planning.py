@@ -68,6 +68,16 @@ class RestorePlan:
         return bool(self.target)
 
     @property
+    def wal_bytes(self) -> int:
+        """Plain bytes of WAL to replay, at most."""
+        return len(self.stages) * self.base.details.server.wal_segment_size
+
+    @property
+    def plain_bytes(self) -> int:
+        """Plain bytes of everything that is fetched."""
+        return sum(link.details.plain_total for link in self.base.links) + self.wal_bytes
+
+    @property
     def copies(self) -> tuple[Copy, ...]:
         """The recovery points that are read: the base with its chain, and the runs of WAL."""
         links = [link.copy for link in self.base.links]

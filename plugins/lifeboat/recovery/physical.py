@@ -79,7 +79,7 @@ class PhysicalTest:
             self._repository, plan, request, tick=self._tick, examine=lambda opened: self._look(opened, came)
         )
         came.phases = {phase: seconds for phase, seconds in restored.phases.items() if phase != _EXAMINE}
-        came.size = _size_of(request.into)
+        came.size = plan.plain_bytes
         latest = isinstance(plan.moment, Latest)
         came.moment = plan.reach.latest if latest else plan.base.details.stopped
         # Of what is proven up to a moment, that is more than the last commit: an idle database loses nothing.
@@ -126,7 +126,3 @@ class PhysicalTest:
 def _words(log: Path, code: int) -> str:
     told = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return " | ".join(told[-LAST_WORDS:]) or f"it ended with code {code}"
-
-
-def _size_of(data: Path) -> int:
-    return sum(path.lstat().st_size for path in data.rglob("*") if path.is_file() and not path.is_symlink())
