@@ -22,19 +22,18 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 RECORD, EVENT = "records/{0:%Y%m%dT%H%M%SZ}-{kind}-{mark}.json", "events/{0:%Y%m%dT%H%M%S.%fZ}-{run}-{number:04}.json"
-FOR_EVER, parse = "9999-12-31T00:00:00Z", datetime.fromisoformat
+NEVER, parse = "9999-12-31T00:00:00Z", datetime.fromisoformat
 canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
 
 
 def genuine(name: str, form: str, begin: str, signed: str) -> dict:
     try:
         document = json.loads(files[name])
-        key, whole = keys[document["key_id"]], canonical(document) + "\n"
+        key, whole, at = keys[document["key_id"]], canonical(document) + "\n", parse(document[signed])
         own = form.format(parse(document[begin]).astimezone(UTC), **document).replace("_", "-")
         public, signature = (base64.b64decode(text) for text in (key["public_key"], document.pop("signature")))
         Ed25519PublicKey.from_public_bytes(public).verify(signature, canonical(document).encode())
-        valid = parse(key["valid_from"]) <= parse(document[signed]) < parse(key["valid_until"] or FOR_EVER)
-        wrong = [] if valid else ["its key was not valid at that time"]
+        wrong = [] if parse(key["valid_from"]) <= at < parse(key["valid_until"] or NEVER) else ["its key was not valid"]
         wrong += [] if files[name] == whole.encode() else ["it is not written as it was signed"]
         wrong += [] if name == own else [f"it belongs under the name {own}"]
     except Exception as error:
@@ -50,8 +49,7 @@ keys = {key["id"]: key for key in (given["trusted_keys"] if isinstance(given, di
 faults = [] if sys.argv[2:] else ["WARNING keys.json of the archive was believed: ask the owners for the trusted keys"]
 records = {name: genuine(name, RECORD, "begun", "ended") for name in sorted(files) if name.startswith("records/")}
 events = [genuine(name, EVENT, "time", "time") for name in sorted(files) if name.startswith("events/")]
-told = [event["details"] for event in events if event.get("kind") == "evidence_recorded"]
-said = {(f"records/{details['record']}.json", details["sha256"]) for details in told}
+said = {(f"records/{one['details'].get('record')}.json", one["details"].get("sha256")) for one in events if one}
 held = {(name, hashlib.sha256(files[name]).hexdigest()) for name in records}
 faults += [f"FAULT   {name}: announced, but not here as it was announced" for name, _ in sorted(said - held)]
 faults += [f"FAULT   {name}: here, but no event announces it as it is" for name, _ in sorted(held - said)]
