@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 
+from lifeboat.policy.cron import next_run
 from lifeboat.policy.model import Policy
-from lifeboat.policy.schedule import next_run
 from lifeboat.recovery.evidence import Record, RecordKind
 
 
