@@ -125,7 +125,7 @@ def _show(evidence: Evidence) -> None:
                 record.kind.replace("_", " "),
                 "passed" if record.passed else "failed",
                 ", ".join(sorted({proof.source for proof in record.proofs} | set(record.lacking))),
-                ", ".join(control.name for control in controls_of(record.kind)),
+                ", ".join(control.id for control in controls_of(record.kind)),
             )
             for record in evidence.records
         ],
