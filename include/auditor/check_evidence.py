@@ -45,7 +45,7 @@ def genuine(name: str, form: str, begin: str, signed: str) -> dict:
 with tarfile.open(sys.argv[1]) as archive:
     files = {member.name: archive.extractfile(member).read() for member in archive if member.isfile()}
 given = json.loads(Path(sys.argv[2]).read_bytes() if sys.argv[2:] else files["keys.json"])
-keys = {key["id"]: key for key in (given["trusted_keys"] if isinstance(given, dict) else given)}
+keys = {key["id"]: {"valid_until": ""} | key for key in (given["trusted_keys"] if isinstance(given, dict) else given)}
 faults = [] if sys.argv[2:] else ["WARNING keys.json of the archive was believed: ask the owners for the trusted keys"]
 records = {name: genuine(name, RECORD, "begun", "ended") for name in sorted(files) if name.startswith("records/")}
 events = [genuine(name, EVENT, "time", "time") for name in sorted(files) if name.startswith("events/")]

@@ -43,11 +43,13 @@ class Desk:
         self._capsys = capsys
 
     def report(self, *words: str, since: str = "", until: str = "") -> Said:
-        self._capsys.readouterr()
         day = f"{self.day:%Y-%m-%d}"
         period = ["--from", since or day, "--to", until or day]
-        where = ["--policies", str(self.world.policy.parent)]
-        code = run([*where, "report", "evidence", "demo", *period, "--into", str(self.archive), *words])
+        return self.call("report", "evidence", "demo", *period, "--into", str(self.archive), *words)
+
+    def call(self, *words: str) -> Said:
+        self._capsys.readouterr()
+        code = run(["--policies", str(self.world.policy.parent), *words])
         return Said(code, *self._capsys.readouterr())
 
 
@@ -67,8 +69,8 @@ def test_a_report_shows_each_record_with_its_controls_and_makes_an_archive_that_
     assert "Due, and without" not in told.out
     assert hashlib.sha256(desk.archive.read_bytes()).hexdigest() in told.out
     keys = desk.archive.with_name("keys.json")
-    trusted = desk.world.loaded.policy.signing.trusted
-    keys.write_text(json.dumps([key.model_dump(mode="json") for key in trusted]))
+    shown = desk.call("policy", "show", "demo", "--json").json
+    keys.write_text(json.dumps(shown["policy"]["signing"]["trusted"]))
     words = [sys.executable, "-I", str(CHECK), str(desk.archive), str(keys)]
     checked = subprocess.run(words, capture_output=True, text=True, env={}, check=True)
     assert desk.record.id in checked.stdout

@@ -7,6 +7,9 @@ import base64
 import hashlib
 import io
 import json
+import os
+import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -59,7 +62,10 @@ def kept_in_the_journal(world: World, one: Record) -> Path:
 
 
 def test_records_and_what_announces_them_are_brought_together(world: World) -> None:
-    records = [kept(world, record(begun=BEGUN + timedelta(days=day), mark=f"{day:08x}")) for day in (0, 1)]
+    records = []
+    for day in (0, 1):
+        records.append(kept(world, record(begun=BEGUN + timedelta(days=day), mark=f"{day:08x}")))
+        world.clock.advance(days=1)
     evidence = gathered(world)
     assert evidence.whole
     assert list(evidence.records) == records
@@ -401,6 +407,11 @@ def test_the_keys_of_a_recovery_kit_do_as_they_are(auditor: Auditor) -> None:
     assert auditor.check().returncode == 0
 
 
+def test_a_key_without_an_end_has_none(auditor: Auditor) -> None:
+    del auditor.keys[0]["valid_until"]
+    assert auditor.check().returncode == 0
+
+
 def test_keys_from_the_archive_itself_are_warned_of(auditor: Auditor) -> None:
     ended = auditor.check(with_keys=False)
     assert ended.returncode == 0
@@ -500,6 +511,23 @@ def test_a_key_that_was_not_valid_then_is_found(auditor: Auditor, key: str) -> N
 def test_what_is_no_record_at_all_is_a_fault_and_no_crash(auditor: Auditor, data: bytes) -> None:
     auditor.files["records/20261125T020000Z-restore-test-00000000.json"] = data
     assert auditor.faults()[0].startswith("records/20261125T020000Z-restore-test-00000000.json: no trusted key")
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="the page's commands need openssl")
+def test_a_record_can_be_checked_with_nothing_but_openssl_as_the_page_says(auditor: Auditor, tmp_path: Path) -> None:
+    page = (PROJECT / "docs" / "evidence.md").read_text()
+    (commands,) = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+
+    def check(data: bytes) -> bool:
+        (tmp_path / "record.json").write_bytes(data)
+        given = {"RECORD": "record.json", "PUBLIC_KEY": auditor.keys[0]["public_key"], "PATH": os.environ["PATH"]}
+        words = ["sh", "-euc", commands]
+        ended = subprocess.run(words, capture_output=True, env=given, cwd=tmp_path, check=False)
+        return ended.returncode == 0 and b"Signature Verified Successfully" in ended.stdout
+
+    for name in auditor.names("records") + auditor.names("events"):
+        assert check(auditor.files[name])
+        assert not check(auditor.files[name].replace(b"tester", b"nobody"))
 
 
 def test_names_in_an_archive_can_not_write_to_the_terminal(auditor: Auditor) -> None:

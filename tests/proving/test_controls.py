@@ -50,6 +50,13 @@ def test_a_real_restore_is_evidence_for_recovery_and_for_no_test() -> None:
     assert names("restore").isdisjoint({"SOC 2 A1.3", "NIST SP 800-53 CP-4", "NIST SP 800-53 CP-9(1)"})
 
 
+def test_the_page_says_what_each_kind_of_record_shows_for_each_control() -> None:
+    page = PAGE.read_text()
+    rows = [f"| {kind.replace('_', ' ')} | {control.id} | {control.shows} |" for kind in KINDS
+            for control in controls_of(kind)]  # fmt: skip
+    assert [row for row in rows if row not in page] == []
+
+
 def test_the_page_has_every_control_with_its_kinds_of_records() -> None:
     rows = dict(re.findall(r"^\| ([^|]+?) \|[^|]+\| ([^|]+?) \|", PAGE.read_text(), re.MULTILINE))
     kinds: dict[str, list[str]] = {}
