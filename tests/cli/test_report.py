@@ -156,6 +156,9 @@ def test_no_archive_is_overwritten(desk: Desk) -> None:
     assert told.code == 1
     assert "is there already" in told.err
     assert desk.archive.read_text() == "mine"
+    # It is said before anything is read.
+    desk.world.roots["primary"].joinpath(".lifeboat-target").unlink()
+    assert "is there already" in desk.report("--target", "primary").err
 
 
 @pytest.mark.parametrize(

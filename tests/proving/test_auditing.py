@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lifeboat.errors import RepositoryError
+from lifeboat.errors import Cancelled, RepositoryError
 from lifeboat.recovery.audit_archive import (
     PROJECT,
     SCRIPT,
@@ -191,6 +191,32 @@ def test_a_policy_is_there_if_its_text_is_the_one_of_its_digest(world: World) ->
     assert gathered(world).policies == {digest: None}
 
 
+def test_a_period_has_whole_seconds_as_the_ids_of_records_have() -> None:
+    one = record(begun=BEGUN + timedelta(milliseconds=200))
+    begin = BEGUN + timedelta(milliseconds=500)
+    assert Period.of(begin, begin).holds(one.id)
+    assert not Period.of(begin + timedelta(seconds=1), begin + timedelta(days=1)).holds(one.id)
+    assert not Period.of(begin - timedelta(days=1), begin - timedelta(seconds=1)).holds(one.id)
+    assert Period.of(begin, begin).holds("20260231T020000Z-drill-00000000") is None
+
+
+def test_an_event_of_another_kind_announces_nothing_whatever_it_names() -> None:
+    one = record()
+    event = announcing(one, sha256=one.sha256).model_copy(update={"kind": "restore_test_begun"})
+    found = compare([one], [event], NOVEMBER)
+    assert (found.events, found.unannounced) == ((), (one.id,))
+
+
+def test_reading_can_be_stopped(world: World) -> None:
+    kept(world, record())
+
+    def stop() -> None:
+        raise Cancelled("Enough.")
+
+    with pytest.raises(Cancelled, match="Enough"):
+        gather(world.repository(), "primary", NOVEMBER, made_by="auditor@desk", tick=stop)
+
+
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans(), st.booleans()), max_size=8))
 def test_whatever_stands_alone_is_named_and_nothing_else(chosen: list[tuple[int, bool, bool]]) -> None:
     records = {number: record(begun=BEGUN + timedelta(hours=number), mark=f"{number:08x}") for number, *_ in chosen}
@@ -280,6 +306,7 @@ def test_the_index_says_what_is_amiss(world: World) -> None:
     kept_in_the_journal(world, alone).unlink()
     world.file(gone.key).with_name("strange.json").write_text("{}")
     index = index_of(gathered(world))
+    assert [row["policy"] for row in index["records"]] == [None]
     assert [row["record"] for row in index["missing"]] == [gone.id]
     assert index["unannounced"] == [alone.id]
     assert [row["key"] for row in index["unbelievable"]] == ["demo/evidence/2026/11/strange.json"]
@@ -291,6 +318,9 @@ def test_the_same_evidence_makes_the_same_archive_to_the_byte(archived: tuple[Wo
     digest = write_archive(gathered(world), again)
     assert again.read_bytes() == path.read_bytes()
     assert digest == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert path.read_bytes()[3:8] == bytes(5)  # neither a file's name nor a time in the header of gzip
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [found.name for found in tmp_path.glob("*.unfinished")] == []
     with tarfile.open(path) as archive:
         members = archive.getmembers()
     assert [member.name for member in members] == sorted(member.name for member in members)

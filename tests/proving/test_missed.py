@@ -24,6 +24,7 @@ schedules = st.sampled_from(SCHEDULES)
 zones = st.sampled_from(ZONES)
 moments = st.datetimes(BEGIN.replace(tzinfo=None), END.replace(tzinfo=None), timezones=st.just(UTC))
 spans = st.timedeltas(timedelta(), timedelta(days=40))
+offsets = st.timedeltas(timedelta(days=-10), timedelta(days=100))
 
 
 def policy_of(tests: str | None = None, drills: str | None = None, zone: str = "UTC") -> Policy:
@@ -45,6 +46,11 @@ def missed(
     policy: Policy, *records: Record, since: str = "2026-09-01", until: str = "2026-11-30", now: str = "2027-01-01"
 ) -> list[MissedRun]:
     return missed_runs(policy, records, since=at(since), until=at(until), now=at(now))
+
+
+def moved(since: datetime, later: list[timedelta]) -> list[datetime]:
+    """Whole milliseconds, as times of records are."""
+    return [since.replace(microsecond=0) + timedelta(milliseconds=one // timedelta(milliseconds=1)) for one in later]
 
 
 def test_a_due_time_without_a_record_before_the_next_one_is_missed() -> None:
@@ -101,11 +107,11 @@ def test_a_policy_without_schedules_misses_nothing() -> None:
     assert missed(policy_of()) == []
 
 
-@given(schedules, zones, moments, spans, moments, st.lists(moments, max_size=20))
+@given(schedules, zones, moments, spans, offsets, st.lists(offsets, max_size=20))
 def test_a_due_time_is_missed_if_and_only_if_no_record_lies_in_its_span(
-    schedule: str, zone: str, since: datetime, length: timedelta, now: datetime, times: list[datetime]
+    schedule: str, zone: str, since: datetime, length: timedelta, present: timedelta, later: list[timedelta]
 ) -> None:
-    policy, until = policy_of(schedule, zone=zone), since + length
+    policy, until, now, times = policy_of(schedule, zone=zone), since + length, since + present, moved(since, later)
     records = [begun(time) for time in times]
     runs = missed_runs(policy, records, since=since, until=until, now=now)
     kept = {run.due: run for run in runs}
@@ -141,14 +147,32 @@ def test_a_record_at_every_due_time_leaves_nothing_missed(
     assert missed_runs(policy, records, since=since, until=until, now=now) == []
 
 
-@given(schedules, zones, moments, spans, moments, st.lists(moments, max_size=20))
+@given(schedules, zones, moments, spans, offsets, st.lists(offsets, max_size=20))
 def test_records_begun_after_what_is_read_change_nothing(
-    schedule: str, zone: str, since: datetime, length: timedelta, now: datetime, times: list[datetime]
+    schedule: str, zone: str, since: datetime, length: timedelta, present: timedelta, later: list[timedelta]
 ) -> None:
-    policy, until = policy_of(schedule, zone=zone), since + length
-    times = [time for time in times if time <= now]
+    policy, until, now = policy_of(schedule, zone=zone), since + length, since + present
+    times = [time for time in moved(since, later) if time <= now]
     last = read_until(policy, since=since, until=until, now=now)
     assert last <= now
     about: dict[str, Any] = {"since": since, "until": until, "now": now}
     whole = missed_runs(policy, [begun(time) for time in times], **about)
     assert missed_runs(policy, [begun(time) for time in times if since <= time <= last], **about) == whole
+
+
+def test_records_are_read_until_the_due_time_after_the_last_one_or_the_present() -> None:
+    def until(now: str) -> datetime:
+        return read_until(policy_of(FIRST_MONDAYS), since=at("2026-10-01"), until=at("2026-10-31"), now=at(now))
+
+    assert until("2026-12-01") == at("2026-11-02T06:00")
+    assert until("2026-11-01") == at("2026-11-01")
+    assert until("2026-10-03") == at("2026-10-03")
+    none = read_until(policy_of(), since=at("2026-10-01"), until=at("2026-10-31"), now=at("2026-12-01"))
+    assert none == at("2026-10-31")
+
+
+def test_a_due_time_within_the_periods_first_second_and_before_it_is_not_of_the_period() -> None:
+    since = at("2026-10-05T06:00:00.500")
+    assert list(due_times(FIRST_MONDAYS, ZoneInfo("UTC"), since, at("2026-10-31"))) == []
+    times = list(due_times(FIRST_MONDAYS, ZoneInfo("UTC"), at("2026-10-05T06:00"), at("2026-10-05T06:00")))
+    assert times == [(at("2026-10-05T06:00"), at("2026-11-02T06:00"))]

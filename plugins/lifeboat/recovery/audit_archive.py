@@ -146,7 +146,6 @@ def write_archive(evidence: Evidence, destination: Path, *, project: Path = PROJ
     Raises:
         RepositoryError: there is a file of that name, or it can't be written.
     """
-    insist_on_new(destination)
     packed = archive_of(members_of(evidence, read_script(project)))
     unfinished = destination.with_name(f".{destination.name}.{secrets.token_hex(4)}.unfinished")
     try:
