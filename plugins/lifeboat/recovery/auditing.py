@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from lifeboat.errors import ObjectMissing
+from lifeboat.errors import TargetError, TargetUnavailable
 from lifeboat.policy.signing import TrustedKey
 from lifeboat.recovery.evidence import Record
 from lifeboat.recovery.keeping import Unbelievable, read_evidence
@@ -158,7 +158,7 @@ def gather(
     """Read the evidence of a period from one target.
 
     Args:
-        tick: called before each object that is read; may raise to stop.
+        tick: called after each object that was read; may raise to stop.
 
     Raises:
         TargetError: the target can't be reached, or failed.
@@ -233,7 +233,9 @@ def _policies(repository: SystemRepository, store: Target, records: Iterable[Rec
     for digest in sorted({record.policy_digest for record in records}):
         try:
             text = store.read(policy_key(repository.system, digest))
-        except ObjectMissing:
+        except TargetUnavailable:
+            raise
+        except TargetError:
             text = None
         # A text that is not the one of its digest is no policy of ours.
         good = text is not None and f"sha256:{hashlib.sha256(text).hexdigest()}" == digest
