@@ -24,7 +24,19 @@ def test_help_imports_nothing_heavy() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stderr.strip() == "0 []"
-    for verb in ("policy", "preflight", "backup", "list", "verify", "copy", "restore", "journal", "key", "target"):
+    for verb in (
+        "policy",
+        "preflight",
+        "backup",
+        "list",
+        "verify",
+        "copy",
+        "restore",
+        "journal",
+        "key",
+        "target",
+        "report",
+    ):
         assert f"\n  {verb} " in ended.stdout
 
 

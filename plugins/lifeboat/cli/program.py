@@ -27,6 +27,7 @@ from lifeboat.cli.outside import DEFAULT_POLICIES, Surroundings
 from lifeboat.cli.policy import app as policy_verbs
 from lifeboat.cli.preflight import preflight_verb
 from lifeboat.cli.remains import remains_verb
+from lifeboat.cli.report import app as report_verbs
 from lifeboat.cli.restore import restore_verb
 from lifeboat.cli.restore_test import restore_test_verb
 from lifeboat.cli.retention import app as retention_verbs
@@ -62,6 +63,7 @@ app.add_typer(journal_verbs, name="journal")
 app.add_typer(key_verbs, name="key")
 app.add_typer(target_verbs, name="target")
 app.add_typer(kit_verbs, name="kit")
+app.add_typer(report_verbs, name="report")
 
 
 @app.callback()
