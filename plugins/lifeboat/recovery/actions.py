@@ -30,6 +30,10 @@ class Topic(StrEnum):
     TIME = "recovery time"
 
 
+Key = tuple[str, Topic, str]
+"""What tells findings of one system apart: the source, the topic, and the check's name, empty for other topics."""
+
+
 @dataclass(frozen=True)
 class Finding:
     """One thing of one source that a record shows as wrong.
@@ -47,6 +51,11 @@ class Finding:
     check: str
     happened: str
     next_step: str
+
+    @property
+    def key(self) -> Key:
+        """By which it is known again in another record."""
+        return self.source, self.topic, self.check
 
     @property
     def what(self) -> str:
@@ -105,39 +114,33 @@ class Actions:
         return tuple(action for action in self.open if action.overdue(now))
 
 
-_Key = tuple[str, Topic, str]
-
-
 def corrective_actions(records: Sequence[Record], *, due_after: timedelta = DUE_AFTER) -> Actions:
     """Open, carry on and close actions, record by record.
 
-    A restore in earnest is no test: it opens nothing and closes nothing. Where one record shows a thing of a source both
-    right and wrong, it is wrong.
+    A restore in earnest is no test: it opens nothing and closes nothing. Where one record shows a thing of a source
+    both right and wrong, it is wrong.
 
     Args:
         records: of one system, oldest first.
         due_after: how long there is to put a finding right; a failed recovery has 7 days at most.
     """
-    still: dict[_Key, Action] = {}
+    still: dict[Key, Action] = {}
     closed: list[Action] = []
     for record in records:
         closed = []
         if record.kind == "restore":
             continue
-        wrong: set[_Key] = set()
+        wrong: set[Key] = set()
         for finding in findings(record):
-            key = (finding.source, finding.topic, finding.check)
+            key = finding.key
             # Twice in one record (two recovery points of one source) is seen once.
             if key not in wrong:
                 still[key] = _seen(still.get(key), finding, record, due_after)
             wrong.add(key)
-        for key in _shown_right(record) - wrong:
+        for key in shown_right(record) - wrong:
             if (action := still.pop(key, None)) is not None:
                 closed.append(replace(action, closed=record.ended, closed_by=record.id))
-    return Actions(
-        tuple(sorted(still.values(), key=_order)),
-        tuple(sorted(closed, key=_order)),
-    )
+    return Actions(tuple(sorted(still.values(), key=_order)), tuple(sorted(closed, key=_order)))
 
 
 def _seen(action: Action | None, finding: Finding, record: Record, due_after: timedelta) -> Action:
@@ -159,9 +162,9 @@ def _order(action: Action) -> tuple[datetime, str, str, str]:
     return action.due, action.finding.source, action.finding.topic.value, action.finding.check
 
 
-def _shown_right(record: Record) -> set[_Key]:
+def shown_right(record: Record) -> set[Key]:
     """What a record shows as it should be, whether or not something was wrong with it before."""
-    right: set[_Key] = set()
+    right: set[Key] = set()
     for proof in record.proofs:
         right.add((proof.source, Topic.LACKING, ""))
         right.update((proof.source, Topic.CHECK, check.name) for check in proof.checks if check.passed)
@@ -191,7 +194,7 @@ def _findings_of(proof: Proof) -> Iterator[Finding]:
     if proof.error:
         yield Finding(
             proof.source, Topic.RECOVERY, "", proof.error,
-            proof.remedy or f"Verify the copies of {proof.source}, bring it back from another target, and test it again.",
+            proof.remedy or f"Verify the copies of {proof.source}, bring it back from another target, and test again.",
         )  # fmt: skip
     elif not proof.checks:
         yield Finding(

@@ -52,6 +52,6 @@ def _offset(local: datetime) -> str:
     return f"{UTC}{'-' if seconds < 0 else '+'}{hours:02d}:{minutes:02d}"
 
 
-def ratio_of(milliseconds: int, before: int) -> str:
-    """How one length of time compares with an earlier one: ``1.8 times``; a dash where there is nothing to compare."""
-    return f"{milliseconds / before:.2f} times" if before else "—"
+def ratio_of(milliseconds: int | None, before: int | None) -> str:
+    """How one length of time compares with an earlier one: ``1.80 times``; a dash where there is nothing to compare."""
+    return "—" if milliseconds is None or not before else f"{milliseconds / before:.2f} times"
