@@ -86,12 +86,20 @@ def test_a_recovery_over_its_rto_opens_an_action_that_names_the_longest_phase_al
     assert "fetch (1 h 07 min)" in action.finding.next_step
 
 
-@pytest.mark.parametrize("over", [1, 40, 900])
-def test_lengths_that_differ_by_less_than_their_words_are_told_apart(over: int) -> None:
-    (one,) = row((proof(milliseconds={"fetch": 3_600_000 + over}),))
+@pytest.mark.parametrize(("rto", "taken"), [(30_000, 30_040), (3_599_001, 3_600_000), (3_600_000, 3_600_001)])
+def test_lengths_that_differ_by_less_than_their_words_are_told_apart(rto: int, taken: int) -> None:
+    (one,) = row((proof(milliseconds={"fetch": taken}, rto_milliseconds=rto),))
     (finding,) = findings(one)
-    taken, objective = finding.happened.removesuffix(".").split(", and the RTO is ")
-    assert taken.removeprefix("The recovery took ") != objective
+    said, objective = finding.happened.removesuffix(".").split(", and the RTO is ")
+    assert said.removeprefix("The recovery took ") != objective
+
+
+@pytest.mark.parametrize("wrong", [proof(checks=(BAD,)), proof(milliseconds=SLOW), proof(error="It stopped."),
+                                   proof(checks=())])  # fmt: skip
+def test_what_one_proof_shows_as_wrong_it_does_not_show_as_right(wrong: Proof) -> None:
+    (one,) = row((wrong,))
+    (finding,) = findings(one)
+    assert finding.key not in shown_right(one)
 
 
 def test_an_action_is_carried_on_and_counted_and_keeps_its_day_while_its_words_are_the_newest() -> None:

@@ -250,10 +250,23 @@ def test_a_recovery_that_failed_is_not_compared_by_its_time() -> None:
     assert change.unlooked == ()
 
 
+def test_what_was_wrong_before_is_neither_newly_failing_nor_passing_where_nobody_looked() -> None:
+    before = record(proof(checks=(BAD, Check(name="counts", passed=False))), begun=BEGUN - WEEK)
+    (change,) = changes_since(record(proof(checks=(BAD,))), [before])
+    assert (change.failing, change.passing, change.unlooked) == ((), (), ("counts",))
+
+
 def test_records_of_later_of_other_systems_and_twice_the_same_change_nothing() -> None:
     one, before = record(), record(proof(checks=(BAD,)), begun=BEGUN - WEEK)
-    later, other = record(proof(checks=(BAD,)), begun=BEGUN + WEEK), record(system="other", begun=BEGUN - WEEK)
-    assert report(one, later, before, other, one, before) == report(one, before)
+    later = record(proof(checks=(BAD,)), begun=BEGUN + WEEK)
+    other = record(proof(checks=(BAD,)), system="other", begun=BEGUN - WEEK, mark="ffffffff")
+    assert report(one, later, before, other, one, before.model_copy()) == report(one, before)
+
+
+def test_earlier_records_may_come_in_any_order() -> None:
+    weeks = [record(proof(checks=(BAD,)), begun=BEGUN - number * WEEK) for number in range(1, 4)]
+    assert report(record(), *weeks) == report(record(), *reversed(weeks))
+    assert weeks[-1].id in section(report(record(), *weeks).markdown, "Corrective actions")
 
 
 def test_it_says_by_what_it_can_be_proved() -> None:
@@ -340,6 +353,10 @@ def test_markdown_reads_back_as_the_legible_text(words: str) -> None:
     tokens = MarkdownIt("commonmark").parseInline(f"a {in_markdown(words)} b")
     shown = "".join(child.content for child in tokens[0].children or [])
     assert shown == f"a {legible(words)} b"
+
+
+def test_lines_become_one() -> None:
+    assert legible(" a\r\n\t b\u2028c ") == "a b c"
 
 
 @given(st.text())
