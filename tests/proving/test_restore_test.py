@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -25,6 +24,7 @@ from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.manifest import Run
 from sandbox.accounts import remove_server_directory, server_directory
 from sandbox.postgres import PostgresServer
+from tests.proving.killed_test import PHASES, killed_test
 from tests.recovery.line import SOURCE, Line, commit, prepare, system_in
 
 PAPERS = """
@@ -238,33 +238,18 @@ def test_a_test_that_is_stopped_leaves_nothing_and_records_nothing(story: Story)
     assert story.records("primary") == before
 
 
-@pytest.mark.parametrize("phase", ["unpacking", "recovering", "looking"])
+@pytest.mark.parametrize("phase", PHASES)
 def test_a_test_that_is_killed_leaves_no_server_and_the_next_removes_what_it_left(story: Story, phase: str) -> None:
-    child = multiprocessing.get_context("fork").Process(target=die, args=(story, phase))
+    child = killed_test(story.line.system.policy, SOURCE, story.line.place, phase)
     child.start()
-    child.join(60)
+    child.join()
     assert child.exitcode == -signal.SIGKILL
     for process in [psutil.Process(pid) for pid in servers_in(story.line.place)]:
         with suppress(psutil.NoSuchProcess):
-            process.wait(30)
+            process.wait()
     assert left_in(story.line.place) != []
     assert story.test().passed
     assert left_in(story.line.place) == []
-
-
-def die(story: Story, phase: str) -> None:
-    """Run a test, and kill this process in one of its phases."""
-    seen = {
-        "unpacking": lambda: any(story.line.place.rglob("global/pg_control")),
-        "recovering": lambda: any(story.line.place.rglob("recovery.signal")),
-        "looking": lambda: any(story.line.place.rglob("pg_amcheck.log")),
-    }
-
-    def tick() -> None:
-        if seen[phase]():
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    story.test(tick=tick)
 
 
 def test_an_index_that_is_out_of_order_is_found(line: Line) -> None:

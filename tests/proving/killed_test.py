@@ -1,0 +1,44 @@
+"""A restore test in a process of its own that is killed with -9 in one of its phases.
+
+The processes are forks of one server that has Lifeboat loaded, and no threads.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from lifeboat.connections import outside_from
+from lifeboat.policy.loading import load_policy
+from lifeboat.recovery.restore_test import RestoreTest, Wish
+from lifeboat.repository.manifest import Run
+from lifeboat.repository.system import SystemRepository
+
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload([__name__])
+
+PHASES: dict[str, Callable[[Path], bool]] = {
+    "unpacking": lambda place: any(place.rglob("global/pg_control")),
+    "recovering": lambda place: any(place.rglob("recovery.signal")),
+    "looking": lambda place: any(place.rglob("pg_amcheck.log")),
+}
+"""What is seen in the scratch directory once a phase has begun."""
+
+
+def killed_test(policy: Path, source: str, scratch: Path, phase: str) -> BaseProcess:
+    """A test of one source that is killed once a phase has begun."""
+    return _FORKS.Process(target=_run, args=(policy, source, scratch, phase))
+
+
+def _run(policy: Path, source: str, scratch: Path, phase: str) -> None:
+    def tick() -> None:
+        if PHASES[phase](scratch):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    repository = SystemRepository(load_policy(policy), outside_from({}))
+    wish = Wish(sources=(source,), scratch=scratch)
+    RestoreTest(repository, wish, Run(command="a test"), "a test", tick=tick).carry_out()
