@@ -106,3 +106,32 @@ def test_a_restore_that_failed_is_evidence_and_says_why(desk: Desk) -> None:
     assert not found.passed
     assert found.proofs[0].error
     assert found.proofs[0].remedy
+
+
+def test_the_report_of_a_test_says_what_failed_and_what_is_to_be_done(desk: Desk) -> None:
+    nothing = desk.say("report", "test", "demo")
+    assert nothing.code == 1
+    assert "Nothing was tested" in nothing.err
+    good = desk.say("test", "demo", FILES, "--target", "offsite", "--json").json["id"]
+    for pack in desk.files.world.roots["primary"].rglob("pack-00001.tar*"):
+        pack.chmod(0o600)
+        pack.write_bytes(b"not what was written")
+    bad = desk.say("test", "demo", FILES, "--target", "primary", "--json").json["id"]
+    told = desk.say("report", "test", "demo")
+    assert told.code == 0
+    assert "FAILED" in told.out.splitlines()[0]
+    assert bad in told.out
+    assert good in desk.say("report", "test", "demo", "--record", good).out
+    assert "There is no record nobody" in desk.say("report", "test", "demo", "--record", "nobody").err
+
+
+def test_the_report_is_written_as_markdown_and_as_a_page_and_nothing_is_overwritten(desk: Desk) -> None:
+    record = desk.say("test", "demo", FILES, "--json").json["id"]
+    into = desk.files.back / "reports"
+    told = desk.say("report", "test", "demo", "--into", str(into), "--json")
+    assert told.json["files"] == [str(into / f"{record}.md"), str(into / f"{record}.html")]
+    assert (into / f"{record}.md").read_text().startswith("#")
+    assert (into / f"{record}.html").read_text().startswith("<!DOCTYPE html>")
+    again = desk.say("report", "test", "demo", "--into", str(into))
+    assert again.code == 1
+    assert "is there already" in again.err

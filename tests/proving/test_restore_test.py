@@ -198,7 +198,7 @@ def test_a_source_without_a_recovery_point_is_lacking_and_the_others_are_tested(
     assert not record.passed
     assert [proof.passed for proof in record.proofs] == [True, True]
     assert list(record.lacking) == ["papers"]
-    assert "nothing is there" in record.lacking["papers"]
+    assert record.lacking["papers"] == "There is nothing to bring back on primary, offsite, local."
 
 
 def test_a_source_that_is_not_backed_up_can_not_be_tested(story: Story) -> None:
@@ -212,7 +212,12 @@ def test_no_target_within_reach_is_said(story: Story) -> None:
     try:
         with pytest.raises(TargetUnavailable, match="No target of demo can be read"):
             story.test(target="offsite")
-        assert story.test().passed  # from the other one
+        record = story.test()
+        offsite, *others = record.proofs
+        assert not record.passed
+        assert (offsite.target, offsite.recovery_point) == ("offsite", "")
+        assert "offsite" in offsite.error
+        assert [proof.passed for proof in others] == [True, True]  # from the other one
     finally:
         marker.with_name("away").rename(marker)
 
@@ -244,9 +249,9 @@ def test_a_test_that_is_killed_leaves_no_server_and_the_next_removes_what_it_lef
     child.start()
     child.join()
     assert child.exitcode == -signal.SIGKILL
-    for process in [psutil.Process(pid) for pid in servers_in(story.line.place)]:
+    for pid in servers_in(story.line.place):
         with suppress(psutil.NoSuchProcess):
-            process.wait()
+            psutil.Process(pid).wait()
     assert left_in(story.line.place) != []
     assert story.test().passed
     assert left_in(story.line.place) == []

@@ -13,6 +13,7 @@ import typer
 from lifeboat.cli.cancellation import STOP
 from lifeboat.cli.output import moment, note, say, show_json, show_table, warn
 from lifeboat.cli.outside import surroundings, targets_of
+from lifeboat.cli.report_test import report_test_verb
 from lifeboat.errors import Cancelled, LifeboatError, PolicyError, TargetUnavailable
 
 if TYPE_CHECKING:
@@ -24,12 +25,8 @@ if TYPE_CHECKING:
 
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 
-app = typer.Typer(help="Reports for auditors.", no_args_is_help=True)
-
-
-@app.callback()
-def _reports() -> None:
-    """With one verb alone, its name would not be asked for."""
+app = typer.Typer(help="Reports of what was proved: for people, and for auditors.", no_args_is_help=True)
+app.command("test")(report_test_verb)
 
 
 @app.command("evidence")

@@ -98,9 +98,9 @@ def show(record: Record) -> None:
         [_row(proof) for proof in record.proofs],
         right=(4, 6),
     )
-    for proof in record.proofs:
+    for proof in (proof for proof in record.proofs if proof.checks):
         show_table(
-            f"{proof.source}: {proof.recovery_point} from {proof.target}",
+            proof.named,
             ("looked at", "outcome", "what was seen"),
             [(check.name, "good" if check.passed else "NOT GOOD", check.what) for check in proof.checks],
         )
@@ -117,7 +117,7 @@ def show(record: Record) -> None:
 
 
 def _show_failure(proof: Proof) -> None:
-    what = f"{proof.source}, {proof.recovery_point} from {proof.target}"
+    what = proof.named
     if proof.error:
         note(f"  {what} did not come back: {proof.error}", "red")
         if proof.remedy:

@@ -8,6 +8,7 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from lifeboat.operators.outside import has_connection
 from lifeboat.operators.step import SystemStep
+from lifeboat.recovery.wording import length_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -80,10 +81,9 @@ class RestoreTestTask(SystemStep):
 
 def outcome(proof: Proof) -> str:
     """What became of one recovery point, in a sentence."""
-    what = f"{proof.source}, {proof.chosen}: {proof.recovery_point} from {proof.target}"
     if proof.error:
-        return f"{what} did not come back: {proof.error} {proof.remedy}".rstrip()
-    return f"{what} came back in {proof.recovery_milliseconds / 1000:.1f} s"
+        return f"{proof.named} did not come back: {proof.error} {proof.remedy}".rstrip()
+    return f"{proof.named} ({proof.chosen}) came back in {length_of(proof.recovery_milliseconds)}"
 
 
 def faults(record: Record) -> list[str]:
@@ -91,7 +91,7 @@ def faults(record: Record) -> list[str]:
     lacking = [f"{source}: {why}" for source, why in record.lacking.items()]
     errors = [f"{outcome(proof)}." for proof in record.proofs if proof.error]
     checks = [
-        f"{proof.source}, {proof.recovery_point} from {proof.target}: {check.name}: {check.what}."
+        f"{proof.named}: {check.name}: {check.what}."
         for proof in record.proofs
         for check in proof.checks
         if not check.passed

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from lifeboat.recovery.evidence import Check, Proof, Record
+from lifeboat.recovery.evidence import RECOVERY_POINT, RECOVERY_TIME, Check, Proof, Record
 from lifeboat.recovery.wording import length_of
 
 DUE_AFTER = timedelta(days=30)
@@ -202,13 +202,20 @@ def _findings_of(proof: Proof) -> Iterator[Finding]:
             proof.remedy or f"Give {proof.source} checks that show whether what came back can be worked with.",
         )  # fmt: skip
     yield from (_failed(proof, check) for check in proof.checks if not check.passed)
-    if not proof.in_time:
-        yield _too_long(proof)
+    if not proof.in_time and RECOVERY_TIME not in (check.name for check in proof.checks):
+        yield Finding(proof.source, Topic.TIME, "", *_too_long(proof))
 
 
 def _failed(proof: Proof, check: Check) -> Finding:
     # A remedy beside an error is that error's.
     remedy = "" if proof.error else proof.remedy
+    if check.name == RECOVERY_TIME:
+        return Finding(proof.source, Topic.CHECK, check.name, *_too_long(proof))
+    if check.name == RECOVERY_POINT:
+        remedy = (
+            f"Look at the last runs of {proof.source} and at what {proof.target} has of it: run them more often, bring "
+            "that target what it lacks, or agree upon an RPO that can be kept."
+        )
     return Finding(
         proof.source, Topic.CHECK, check.name, check.what or "It failed, and did not say what it found.",
         remedy or f"Look whether {proof.source} itself shows the same: if so, mend it there and back it up; "
@@ -216,17 +223,18 @@ def _failed(proof: Proof, check: Check) -> Finding:
     )  # fmt: skip
 
 
-def _too_long(proof: Proof) -> Finding:
+def _too_long(proof: Proof) -> tuple[str, str]:
+    """What happened, and what to do next."""
     taken, objective = length_of(proof.recovery_milliseconds), length_of(proof.rto_milliseconds)
     if taken == objective:
         taken = f"{proof.recovery_milliseconds / 1000:,.3f} s"
         objective = f"{proof.rto_milliseconds / 1000:,.3f} s"
     phase, longest = max(proof.milliseconds.items(), key=lambda item: item[1])
-    return Finding(
-        proof.source, Topic.TIME, "", f"The recovery took {taken}, and the RTO is {objective}.",
+    return (
+        f"The recovery took {taken}, and the RTO is {objective}.",
         f"Begin with the phase that took longest, {phase} ({length_of(longest)}): make it faster, "
         "or agree upon an RTO that can be kept.",
-    )  # fmt: skip
+    )
 
 
 def _lack(source: str, why: str) -> Finding:

@@ -25,6 +25,8 @@ from lifeboat.repository.signing import TrustedKeys
 RecordKind = Literal["restore_test", "drill", "restore"]
 _STAMP = "%Y%m%dT%H%M%SZ"
 _MARK = r"^[0-9a-f]{8}$"
+RECOVERY_TIME, RECOVERY_POINT = "recovery time", "recovery point"
+"""The checks against the objectives, whatever kind of source it is."""
 
 
 class _Model(BaseModel):
@@ -57,7 +59,8 @@ class Proof(_Model):
 
     Attributes:
         source, kind: which, and its kind of recovery point.
-        recovery_point, target: what came back, and from where; the newest link of a chain.
+        recovery_point, target: what came back, and from where; the newest link of a chain. A target that could not be
+            read has neither kind nor recovery point.
         chosen: why this one: ``newest``, ``random``, or ``asked`` by a person.
         moment: the moment that was asked for or that the recovery point stands for.
         data_until: the moment of the newest change that is in it, where it is known.
@@ -83,6 +86,12 @@ class Proof(_Model):
     remedy: str = ""
     rto_milliseconds: int = Field(ge=0)
     rpo_milliseconds: int = Field(ge=0)
+
+    @property
+    def named(self) -> str:
+        """What came back, or did not, in words."""
+        point = f", {self.recovery_point}" if self.recovery_point else ""
+        return f"{self.source}{point} from {self.target}"
 
     @property
     def passed(self) -> bool:

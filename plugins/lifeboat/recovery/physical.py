@@ -14,11 +14,10 @@ from pathlib import Path
 
 from lifeboat.postgres.destination import Request
 from lifeboat.postgres.finding_programs import server_programs
-from lifeboat.postgres.moments import AtRecoveryPoint, Latest
+from lifeboat.postgres.moments import Latest
 from lifeboat.postgres.open_server import OpenServer
 from lifeboat.postgres.restore import restore
 from lifeboat.postgres.restore_planning import RestorePlan
-from lifeboat.postgres.restore_sources import Offer
 from lifeboat.postgres.server_programs import run_as, run_program
 from lifeboat.postgres.unpacking import Owner
 from lifeboat.recovery.evidence import Check
@@ -28,15 +27,6 @@ from lifeboat.repository.system import SystemRepository
 
 LAST_WORDS = 3
 _EXAMINE = "examine"
-
-
-def plan_of(offer: Offer, recovery_point: str | None) -> RestorePlan:
-    """What is brought back: everything that the target has, or one recovery point as it is.
-
-    Raises:
-        MomentUnreachable: there is nothing.
-    """
-    return offer.plan(Latest() if recovery_point is None else AtRecoveryPoint(recovery_point))
 
 
 class PhysicalTest:

@@ -230,7 +230,7 @@ class _Page:
         within = "within" if not proof.error else "not reached"
         return _Row(
             source=proof.source,
-            recovery_point=f"{proof.recovery_point} ({proof.kind})",
+            recovery_point=f"{proof.recovery_point} ({proof.kind})" if proof.recovery_point else "not reached",
             target=proof.target,
             chosen=_CHOSEN[proof.chosen],
             moment=self.at(proof.moment),
@@ -296,7 +296,7 @@ class _Page:
         return untested_since(self.record, self.before)
 
     def heading(self, proof: Proof) -> str:
-        return f"{proof.source}, {proof.recovery_point}: {'passed' if proof.passed else 'FAILED'}"
+        return f"{proof.source}, {proof.recovery_point or proof.target}: {'passed' if proof.passed else 'FAILED'}"
 
     def passed(self, check: Check) -> str:
         return "passed" if check.passed else "FAILED"

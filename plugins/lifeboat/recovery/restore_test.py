@@ -11,36 +11,31 @@ import os
 import secrets
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Literal
 
 from lifeboat import __version__
-from lifeboat.errors import Cancelled, LifeboatError, RestoreError, TargetUnavailable
+from lifeboat.errors import Cancelled, LifeboatError, MomentUnreachable, RestoreError, TargetUnavailable
 from lifeboat.policy.built import built_targets, built_tiers
 from lifeboat.policy.postgres_source import PostgresSource
 from lifeboat.postgres.restore_planning import RestorePlan
-from lifeboat.postgres.restore_sources import Offer, read_offer
 from lifeboat.postgres.server_programs import run_as
-from lifeboat.recovery.choosing import at_random, in_turn, targets_used
+from lifeboat.recovery.choosing import targets_used
 from lifeboat.recovery.evidence import Proof, Record
 from lifeboat.recovery.keeping import keep, read_evidence, signed
-from lifeboat.recovery.physical import PhysicalTest, plan_of
+from lifeboat.recovery.offers import Chosen, Offers, offers_of
+from lifeboat.recovery.physical import PhysicalTest
 from lifeboat.recovery.restored import CameBack, within_rpo, within_rto
 from lifeboat.recovery.snapshots import SnapshotTest
 from lifeboat.recovery.sql_checks import SqlCheck
 from lifeboat.repository.building import building_place
-from lifeboat.repository.catalogue import Copy
-from lifeboat.repository.journal import Journal
 from lifeboat.repository.manifest import Run
-from lifeboat.repository.snapshots import snapshots_of
 from lifeboat.repository.system import SystemRepository
 
 LOOKED_BACK = timedelta(days=400)
 """How far back it is looked which targets were tested: more than a year of monthly tests."""
 LARGEST_SEED = 2**31
-Chosen = Literal["newest", "random"]
 
 
 @dataclass(frozen=True)
@@ -66,34 +61,6 @@ class Wish:
     user: str | None = None
     checks: tuple[SqlCheck, ...] = ()
     reason: str = ""
-
-
-@dataclass(frozen=True)
-class _Chosen:
-    """One recovery point to bring back."""
-
-    chosen: Chosen
-    target: str
-    recovery_point: str
-    what: RestorePlan | Copy
-
-    @property
-    def kind(self) -> str:
-        copy = self.what.base.copy if isinstance(self.what, RestorePlan) else self.what
-        return copy.manifest.kind
-
-
-@dataclass
-class _Offers:
-    """What the targets have of one source.
-
-    Attributes:
-        by_target: of those that have something that can be brought back, in the policy's order.
-        refused: why the others have nothing, by target.
-    """
-
-    by_target: dict[str, Offer | list[Copy]] = field(default_factory=dict)
-    refused: dict[str, str] = field(default_factory=dict)
 
 
 class RestoreTest:
@@ -139,17 +106,28 @@ class RestoreTest:
         begun = self._clock()
         sources = self._sources()
         offers = {source: self._offers(source) for source in sources}
-        journal = self._journal(offers)
+        reached = self._reached(offers)
+        keepers = [*reached, *self._untested()]
+        journal = self._repository.journal(*keepers, run="restore-test", actor=self._actor)
         journal.write("restore_test_begun", sources=sources, seed=self._seed)
-        used = self._used(offers)
+        earlier = self._earlier(reached[0])
         proofs: list[Proof] = []
         lacking: dict[str, str] = {}
         for source in sources:
-            for chosen in self._chosen(source, offers[source], used.get(source, ()), lacking):
+            # A target that can't be read is one that could not serve: its turn would never come.
+            proofs += [self._out_of_reach(source, *away) for away in offers[source].away.items()]
+            try:
+                chosen = offers[source].choose(source, targets_used(earlier, source), self._seed)
+            except MomentUnreachable as error:
+                lacking[source] = str(error)
+                continue
+            if not chosen and not offers[source].away:
+                lacking[source] = f"There is nothing to bring back on {', '.join(offers[source].empty)}."
+            for one in chosen:
                 self._tick()
-                proofs.append(self._prove(source, chosen, begun))
+                proofs.append(self._prove(source, one, begun))
         record = self._record(begun, proofs, lacking)
-        for target in keep(record, [self._repository.target(name) for name in self._reached(offers)], journal):
+        for target in keep(record, [self._repository.target(name) for name in keepers], journal):
             self._tell(f"The record of this test is not on {target}, which did not take it.")
         for target in journal.deliver():
             self._tell(f"The journal on {target} misses events of this test.")
@@ -164,94 +142,62 @@ class RestoreTest:
             )
         return [source for source in backed_up if not self._wish.sources or source in self._wish.sources]
 
-    def _offers(self, source: str) -> _Offers:
-        offers = _Offers()
-        for target in self._targets:
-            self._tick()
-            self._tell(f"Looking at {source} on {target}")
-            try:
-                found: Offer | list[Copy]
-                if isinstance(self._policy.sources[source], PostgresSource):
-                    found = read_offer(self._repository, source, target)
-                    there = bool(found.bases)
-                else:
-                    found = snapshots_of(self._repository.catalogue(target), source)
-                    there = bool(found)
-            except Cancelled:
-                raise
-            except LifeboatError as error:
-                offers.refused[target] = str(error)
-                continue
-            if there:
-                offers.by_target[target] = found
-            else:
-                offers.refused[target] = ""
-        return offers
+    def _offers(self, source: str) -> Offers:
+        self._tell(f"Looking at {source} on {', '.join(self._targets)}")
+        return offers_of(self._repository, source, self._targets, self._tick)
 
-    def _reached(self, offers: Mapping[str, _Offers]) -> list[str]:
-        return [
-            target
-            for target in self._targets
-            if any(target in one.by_target or not one.refused.get(target, "?") for one in offers.values())
-        ]
-
-    def _journal(self, offers: Mapping[str, _Offers]) -> Journal:
-        reached = self._reached(offers)
+    def _reached(self, offers: Mapping[str, Offers]) -> list[str]:
+        """The targets that answered for any source."""
+        reached = [name for name in self._targets if any(name in one.reached for one in offers.values())]
         if not reached:
-            told = {text for one in offers.values() for text in one.refused.values() if text}
+            told = {str(error) for one in offers.values() for error in one.away.values()}
             raise TargetUnavailable(
                 f"No target of {self._policy.system} can be read: {' '.join(sorted(told))}", "See to the first of them."
             )
-        return self._repository.journal(*reached, run="restore-test", actor=self._actor)
+        return reached
 
-    def _used(self, offers: Mapping[str, _Offers]) -> dict[str, list[str]]:
-        """The targets that earlier tests of each source read from, oldest first."""
-        now = self._clock()
-        target = self._repository.target(self._reached(offers)[0])
-        records = [
-            found
-            for found in read_evidence(
-                target, self._policy.system, self._repository.trusted, since=now - LOOKED_BACK, until=now
-            )
-            if isinstance(found, Record)
-        ]
-        return {source: targets_used(records, source) for source in offers}
-
-    def _chosen(self, source: str, offers: _Offers, used: Sequence[str], lacking: dict[str, str]) -> list[_Chosen]:
-        """The newest recovery point on the target whose turn it is, and one at random on the one after it."""
-        order = in_turn(list(offers.by_target), used)
-        if not order:
-            told = " ".join(f"{target}: {text or 'nothing is there.'}" for target, text in offers.refused.items())
-            lacking[source] = f"There is nothing to bring back. {told}"
-            return []
-        found: list[_Chosen] = []
-        newest = self._newest(source, order[0], offers.by_target[order[0]], lacking)
-        if newest is not None:
-            found.append(newest)
-        other = order[1 % len(order)]
-        if (drawn := self._drawn(source, other, offers.by_target[other], newest)) is not None:
-            found.append(drawn)
+    def _untested(self) -> list[str]:
+        """The targets that are not tested, and keep the record all the same."""
+        found = []
+        for name in built_targets(self._policy):
+            if name in self._targets:
+                continue
+            try:
+                self._repository.target(name)
+            except LifeboatError as error:
+                self._tell(f"The record of this test will not be on {name}: {error}")
+            else:
+                found.append(name)
         return found
 
-    def _newest(self, source: str, target: str, offer: Offer | list[Copy], lacking: dict[str, str]) -> _Chosen | None:
-        if not isinstance(offer, Offer):
-            return _Chosen("newest", target, offer[-1].manifest.recovery_point, offer[-1])
-        try:
-            plan = plan_of(offer, None)
-        except LifeboatError as error:
-            lacking[source] = f"On {target}: {error}"
-            return None
-        return _Chosen("newest", target, plan.base.manifest.recovery_point, plan)
+    def _earlier(self, target: str) -> list[Record]:
+        """The records of the last year or so."""
+        now, trusted = self._clock(), self._repository.trusted
+        found = read_evidence(
+            self._repository.target(target), self._policy.system, trusted, since=now - LOOKED_BACK, until=now
+        )
+        return [one for one in found if isinstance(one, Record)]
 
-    def _drawn(self, source: str, target: str, offer: Offer | list[Copy], newest: _Chosen | None) -> _Chosen | None:
-        copies = [base.copy for base in offer.bases] if isinstance(offer, Offer) else offer
-        by_id = {copy.manifest.recovery_point: copy for copy in copies}
-        drawn = at_random(list(by_id), newest.recovery_point if newest is not None else "", self._seed, source)
-        if drawn is None:
-            return None
-        return _Chosen("random", target, drawn, plan_of(offer, drawn) if isinstance(offer, Offer) else by_id[drawn])
+    def _out_of_reach(self, source: str, target: str, error: LifeboatError) -> Proof:
+        return Proof(
+            source=source,
+            kind="",
+            recovery_point="",
+            target=target,
+            chosen="newest",
+            error=error.what,
+            remedy=error.remedy,
+            **self._objectives(source),
+        )
 
-    def _prove(self, source: str, chosen: _Chosen, begun: datetime) -> Proof:
+    def _objectives(self, source: str) -> dict[str, int]:
+        objectives, millisecond = self._policy.objectives, timedelta(milliseconds=1)
+        return {
+            "rto_milliseconds": objectives.rto_of(source) // millisecond,
+            "rpo_milliseconds": objectives.rpo_of(source) // millisecond,
+        }
+
+    def _prove(self, source: str, chosen: Chosen, begun: datetime) -> Proof:
         self._tell(f"Bringing back {source}, {chosen.chosen}: {chosen.recovery_point} from {chosen.target}")
         came = CameBack()
         error = remedy = ""
@@ -262,12 +208,11 @@ class RestoreTest:
             raise
         except LifeboatError as failure:
             error, remedy = failure.what, failure.remedy
-        objectives = self._policy.objectives
-        rto, rpo = objectives.rto_of(source), objectives.rpo_of(source)
         if not error:
-            came.checks.append(within_rto(sum(came.phases.values()), rto))
+            objectives = self._policy.objectives
+            came.checks.append(within_rto(sum(came.milliseconds.values()), objectives.rto_of(source)))
             if chosen.chosen == "newest" and came.data_until is not None:
-                came.checks.append(within_rpo(begun, came.data_until, rpo))
+                came.checks.append(within_rpo(begun, came.data_until, objectives.rpo_of(source)))
         return Proof(
             source=source,
             kind=chosen.kind,
@@ -281,11 +226,10 @@ class RestoreTest:
             checks=tuple(came.checks),
             error=error,
             remedy=remedy,
-            rto_milliseconds=_milliseconds(rto),
-            rpo_milliseconds=_milliseconds(rpo),
+            **self._objectives(source),
         )
 
-    def _bring_back(self, source: str, chosen: _Chosen, place: Path, came: CameBack) -> None:
+    def _bring_back(self, source: str, chosen: Chosen, place: Path, came: CameBack) -> None:
         policy = self._policy.sources[source]
         if not isinstance(chosen.what, RestorePlan):
             SnapshotTest(self._repository, place, self._tick).run(policy.kind, chosen.what, came)
@@ -328,7 +272,3 @@ class RestoreTest:
             key_id=self._repository.signer.key_id,
         )
         return signed(record, self._repository.signer)
-
-
-def _milliseconds(length: timedelta) -> int:
-    return length // timedelta(milliseconds=1)

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from lifeboat.recovery.evidence import Check
+from lifeboat.recovery.evidence import RECOVERY_POINT, RECOVERY_TIME, Check
+from lifeboat.recovery.wording import length_of
 
 
 @dataclass
@@ -57,32 +58,23 @@ class Stopwatch:
         return Check(name=name, passed=passed, what=what, milliseconds=max(0, round(took)))
 
 
-def within_rto(seconds: float, objective: timedelta) -> Check:
+def within_rto(milliseconds: int, objective: timedelta) -> Check:
     """Whether it was back in time."""
+    allowed = objective // timedelta(milliseconds=1)
     return Check(
-        name="recovery time",
-        passed=seconds <= objective.total_seconds(),
-        what=f"{in_words(timedelta(seconds=seconds))}, where {in_words(objective)} are allowed",
+        name=RECOVERY_TIME,
+        passed=milliseconds <= allowed,
+        what=f"{length_of(milliseconds)}, where {length_of(allowed)} are allowed",
     )
 
 
 def within_rpo(begun: datetime, data_until: datetime, objective: timedelta) -> Check:
     """Whether the newest that can be brought back is new enough, had everything been lost when the test began."""
     lost = max(timedelta(), begun - data_until)
+    millisecond = timedelta(milliseconds=1)
     return Check(
-        name="recovery point",
+        name=RECOVERY_POINT,
         passed=lost <= objective,
-        what=f"the last {in_words(lost)} would be lost, where {in_words(objective)} may be",
+        what=f"the last {length_of(lost // millisecond)} would be lost, where {length_of(objective // millisecond)} "
+        "may be",
     )
-
-
-def in_words(length: timedelta) -> str:
-    """A length of time for people: its two largest units."""
-    seconds = length.total_seconds()
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    days, hours, minutes = whole // 86400, whole // 3600 % 24, whole // 60 % 60
-    if days:
-        return f"{days} d {hours} h"
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {whole % 60} s"
