@@ -14,7 +14,7 @@ from lifeboat.operators.alerts import restore_test_failure_callbacks
 from lifeboat.operators.dag_parts import scheduled
 from lifeboat.operators.policies import policies_for_dags
 from lifeboat.operators.restore_test import RestoreTestTask
-from lifeboat.policy.built import built_targets, built_tiers
+from lifeboat.policy.built import built_targets, sources_tested
 from lifeboat.policy.model import LoadedPolicy
 from lifeboat.policy.naming import work_dag_id
 from lifeboat.policy.upkeep import ProofPolicy
@@ -52,7 +52,7 @@ def restore_test_dag(loaded: LoadedPolicy, tests: ProofPolicy, dag_id: str) -> D
 
 def form(loaded: LoadedPolicy) -> dict[str, Param]:
     """The trigger form."""
-    sources = list(dict.fromkeys(source for source, _ in built_tiers(loaded.policy)))
+    sources = sources_tested(loaded.policy)
     targets = list(built_targets(loaded.policy))
     return {
         "sources": Param(
@@ -108,5 +108,5 @@ The run fails when anything did not come back, was not as it should be, took lon
 wanted = get_parsing_context().dag_id
 for loaded in policies_for_dags().policies.values():
     dag_id = work_dag_id(loaded.policy.system, "restore_test")
-    if loaded.policy.tests is not None and wanted in (None, dag_id):
+    if loaded.policy.tests is not None and sources_tested(loaded.policy) and wanted in (None, dag_id):
         globals()[dag_id] = restore_test_dag(loaded, loaded.policy.tests, dag_id)

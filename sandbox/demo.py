@@ -11,6 +11,7 @@ from sandbox import erp
 from sandbox.demo_archive import archive, bring_one_table_back
 from sandbox.demo_backup import back_up, back_up_changes, collect_wal, show_recovery_points
 from sandbox.demo_disaster import bring_back, lose_the_database, measure_what_was_lost
+from sandbox.demo_restore_test import prove_that_it_comes_back
 from sandbox.demo_retention import show_retention
 from sandbox.demo_sources import back_up_the_rest, bring_one_file_back, change_and_back_up_again
 from sandbox.services import Services
@@ -63,6 +64,7 @@ STORY: tuple[Callable[[Services, Steps], None], ...] = (
     change_and_back_up_again,
     bring_one_file_back,
     show_recovery_points,
+    prove_that_it_comes_back,
     lose_the_database,
     bring_back,
     measure_what_was_lost,

@@ -147,6 +147,9 @@ def test_a_restore_test_brings_the_database_back_and_leaves_a_record(play: Play)
     (announced,) = [event for event in tiered.events("evidence_recorded") if event.details["record"] == told["id"]]
     assert announced.details["sha256"] == told["sha256"]
     assert "good: pg_amcheck: tables and indexes are whole" in play.log("tested", "restore_test")
+    [message] = play.stage.messages(play.runs["tested"][1])
+    assert "*tiered comes back*" in message.text
+    assert f"--record {told['id']}" in message.text
 
 
 def test_a_restore_test_of_what_is_too_old_fails_and_somebody_is_told(play: Play) -> None:
@@ -161,7 +164,8 @@ def test_a_restore_test_of_what_is_too_old_fails_and_somebody_is_told(play: Play
     assert "recovery point: the last" in play.log("too old", "restore_test")
     [task] = play.client.tasks(*play.runs["too old"])
     assert task["try_number"] == 1  # another try would find the same
-    until("Slack is told", lambda: bool(play.stage.messages(play.runs["too old"][1])))
+    until("Slack is told twice", lambda: len(play.stage.messages(play.runs["too old"][1])) == 2)
+    assert any("recovery point: the last" in one.text for one in play.stage.messages(play.runs["too old"][1]))
 
 
 def test_an_incremental_builds_upon_the_full_that_another_dag_made(play: Play) -> None:

@@ -202,7 +202,7 @@ def test_a_source_without_a_recovery_point_is_lacking_and_the_others_are_tested(
 
 
 def test_a_source_that_is_not_backed_up_can_not_be_tested(story: Story) -> None:
-    with pytest.raises(RestoreError, match="backs up no source papers"):
+    with pytest.raises(RestoreError, match="Of demo, papers can be brought back by no restore test"):
         story.test(sources=("papers",))
 
 

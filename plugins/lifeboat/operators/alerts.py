@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lifeboat.policy.model import Policy
-from lifeboat.policy.people import SlackChannel
+from lifeboat.policy.people import Severity, SlackChannel
 
 _PATIENCE_SECONDS = 15
 
@@ -48,6 +48,34 @@ class SlackAlert:
             f"what to do. Older recovery points are not touched. {self.remedy}\n"
             f"*Whom to call:* {self.whom}"
         )
+
+
+def tell_slack(policy: Policy, severity: Severity, text: str) -> list[str]:
+    """Send a message to the Slack channels that take this severity; returns what went wrong, a sentence each.
+
+    Args:
+        text: in Slack's own mark-up; what comes from outside went through :func:`escaped`.
+    """
+    from airflow.providers.slack.hooks.slack_webhook import SlackWebhookHook
+
+    faults = []
+    for name, channel in policy.alerts.channels.items():
+        if not isinstance(channel, SlackChannel) or severity not in channel.severities:
+            continue
+        try:
+            SlackWebhookHook(slack_webhook_conn_id=channel.connection, timeout=_PATIENCE_SECONDS).send(text=text)
+        except Exception as error:  # whatever it is, the work that is told of was done
+            # Its text may hold the webhook's address, which is a secret.
+            faults.append(f"The channel {name} was not told: {type(error).__name__}.")
+    return faults
+
+
+def escaped(text: str) -> str:
+    """Text that means nothing to Slack.
+
+    Source: https://docs.slack.dev/messaging/formatting-message-text#escaping
+    """
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def failure_callbacks(policy: Policy, source: str, tier: str) -> list[SlackAlert]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
+from lifeboat.operators.alerts import escaped, tell_slack
 from lifeboat.operators.outside import has_connection
 from lifeboat.operators.step import SystemStep
 from lifeboat.recovery.wording import length_of
@@ -14,7 +15,10 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from lifeboat.policy.model import LoadedPolicy
+    from lifeboat.policy.people import Severity
     from lifeboat.recovery.evidence import Proof, Record
+
+MOST_TOLD = 10
 
 
 class RestoreTestTask(SystemStep):
@@ -56,6 +60,9 @@ class RestoreTestTask(SystemStep):
             tick=self._cancellation.check,
         ).carry_out()
         self._tell(record)
+        severity: Severity = "info" if record.passed else "critical"
+        for fault in tell_slack(repository.policy, severity, message(record)):
+            self.log.warning(fault)
         if not record.passed:
             raise AirflowFailException(f"The restore test failed. {' '.join(faults(record))}")
         return {
@@ -84,6 +91,25 @@ def outcome(proof: Proof) -> str:
     if proof.error:
         return f"{proof.named} did not come back: {proof.error} {proof.remedy}".rstrip()
     return f"{proof.named} ({proof.chosen}) came back in {length_of(proof.recovery_milliseconds)}"
+
+
+def message(record: Record) -> str:
+    """What Slack is told: what failed, or how soon each source was back."""
+    if not record.passed:
+        listed = faults(record)
+        more = [f"and {len(listed) - MOST_TOLD} more"] if len(listed) > MOST_TOLD else []
+        head = f":rotating_light: *{record.system}: the restore test failed*"
+        lines = [*listed[:MOST_TOLD], *more]
+    else:
+        head = f":white_check_mark: *{record.system} comes back*"
+        lines = [
+            f"{proof.named}: back in {length_of(proof.recovery_milliseconds)} "
+            f"({length_of(proof.rto_milliseconds)} allowed)"
+            for proof in record.proofs
+        ]
+    shown = "\n".join(f"• {escaped(line)}" for line in lines)
+    report = f"`lifeboat report test {record.system} --record {record.id}`"
+    return f"{head}\n{shown}\n{report} has all of it; run `{record.run.run_id}`"
 
 
 def faults(record: Record) -> list[str]:

@@ -65,6 +65,17 @@ def built_tiers(policy: Policy, built: Built = BUILT) -> Iterator[tuple[str, Tie
                 yield name, tier
 
 
+def sources_tested(policy: Policy, built: Built = BUILT) -> list[str]:
+    """The sources that a restore test brings back: logical archives and exports are not among what it can."""
+    return list(dict.fromkeys(name for name, tier in built_tiers(policy, built) if _tested(policy.sources[name], tier)))
+
+
+def _tested(source: SourcePolicy, tier: Tier) -> bool:
+    if not isinstance(source, PostgresSource):
+        return True
+    return tier not in (Tier.EXPORT, Tier.WAL) and source.method_of(tier) == "physical"
+
+
 def built_targets(policy: Policy, built: Built = BUILT) -> dict[str, TargetPolicy]:
     """The targets that are written to, `primary` first; of the others, those named in a notice are left out."""
     found = {name: target for name, target in policy.targets.items() if target.scheme in built.targets}
@@ -85,8 +96,8 @@ def not_built(policy: Policy, built: Built = BUILT) -> list[str]:
         for name, channel in policy.alerts.channels.items()
         if channel.kind not in built.channels
     ]
-    if policy.tests is not None and policy.tests.connection is not None:
-        notices.append(f"The staging connection of the restore test {_NOT_BUILT}: it restores into a scratch server.")
+    if policy.tests is not None:
+        notices += _untested(policy, built)
     asked = {
         "tests": (policy.tests, f"The restore test {_NOT_BUILT}: nobody runs it."),
         "drills": (policy.drills, f"The drill {_NOT_BUILT}: nobody runs it."),
@@ -94,6 +105,15 @@ def not_built(policy: Policy, built: Built = BUILT) -> list[str]:
         "restore": (policy.restore.approvals, f"The approval of restores {_NOT_BUILT}: nobody is asked."),
     }
     return notices + [notice for key, (wanted, notice) in asked.items() if wanted and key not in built.keys]
+
+
+def _untested(policy: Policy, built: Built) -> list[str]:
+    tested = sources_tested(policy, built)
+    left_out = dict.fromkeys(name for name, _ in built_tiers(policy, built) if name not in tested)
+    notices = [f"The restore test of `{name}`, of logical archives alone, {_NOT_BUILT}." for name in left_out]
+    if policy.tests is not None and policy.tests.connection is not None:
+        notices.append(f"The staging connection of the restore test {_NOT_BUILT}: it restores into a scratch place.")
+    return notices
 
 
 def _not_built_of(name: str, source: SourcePolicy, built: Built) -> list[str]:

@@ -27,7 +27,8 @@ def targets_used(records: Iterable[Record], source: str) -> list[str]:
         for record in records
         if record.kind == "restore_test"
         for proof in record.proofs
-        if proof.source == source and proof.chosen == "newest"
+        # One that could not be read had its turn, and was not tested.
+        if proof.source == source and proof.chosen == "newest" and proof.recovery_point
     ]
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from lifeboat import __version__
 from lifeboat.errors import Cancelled, LifeboatError, MomentUnreachable, RestoreError, TargetUnavailable
-from lifeboat.policy.built import built_targets, built_tiers
+from lifeboat.policy.built import built_targets, sources_tested
 from lifeboat.policy.postgres_source import PostgresSource
 from lifeboat.postgres.restore_planning import RestorePlan
 from lifeboat.postgres.server_programs import run_as
@@ -134,13 +134,15 @@ class RestoreTest:
         return record
 
     def _sources(self) -> list[str]:
-        backed_up = list(dict.fromkeys(source for source, _ in built_tiers(self._policy)))
-        unknown = [source for source in self._wish.sources if source not in backed_up]
-        if unknown:
+        tested = sources_tested(self._policy)
+        unknown = [source for source in self._wish.sources if source not in tested]
+        if unknown or not tested:
             raise RestoreError(
-                f"{self._policy.system} backs up no source {', '.join(unknown)}.", f"It has: {', '.join(backed_up)}."
+                f"Of {self._policy.system}, {', '.join(unknown) or 'every source'} can be brought back by no restore "
+                "test.",
+                f"It has: {', '.join(tested) or 'none'}. Logical archives and exports come back by `lifeboat restore`.",
             )
-        return [source for source in backed_up if not self._wish.sources or source in self._wish.sources]
+        return [source for source in tested if not self._wish.sources or source in self._wish.sources]
 
     def _offers(self, source: str) -> Offers:
         self._tell(f"Looking at {source} on {', '.join(self._targets)}")
