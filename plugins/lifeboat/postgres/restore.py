@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -36,11 +35,12 @@ from lifeboat.postgres.destination import (
 )
 from lifeboat.postgres.fetching import Progress, fetch
 from lifeboat.postgres.open_server import OpenServer
-from lifeboat.postgres.recovery_server import PORT, EndedBeforeTarget, Recovered, RecoveryServer
+from lifeboat.postgres.recovery_server import EndedBeforeTarget, Recovered, RecoveryServer
 from lifeboat.postgres.restore_planning import RestorePlan, Stage
 from lifeboat.postgres.restore_sources import origin_of
 from lifeboat.postgres.room import whole_size
 from lifeboat.postgres.segments import SegmentName, covering
+from lifeboat.postgres.server_process import PORT, server_room
 from lifeboat.postgres.server_programs import check_combiner, check_ready, run_as
 from lifeboat.postgres.tablespace_records import created_locations
 from lifeboat.postgres.unpacking import NO_SPACE, Owner
@@ -118,7 +118,7 @@ def restore(
         with clock.phase("stage"):
             _stage(repository, plan, request, place, progress, tick)
             _refuse_to_leave(plan, place)
-        with _room(owner) as room, clock.phase("replay"):
+        with server_room(owner) as room, clock.phase("replay"):
             progress("replay", 0, 1)
             server = RecoveryServer(request.binaries, place.data, room, plan.base.details.server, place.owner)
             with server:
@@ -171,18 +171,6 @@ class _Phases:
             passed: timedelta = now - self._since
             self.seconds[self._present] = self.seconds.get(self._present, 0.0) + passed.total_seconds()
         self._present, self._since = name, now
-
-
-@contextmanager
-def _room(owner: Owner | None) -> Iterator[Path]:
-    """A private directory for the server's socket and settings: short, since a socket's path has at most 107 bytes."""
-    room = Path(tempfile.mkdtemp(prefix="lifeboat-"))
-    if owner is not None:
-        os.chown(room, owner.uid, owner.gid)
-    try:
-        yield room
-    finally:
-        shutil.rmtree(room, ignore_errors=True)
 
 
 def _keep_log(room: Path, request: Request) -> None:

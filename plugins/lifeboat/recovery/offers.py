@@ -8,9 +8,10 @@ from typing import Literal
 
 from lifeboat.errors import Cancelled, LifeboatError
 from lifeboat.policy.postgres_source import PostgresSource
+from lifeboat.postgres.logical_details import LOGICAL
 from lifeboat.postgres.moments import AtRecoveryPoint, Latest
 from lifeboat.postgres.restore_planning import RestorePlan
-from lifeboat.postgres.restore_sources import Offer, read_offer
+from lifeboat.postgres.restore_sources import Offer, offer_from
 from lifeboat.recovery.choosing import at_random, in_turn
 from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.snapshots import snapshots_of
@@ -25,7 +26,7 @@ class Chosen:
         chosen: why this one.
         target: from where.
         recovery_point: its id; of a chain, its newest link's.
-        what: what is done with it: a plan for a database, else the snapshot.
+        what: what is done with it: a plan for a physical backup, else the snapshot or archive.
     """
 
     chosen: Literal["newest", "random"]
@@ -40,6 +41,42 @@ class Chosen:
         return copy.manifest.kind
 
 
+@dataclass(frozen=True)
+class Had:
+    """What one target has of a source.
+
+    Attributes:
+        copies: snapshots or logical archives that are good, oldest first.
+        offer: of a database, its physical backups and WAL.
+    """
+
+    copies: tuple[Copy, ...]
+    offer: Offer | None = None
+
+    @property
+    def bases(self) -> dict[str, Copy]:
+        """The physical backups, by id."""
+        return {} if self.offer is None else {base.manifest.recovery_point: base.copy for base in self.offer.bases}
+
+    def newest(self, target: str) -> Chosen:
+        """Everything up to the last WAL where there is a physical backup, else the newest copy; raises
+        ``MomentUnreachable``."""
+        if self.offer is not None and self.offer.bases:
+            plan = self.offer.plan(Latest())
+            return Chosen("newest", target, plan.base.manifest.recovery_point, plan)
+        return Chosen("newest", target, self.copies[-1].manifest.recovery_point, self.copies[-1])
+
+    def drawn(self, target: str, newest: str, seed: int, source: str) -> Chosen | None:
+        """One of all of them besides the newest; a physical backup as it is, without the WAL behind it."""
+        by_id = {copy.manifest.recovery_point: copy for copy in self.copies}
+        drawn = at_random([*self.bases, *by_id], newest, seed, source)
+        if drawn is None:
+            return None
+        if self.offer is not None and drawn in self.bases:
+            return Chosen("random", target, drawn, self.offer.plan(AtRecoveryPoint(drawn)))
+        return Chosen("random", target, drawn, by_id[drawn])
+
+
 @dataclass
 class Offers:
     """What the targets have of one source, each target under one of the three.
@@ -50,7 +87,7 @@ class Offers:
         away: why the others can't be read.
     """
 
-    by_target: dict[str, Offer | list[Copy]] = field(default_factory=dict)
+    by_target: dict[str, Had] = field(default_factory=dict)
     empty: list[str] = field(default_factory=list)
     away: dict[str, LifeboatError] = field(default_factory=dict)
 
@@ -73,9 +110,9 @@ class Offers:
         order = in_turn(list(self.by_target), used)
         if not order:
             return []
-        newest = _newest(order[0], self.by_target[order[0]])
+        newest = self.by_target[order[0]].newest(order[0])
         other = order[1 % len(order)]
-        drawn = _drawn(other, self.by_target[other], newest, seed, source)
+        drawn = self.by_target[other].drawn(other, newest.recovery_point, seed, source)
         return [newest, *([drawn] if drawn is not None else [])]
 
 
@@ -85,37 +122,23 @@ def offers_of(repository: SystemRepository, source: str, targets: Sequence[str],
     for target in targets:
         tick()
         try:
-            found = _offered(repository, source, target)
+            found = _had(repository, source, target)
         except Cancelled:
             raise
         except LifeboatError as error:
             offers.away[target] = error
             continue
-        if found.bases if isinstance(found, Offer) else found:
+        if found.bases or found.copies:
             offers.by_target[target] = found
         else:
             offers.empty.append(target)
     return offers
 
 
-def _offered(repository: SystemRepository, source: str, target: str) -> Offer | list[Copy]:
-    if isinstance(repository.policy.sources[source], PostgresSource):
-        return read_offer(repository, source, target)
-    return snapshots_of(repository.catalogue(target), source)
-
-
-def _newest(target: str, offer: Offer | list[Copy]) -> Chosen:
-    if isinstance(offer, Offer):
-        plan = offer.plan(Latest())
-        return Chosen("newest", target, plan.base.manifest.recovery_point, plan)
-    return Chosen("newest", target, offer[-1].manifest.recovery_point, offer[-1])
-
-
-def _drawn(target: str, offer: Offer | list[Copy], newest: Chosen, seed: int, source: str) -> Chosen | None:
-    copies = [base.copy for base in offer.bases] if isinstance(offer, Offer) else offer
-    by_id = {copy.manifest.recovery_point: copy for copy in copies}
-    drawn = at_random(list(by_id), newest.recovery_point, seed, source)
-    if drawn is None:
-        return None
-    what = offer.plan(AtRecoveryPoint(drawn)) if isinstance(offer, Offer) else by_id[drawn]
-    return Chosen("random", target, drawn, what)
+def _had(repository: SystemRepository, source: str, target: str) -> Had:
+    catalogue = repository.catalogue(target)
+    if not isinstance(repository.policy.sources[source], PostgresSource):
+        return Had(tuple(snapshots_of(catalogue, source)))
+    points = catalogue.recovery_points(source)
+    archives = tuple(copy for copy in points.of_kind(LOGICAL) if copy.manifest.state == "good")
+    return Had(archives, offer_from(repository, target, points, catalogue.wal(source)))

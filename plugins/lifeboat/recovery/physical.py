@@ -3,13 +3,12 @@
 The server reads nothing but what was restored, listens on a socket of its own, archives nothing, subscribes to nothing
 and follows nobody: see :mod:`lifeboat.postgres.recovery_server`.
 
-Sources: https://www.postgresql.org/docs/current/app-pgamcheck.html,
-https://www.postgresql.org/docs/current/app-pgchecksums.html
+Source: https://www.postgresql.org/docs/current/app-pgchecksums.html
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from lifeboat.postgres.destination import Request
@@ -20,12 +19,11 @@ from lifeboat.postgres.restore import restore
 from lifeboat.postgres.restore_planning import RestorePlan
 from lifeboat.postgres.server_programs import run_as, run_program
 from lifeboat.postgres.unpacking import Owner
+from lifeboat.recovery.database_checks import DatabaseChecks, last_words
 from lifeboat.recovery.evidence import Check
 from lifeboat.recovery.restored import CameBack, Stopwatch
-from lifeboat.recovery.sql_checks import SqlCheck, ask
 from lifeboat.repository.system import SystemRepository
 
-LAST_WORDS = 3
 _EXAMINE = "examine"
 
 
@@ -35,7 +33,7 @@ class PhysicalTest:
     Args:
         place: an empty directory of its own; whoever made it removes it.
         binaries: the directory with PostgreSQL's programs, where the policy's is not meant.
-        checks: the system's own questions to this source.
+        checks: what is looked at while the recovered server is open.
         tick: called often; may raise to stop.
     """
 
@@ -45,7 +43,8 @@ class PhysicalTest:
         place: Path,
         binaries: Path | None,
         user: str | None,
-        checks: Sequence[SqlCheck],
+        checks: DatabaseChecks,
+        watch: Stopwatch,
         tick: Callable[[], None],
     ) -> None:
         self._repository = repository
@@ -54,7 +53,7 @@ class PhysicalTest:
         self._user = user
         self._checks = checks
         self._tick = tick
-        self._watch = Stopwatch(repository.outside.clock)
+        self._watch = watch
 
     def run(self, plan: RestorePlan, target: str, came: CameBack) -> None:
         """Carry out a plan, and write what was seen into ``came``.
@@ -65,9 +64,11 @@ class PhysicalTest:
         server = plan.base.details.server
         programs = server_programs(self._binaries, None, server.major)
         request = Request(target, self._place / "data", programs, user=self._user)
-        restored = restore(
-            self._repository, plan, request, tick=self._tick, examine=lambda opened: self._look(opened, came)
-        )
+
+        def look(opened: OpenServer) -> None:
+            came.checks += self._checks.look(opened)
+
+        restored = restore(self._repository, plan, request, tick=self._tick, examine=look)
         came.phases = {phase: seconds for phase, seconds in restored.phases.items() if phase != _EXAMINE}
         came.size = plan.plain_bytes
         latest = isinstance(plan.moment, Latest)
@@ -89,30 +90,7 @@ class PhysicalTest:
                 self._watch.check("data checksums", lambda: self._checksums(programs, request.into, owner))
             )
 
-    def _look(self, opened: OpenServer, came: CameBack) -> None:
-        came.checks.append(self._watch.check("pg_amcheck", lambda: self._amcheck(opened)))
-        for one in self._checks:
-            self._tick()
-            came.checks.append(self._watch.check(one.name, lambda one=one: ask(one, opened.session)))  # type: ignore[misc]
-
-    def _amcheck(self, opened: OpenServer) -> tuple[bool, str]:
-        program = opened.binaries / "pg_amcheck"
-        if not program.is_file():
-            return False, f"{program} is not there: install PostgreSQL's additional programs (contrib)"
-        arguments = [
-            str(program), "--host", str(opened.room), "--port", str(opened.port), "--username", opened.superuser,
-            "--no-password", "--maintenance-db", opened.databases[0], "--all", "--install-missing", "--parent-check",
-        ]  # fmt: skip
-        log = self._place / "pg_amcheck.log"
-        code = run_program(arguments, log, opened.owner, self._tick)
-        return code == 0, "tables and indexes are whole" if code == 0 else _words(log, code)
-
     def _checksums(self, programs: Path, data: Path, owner: Owner | None) -> tuple[bool, str]:
         log = self._place / "pg_checksums.log"
         code = run_program([str(programs / "pg_checksums"), "--check", "-D", str(data)], log, owner, self._tick)
-        return code == 0, "every page has the right one" if code == 0 else _words(log, code)
-
-
-def _words(log: Path, code: int) -> str:
-    told = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return " | ".join(told[-LAST_WORDS:]) or f"it ended with code {code}"
+        return code == 0, "every page has the right one" if code == 0 else last_words(log, code)

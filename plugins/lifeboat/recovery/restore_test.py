@@ -22,14 +22,17 @@ from lifeboat.policy.postgres_source import PostgresSource
 from lifeboat.postgres.restore_planning import RestorePlan
 from lifeboat.postgres.server_programs import run_as
 from lifeboat.recovery.choosing import targets_used
+from lifeboat.recovery.database_checks import DatabaseChecks
 from lifeboat.recovery.evidence import Proof, Record
 from lifeboat.recovery.keeping import keep, read_evidence, signed
+from lifeboat.recovery.logical import LogicalTest
 from lifeboat.recovery.offers import Chosen, Offers, offers_of
 from lifeboat.recovery.physical import PhysicalTest
-from lifeboat.recovery.restored import CameBack, within_rpo, within_rto
+from lifeboat.recovery.restored import CameBack, Stopwatch, within_rpo, within_rto
 from lifeboat.recovery.snapshots import SnapshotTest
 from lifeboat.recovery.sql_checks import SqlCheck
 from lifeboat.repository.building import building_place
+from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.manifest import Run
 from lifeboat.repository.system import SystemRepository
 
@@ -140,7 +143,7 @@ class RestoreTest:
             raise RestoreError(
                 f"Of {self._policy.system}, {', '.join(unknown) or 'every source'} can be brought back by no restore "
                 "test.",
-                f"It has: {', '.join(tested) or 'none'}. Logical archives and exports come back by `lifeboat restore`.",
+                f"It has: {', '.join(tested) or 'none'}. Exports come back by `lifeboat restore`.",
             )
         return [source for source in tested if not self._wish.sources or source in self._wish.sources]
 
@@ -233,17 +236,22 @@ class RestoreTest:
 
     def _bring_back(self, source: str, chosen: Chosen, place: Path, came: CameBack) -> None:
         policy = self._policy.sources[source]
-        if not isinstance(chosen.what, RestorePlan):
+        if not isinstance(policy, PostgresSource):
+            assert isinstance(chosen.what, Copy)
             SnapshotTest(self._repository, place, self._tick).run(policy.kind, chosen.what, came)
             return
-        assert isinstance(policy, PostgresSource)
         if (owner := run_as(self._wish.user, place.parent)) is not None:
             # The server's user must be able to enter; nobody else is.
             os.chown(place, owner.uid, owner.gid)
-        checks = [check for check in self._wish.checks if check.source == source]
-        binaries = self._wish.binaries or policy.binaries
-        test = PhysicalTest(self._repository, place, binaries, self._wish.user, checks, self._tick)
-        test.run(chosen.what, chosen.target, came)
+        watch = Stopwatch(self._clock)
+        own = [check for check in self._wish.checks if check.source == source]
+        checks = DatabaseChecks(place, own, watch, self._tick)
+        binaries, user = self._wish.binaries or policy.binaries, self._wish.user
+        if isinstance(chosen.what, RestorePlan):
+            test = PhysicalTest(self._repository, place, binaries, user, checks, watch, self._tick)
+            test.run(chosen.what, chosen.target, came)
+        else:
+            LogicalTest(self._repository, place, binaries, user, checks, self._tick).run(chosen.what, came)
 
     def _scratch(self) -> Path:
         tests = self._policy.tests
