@@ -10,6 +10,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from lifeboat.errors import Cancelled, PolicyError, SourceUnreadable
 from lifeboat.files.comparing import index_of
 from lifeboat.files.entries import Entry, fault_of_path
+from lifeboat.files.far_taking import FarTaking
 from lifeboat.files.kind import FilesKind
 from lifeboat.files.object_keys import Listed, SortedKeys, fault_of_object, tree_of
 from lifeboat.files.patterns import Selection
@@ -415,6 +417,31 @@ def test_whoever_waits_for_a_store_looks_whether_it_was_stopped(moto_bucket: Buc
     assert waited == []
     ended.set()
     assert repository.catalogue("primary").recovery_points(FILES).copies == ()
+
+
+def test_a_snapshot_that_fails_lets_its_listing_go_at_once(
+    moto_bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Left to Python's collector, the listing's database would be closed on whichever thread that runs on, and refuse.
+    The failure in mid-walk is patched in."""
+    for number in range(300):  # more than are fetched ahead
+        moto_bucket.put(f"{number:03d}", b"%d" % number)
+    closed: list[SortedKeys] = []
+    leave = SortedKeys.__exit__
+
+    def noted(keys: SortedKeys, *how: Any) -> None:
+        closed.append(keys)
+        leave(keys, *how)
+
+    def fail(*_: object) -> None:
+        raise Cancelled("stop")
+
+    monkeypatch.setattr(SortedKeys, "__exit__", noted)
+    monkeypatch.setattr(FarTaking, "_new", fail)
+    with pytest.raises(Cancelled) as caught:
+        moto_bucket.files.take()
+    assert len(closed) == 1
+    assert caught.traceback  # which holds every frame
 
 
 def test_small_objects_are_fetched_side_by_side_and_stand_in_the_index_s_order(

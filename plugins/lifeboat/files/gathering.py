@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from typing import TypeVar, cast
 
 from lifeboat.files.entries import Line, merged
 from lifeboat.files.far_taking import FarTaking
@@ -20,6 +21,8 @@ from lifeboat.files.walking import Unseen, walk
 from lifeboat.policy.files_source import FilesSource
 from lifeboat.repository.sharing import Share
 from lifeboat.repository.system import SystemRepository
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -78,15 +81,24 @@ def gathering(
     place = open_far_place(source_name, source, repository.outside)
     if place is not None:
         far = FarTaking(place, packer, recovery_point, known, counts, read_all=read_all, tick=tick)
-        found = stack.enter_context(place).walk(selection, unseen, tick)
+        found = _let_go(stack, stack.enter_context(place).walk(selection, unseen, tick))
         if share is not None:
             found = (entry for entry in found if share.has(zlib.crc32(entry.order)))
         return Gathering(lambda before: far.lines(found, before), far.needs, lambda: far.read_size)
     reader = FileReader(packer, recovery_point, known, tick)
     taking = Taking(reader, counts, read_all=read_all)
-    seen = walk(source.directory, selection, unseen, tick, share)
+    seen = _let_go(stack, walk(source.directory, selection, unseen, tick, share))
     return Gathering(
         lambda before: (taking.line(one, was) for one, was in merged(seen, before)),
         taking.needs,
         lambda: reader.read_size,
     )
+
+
+def _let_go(stack: ExitStack, walked: Iterator[T]) -> Iterator[T]:
+    """The same walk, which lets go of what it holds when the work ends.
+
+    A failure's traceback would keep it, and Python's collector may run on another thread than its database belongs to.
+    """
+    stack.enter_context(closing(cast("Generator[T, None, None]", walked)))
+    return walked
