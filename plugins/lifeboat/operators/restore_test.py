@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowFailException
 
 from lifeboat.operators.alerts import escaped, tell_slack
-from lifeboat.operators.outside import has_connection
-from lifeboat.operators.step import SystemStep
+from lifeboat.operators.step import SystemStep, stay_quiet_until_connected
 from lifeboat.recovery.wording import length_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from lifeboat.policy.model import LoadedPolicy
     from lifeboat.policy.people import Severity
     from lifeboat.recovery.evidence import Proof, Record
 
@@ -40,7 +38,7 @@ class RestoreTestTask(SystemStep):
         from lifeboat.repository.manifest import Run
 
         repository = self._repository()
-        _stay_quiet_until_connected(repository.loaded)
+        stay_quiet_until_connected(repository.loaded)
         params = context.get("params") or {}
         run: Any = context["dag_run"]
         ti: Any = context["ti"]
@@ -123,11 +121,3 @@ def faults(record: Record) -> list[str]:
         if not check.passed
     ]
     return [*lacking, *errors, *checks]
-
-
-def _stay_quiet_until_connected(loaded: LoadedPolicy) -> None:
-    from lifeboat.policy.built import built_targets
-
-    connections = {target.connection for target in built_targets(loaded.policy).values() if target.connection}
-    if connections and not any(has_connection(name) for name in connections):
-        raise AirflowSkipException(f"None of the connections of {loaded.policy.system}'s targets exists yet.")

@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from lifeboat.errors import Cancelled, LifeboatError
-from lifeboat.operators.outside import has_connection
-from lifeboat.operators.step import SystemStep, task_states
-from lifeboat.policy.built import built_targets, built_tiers
+from lifeboat.operators.step import SystemStep, stay_quiet_until_connected, task_states
+from lifeboat.policy.built import built_tiers
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from lifeboat.policy.model import LoadedPolicy
     from lifeboat.repository.retention.cleaning import Cleanup
     from lifeboat.repository.retention.points import Role
     from lifeboat.repository.system import SystemRepository
@@ -48,7 +46,7 @@ class PlanCleanup(RetentionStep):
         from lifeboat.repository.retention.source_plan import source_plan
 
         repository = self._repository()
-        _stay_quiet_until_connected(repository.loaded)
+        stay_quiet_until_connected(repository.loaded, removing=True)
         told: dict[str, Any] = {}
         words = {Action.GOES: "goes", Action.PURGED: "removed", Action.RETURNS: "taken back"}
         for source, roles in self._sources(repository).items():
@@ -64,13 +62,6 @@ class PlanCleanup(RetentionStep):
                 self.log.error("%s: %s", source, sentence)
             told[source] = {"stopped": list(plan.stopped)} | {word: dict(count) for word, count in counts.items()}
         return told
-
-
-def _stay_quiet_until_connected(loaded: LoadedPolicy) -> None:
-    targets = built_targets(loaded.policy).values()
-    connections = {name for target in targets if (name := target.retention_connection or target.connection)}
-    if connections and not any(has_connection(name) for name in connections):
-        raise AirflowSkipException(f"None of the connections of {loaded.policy.system}'s targets exists yet.")
 
 
 class GuardCleanup(SystemStep):

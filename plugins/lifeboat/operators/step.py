@@ -12,6 +12,7 @@ from airflow.sdk.exceptions import AirflowSkipException, AirflowTaskTimeout
 from lifeboat.operators.cancellation import Cancellation
 from lifeboat.operators.outside import airflow_outside, has_connection
 from lifeboat.operators.policies import policy_for_task
+from lifeboat.policy.built import built_targets
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -59,6 +60,22 @@ class SystemStep(BaseOperator):
         from lifeboat.operators.run import actor_of, journal_run
 
         return repository.journal(*targets, run=journal_run(context), actor=actor_of(context))
+
+
+def stay_quiet_until_connected(loaded: LoadedPolicy, *, removing: bool = False) -> None:
+    """Skip the work on a system whose policy came with the package, or was written before its targets' connections.
+
+    Args:
+        removing: whether the work opens targets by the connections that may delete.
+
+    Raises:
+        AirflowSkipException: none of them exists yet.
+    """
+    targets = built_targets(loaded.policy).values()
+    wanted = ((target.retention_connection if removing else None) or target.connection for target in targets)
+    connections = {name for name in wanted if name}
+    if connections and not any(has_connection(name) for name in connections):
+        raise AirflowSkipException(f"None of the connections of {loaded.policy.system}'s targets exists yet.")
 
 
 class Step(SystemStep):
