@@ -16,14 +16,19 @@ import pytest
 
 from lifeboat.errors import Cancelled, RestoreError, TargetUnavailable
 from lifeboat.outside import utc_now
+from lifeboat.postgres.moments import Latest
+from lifeboat.postgres.open_server import OpenServer
+from lifeboat.postgres.restore import restore
+from lifeboat.recovery.database_checks import DatabaseChecks
 from lifeboat.recovery.evidence import Proof, Record
 from lifeboat.recovery.keeping import Unbelievable, read_evidence
 from lifeboat.recovery.restore_test import RestoreTest, Wish
+from lifeboat.recovery.restored import Stopwatch
 from lifeboat.recovery.sql_checks import SqlCheck, parse_check
 from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.manifest import Run
 from sandbox.accounts import remove_server_directory, server_directory
-from sandbox.postgres import PostgresServer
+from sandbox.postgres import SUPERUSER, PostgresServer
 from tests.proving.killed_test import PHASES, killed_test
 from tests.recovery.line import SOURCE, Line, commit, prepare, system_in
 
@@ -277,3 +282,43 @@ def test_an_index_that_is_out_of_order_is_found(line: Line) -> None:
     (proof,) = record.proofs
     assert [name for name, passed in outcomes(proof).items() if not passed] == ["pg_amcheck"]
     assert "ledger_turning" in what_of(proof, "pg_amcheck")
+
+
+def refuse_at(line: Line, *events: str) -> None:
+    """Event triggers that refuse what pg_amcheck does."""
+    line.server.run_sql(
+        "CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$BEGIN"
+        " IF current_setting('application_name') LIKE 'pg_amcheck%' THEN RAISE EXCEPTION 'refused'; END IF; END$$"
+    )
+    for event in events:
+        line.server.run_sql(f"CREATE EVENT TRIGGER at_{event} ON {event} EXECUTE FUNCTION refuse()")
+
+
+def test_what_the_lost_system_does_at_a_login_or_a_change_of_tables_is_not_done(line: Line) -> None:
+    """Event triggers that refuse, and a setting of the superuser's that would end every look at once."""
+    refuse_at(line, "ddl_command_end", "login")
+    line.server.run_sql(f"ALTER ROLE {SUPERUSER} SET statement_timeout = '1ms'")
+    line.verify(line.full())
+    wish = Wish(sources=(SOURCE,), scratch=line.place)
+    record = RestoreTest(line.repository, wish, Run(command="lifeboat test"), "tester").carry_out()
+    (proof,) = record.proofs
+    assert [f"{check.name}: {check.what}" for check in proof.checks if not check.passed] == []
+    assert record.passed, proof.error
+
+
+def test_before_version_17_the_lost_system_s_event_triggers_are_disabled_one_by_one(
+    make_line: Callable[..., Line], tmp_path: Path
+) -> None:
+    """The build of this version that is tested has no pg_amcheck: what comes before it is looked at."""
+    line = make_line(major=16)
+    refuse_at(line, "ddl_command_end")
+    line.verify(line.full())
+    enabled: list[tuple[Any, ...]] = []
+
+    def look(opened: OpenServer) -> None:
+        DatabaseChecks(tmp_path, [], Stopwatch(utc_now), lambda: None).look(opened)
+        with opened.session("postgres") as session:
+            enabled.extend(session.execute("SELECT evtname, evtenabled FROM pg_event_trigger").fetchall())
+
+    restore(line.repository, line.plan(Latest()), line.request(), examine=look)
+    assert enabled == [("at_ddl_command_end", "D")]

@@ -23,6 +23,7 @@ class OpenServer:
         superuser: who may do everything in it.
         databases: those that answered, by name.
         owner: the user that its programs run as; ``None``: ourselves.
+        session_options: libpq's ``options`` for a program's sessions.
         session: a session of the superuser in a database, outside any transaction.
     """
 
@@ -32,4 +33,5 @@ class OpenServer:
     superuser: str
     databases: tuple[str, ...]
     owner: Owner | None
+    session_options: str
     session: Callable[[str], psycopg.Connection[TupleRow]]

@@ -149,7 +149,7 @@ def _opened(
 ) -> OpenServer:
     superuser = plan.base.details.superuser
     session = partial(server.session, superuser)
-    return OpenServer(request.binaries, room, PORT, superuser, databases, owner, session)
+    return OpenServer(request.binaries, room, PORT, superuser, databases, owner, server.session_options, session)
 
 
 class _Phases:

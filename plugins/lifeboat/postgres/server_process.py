@@ -137,9 +137,15 @@ class ServerProcess:
         if self._owner is not None:
             os.chown(path, self._owner.uid, self._owner.gid)
 
+    @property
+    def session_options(self) -> str:
+        """libpq's ``options`` for every session of ours, a program's too: nothing that a database or a role has set
+        loads a library, ends a long look, or, from PostgreSQL 17 on, fires an event trigger."""
+        settings = _SESSION | ({"event_triggers": "off"} if self._major >= 17 else {})
+        return " ".join(f"-c {name}={value}" for name, value in settings.items())
+
     def connect(self, user: str, database: str) -> psycopg.Connection[TupleRow]:
         """A session in a database, outside any transaction."""
-        settings = _SESSION | ({"event_triggers": "off"} if self._major >= 17 else {})
         return psycopg.connect(
             host=str(self.room),
             port=PORT,
@@ -147,7 +153,7 @@ class ServerProcess:
             dbname=database,
             autocommit=True,
             connect_timeout=10,
-            options=" ".join(f"-c {name}={value}" for name, value in settings.items()),
+            options=self.session_options,
         )
 
     def stop_cleanly(self) -> None:

@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import psycopg
+from psycopg import sql
+
 from lifeboat.postgres.open_server import OpenServer
 from lifeboat.postgres.server_programs import run_program
 from lifeboat.recovery.evidence import Check
@@ -41,6 +44,10 @@ class DatabaseChecks:
         return found
 
     def _amcheck(self, opened: OpenServer) -> tuple[bool, str]:
+        try:
+            _silence_event_triggers(opened)
+        except psycopg.Error as error:
+            return False, f"its event triggers can't be disabled: {type(error).__name__}"
         program = opened.binaries / "pg_amcheck"
         if not program.is_file():
             return False, f"{program} is not there: install PostgreSQL's additional programs (contrib)"
@@ -49,8 +56,17 @@ class DatabaseChecks:
             "--no-password", "--maintenance-db", opened.databases[0], "--all", "--install-missing", "--parent-check",
         ]  # fmt: skip
         log = self._place / "pg_amcheck.log"
-        code = run_program(arguments, log, opened.owner, self._tick)
+        code = run_program(arguments, log, opened.owner, self._tick, {"PGOPTIONS": opened.session_options})
         return code == 0, "tables and indexes are whole" if code == 0 else last_words(log, code)
+
+
+def _silence_event_triggers(opened: OpenServer) -> None:
+    """Before PostgreSQL 17, to make amcheck's extension would fire them: the lost system's code, which may refuse, or
+    reach out to the living."""
+    for database in opened.databases:
+        with opened.session(database) as session:
+            for (name,) in session.execute("SELECT evtname FROM pg_catalog.pg_event_trigger").fetchall():
+                session.execute(sql.SQL("ALTER EVENT TRIGGER {} DISABLE").format(sql.Identifier(name)))
 
 
 def last_words(log: Path, code: int) -> str:

@@ -82,7 +82,8 @@ class LogicalTest:
                 return server.connect(SUPERUSER, names.get(database, database))
 
             databases = tuple(names.values()) or ("postgres",)
-            came.checks += self._checks.look(OpenServer(binaries, room, PORT, SUPERUSER, databases, owner, session))
+            opened = OpenServer(binaries, room, PORT, SUPERUSER, databases, owner, server.session_options, session)
+            came.checks += self._checks.look(opened)
 
     def _restore(self, copy: Copy, binaries: Path, server: ServerProcess) -> RestoredArchive:
         plan = self._plan(copy, binaries, server)

@@ -42,7 +42,7 @@ class Chosen:
 
 
 @dataclass(frozen=True)
-class Had:
+class OnTarget:
     """What one target has of a source.
 
     Attributes:
@@ -87,7 +87,7 @@ class Offers:
         away: why the others can't be read.
     """
 
-    by_target: dict[str, Had] = field(default_factory=dict)
+    by_target: dict[str, OnTarget] = field(default_factory=dict)
     empty: list[str] = field(default_factory=list)
     away: dict[str, LifeboatError] = field(default_factory=dict)
 
@@ -122,7 +122,7 @@ def offers_of(repository: SystemRepository, source: str, targets: Sequence[str],
     for target in targets:
         tick()
         try:
-            found = _had(repository, source, target)
+            found = _on_target(repository, source, target)
         except Cancelled:
             raise
         except LifeboatError as error:
@@ -135,10 +135,10 @@ def offers_of(repository: SystemRepository, source: str, targets: Sequence[str],
     return offers
 
 
-def _had(repository: SystemRepository, source: str, target: str) -> Had:
+def _on_target(repository: SystemRepository, source: str, target: str) -> OnTarget:
     catalogue = repository.catalogue(target)
     if not isinstance(repository.policy.sources[source], PostgresSource):
-        return Had(tuple(snapshots_of(catalogue, source)))
+        return OnTarget(tuple(snapshots_of(catalogue, source)))
     points = catalogue.recovery_points(source)
     archives = tuple(copy for copy in points.of_kind(LOGICAL) if copy.manifest.state == "good")
-    return Had(archives, offer_from(repository, target, points, catalogue.wal(source)))
+    return OnTarget(archives, offer_from(repository, target, points, catalogue.wal(source)))
