@@ -44,6 +44,7 @@ class AirflowSandbox:
         environment: further variables for all its processes, such as other ``AIRFLOW__…`` settings.
         dags: the folder with the DAG files.
         port: of the API server and its page; a free one when ``None``.
+        users: users besides ``admin``, with their roles.
     """
 
     def __init__(
@@ -55,7 +56,9 @@ class AirflowSandbox:
         environment: Mapping[str, str] | None = None,
         dags: Path = CLONE / "dags",
         port: int | None = None,
+        users: Mapping[str, str] | None = None,
     ) -> None:
+        self._users = {USER: "admin"} | dict(users or {})
         self.directory = directory
         self.metadata = metadata
         self.dags = dags
@@ -79,7 +82,11 @@ class AirflowSandbox:
 
     @property
     def password(self) -> str:
-        return str(json.loads(self.password_file.read_text(encoding="utf-8"))[USER])
+        return self.password_of(USER)
+
+    def password_of(self, user: str) -> str:
+        """A user's password."""
+        return str(json.loads(self.password_file.read_text(encoding="utf-8"))[user])
 
     def configure(self, connections: Mapping[str, str], environment: Mapping[str, str]) -> None:
         """Give connections and variables that were not known before; effective at the next start."""
@@ -232,7 +239,7 @@ class AirflowSandbox:
         return f"postgresql+psycopg2://airflow:{password}@127.0.0.1:{self.metadata.port}/airflow"
 
     def _environment(self) -> dict[str, str]:
-        self._secret("passwords.json", lambda: json.dumps({USER: secrets.token_urlsafe(12)}))
+        self._secret("passwords.json", lambda: json.dumps({user: secrets.token_urlsafe(12) for user in self._users}))
         # The user's own settings and connections for Airflow have no say here.
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
         settings = {
@@ -243,7 +250,7 @@ class AirflowSandbox:
                 "dags_folder": str(self.dags),
                 "plugins_folder": str(CLONE / "plugins"),
                 "fernet_key": self._secret("fernet-key", lambda: base64.urlsafe_b64encode(os.urandom(32)).decode()),
-                "simple_auth_manager_users": f"{USER}:admin",
+                "simple_auth_manager_users": ",".join(f"{user}:{role}" for user, role in self._users.items()),
                 "simple_auth_manager_passwords_file": str(self.password_file),
                 "execution_api_server_url": f"{self.url}/execution/",
                 "hostname_callable": "socket.gethostname",

@@ -232,9 +232,13 @@ class Client(AirflowClient):
 
 
 class Stage:
-    """The stage below ``directory``. Make systems, then :meth:`start`."""
+    """The stage below ``directory``. Make systems, then :meth:`start`.
 
-    def __init__(self, directory: Path, template: Template) -> None:
+    Args:
+        users: of Airflow besides ``admin``, with their roles.
+    """
+
+    def __init__(self, directory: Path, template: Template, *, users: Mapping[str, str] | None = None) -> None:
         self.directory = directory
         self.policies = directory / "policies"
         self.policies.mkdir()
@@ -254,6 +258,7 @@ class Stage:
         self.airflow = AirflowSandbox(
             directory / "airflow",
             self.metadata,
+            users=users,
             # Many runs go on at once here, on few cores.
             environment={
                 "AIRFLOW__CORE__PARALLELISM": "6",
@@ -330,13 +335,18 @@ class Stage:
         self.systems[name] = system
         return system
 
-    def start(self) -> None:
-        """Start the rest, and Airflow with it; returns at once."""
+    def start(self, *, only_slack: bool = False) -> None:
+        """Start the rest, and Airflow with it; returns at once.
+
+        Args:
+            only_slack: without stores: targets are directories.
+        """
         self.metadata.create()
         self.metadata.start()
         self.slack.start()
-        self.offsite.start()
-        self.moto.start()
+        if not only_slack:
+            self.offsite.start()
+            self.moto.start()
         connections = {"stage_slack": self.slack.airflow_connection()}
         for system in self.systems.values():
             connections |= system.connections

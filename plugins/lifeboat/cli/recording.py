@@ -80,6 +80,11 @@ class BestEffortJournal(Journal):
                 self._tell(f"The journal on {refusing.name} takes no events, and won't be asked again: {error.what}")
                 self._targets = rest
 
+    @property
+    def heard(self) -> bool:
+        """Whether a target takes what is written."""
+        return bool(self._targets)
+
     def keep(self, record: Record) -> None:
         """Sign a record and keep it with the evidence, where that is possible."""
         from lifeboat.recovery.keeping import keep, signed

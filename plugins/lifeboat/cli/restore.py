@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from lifeboat.cli.outside import check_source, surroundings
-from lifeboat.cli.restore_export import Wanted, is_export, restore_export
-from lifeboat.cli.restore_physical import insist_on_place, mapped, propose, restore_data_directory
-from lifeboat.cli.restore_snapshots import WantedSnapshot, restorer_of
-from lifeboat.errors import PolicyError, RestoreError
-
-if TYPE_CHECKING:
-    from lifeboat.policy.postgres_source import PostgresSource
-    from lifeboat.repository.system import SystemRepository
+from lifeboat.cli.restore_by_kind import Shown, restore_by_kind
+from lifeboat.cli.restore_permission import permission
 
 
 def restore_verb(
@@ -109,6 +103,17 @@ def restore_verb(
         bool,
         typer.Option("--into-store", help="Of a configuration: put its secrets back into the stores they are from."),
     ] = False,
+    approval: Annotated[
+        str | None,
+        typer.Option(help="Carry out what this approved request says, exactly; no other option.", metavar="REQUEST"),
+    ] = None,
+    break_glass: Annotated[
+        str | None,
+        typer.Option(
+            help="Restore without approval where it needs one: why. It is recorded, and everybody is told.",
+            metavar="REASON",
+        ),
+    ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Show the plan and do nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -120,106 +125,44 @@ def restore_verb(
     or some of its paths. Of a configuration: its items as files, one of them to standard output, or its secrets into
     their stores. Of Git repositories: bare ones, all or some. Nothing that exists is touched, unless you say so.
     """
-    from lifeboat.cli.moment import asked, time_in
+    from lifeboat.recovery.approval.options import RestoreOptions
 
+    options = RestoreOptions(
+        into=None if into is None else str(into.expanduser().absolute()),
+        at=at,
+        lsn=lsn,
+        name=name,
+        recovery_point=recovery_point,
+        target=target,
+        timeline=timeline,
+        base=base,
+        tablespaces=tuple(tablespace or ()),
+        binaries=None if binaries is None else str(binaries),
+        run_as=run_as,
+        connection=connection,
+        only=tuple(only or ()),
+        databases=tuple(database or ()),
+        new_name=new_name,
+        into_database=into_database,
+        with_globals=with_globals,
+        owners=owners,
+        format_name=format_name,
+        as_table=as_table,
+        replace_rows=replace_rows,
+        replace_files=replace_files,
+        into_store=into_store,
+    )
     here = surroundings(ctx)
     loaded = here.loaded(system)
     check_source(loaded, source)
-    restore_snapshot = restorer_of(loaded.policy.sources[source].kind)
-    if restore_snapshot is not None:
-        of_data = (lsn, name, timeline, base, tablespace, binaries, run_as, connection, format_name, as_table)
-        of_dumps = (database, new_name, into_database, with_globals, show_globals, replace_rows)
-        they_take = "What is no database takes --into, --at, --recovery-point, --target and --only."
-        _refuse(any((*of_data, *of_dumps)), "Some of these options", "a database", they_take)
-        wanted_snapshot = WantedSnapshot(
-            into, time_in(at, loaded.policy.zone)[0] if at is not None else None, recovery_point, target,
-            tuple(only or ()), replace_files, plan, yes, as_json, stdout, into_store,
-        )  # fmt: skip
-        kind = loaded.policy.sources[source].kind
-        _refuse(replace_files and kind != "files", "--replace-files", "a set of files")
-        _refuse((stdout or into_store) and kind != "configuration", "--stdout and --into-store", "a configuration")
-        restore_snapshot(here.repository(loaded), source, wanted_snapshot)
-        return
-    _refuse(replace_files, "--replace-files", "a set of files")
-    _refuse(stdout or into_store, "--stdout and --into-store", "a configuration")
-    of_archive = bool(database or new_name or into_database or with_globals or show_globals)
-    of_export = bool(format_name or as_table or replace_rows)
-    if recovery_point is not None and is_export(recovery_point):
-        _refuse(of_archive, "--database, --as, --into-database, --with-globals and --show-globals", "a logical archive")
-        wanted_tables = Wanted(
-            recovery_point,
-            tuple(only or ()),
-            format_name,  # type: ignore[arg-type]  # looked at before it is used
-            into,
-            connection,
-            as_table,
-            replace_rows,
-            target,
-            plan,
-            yes,
-            as_json,
-        )
-        repository = here.repository(loaded)
-        restore_export(repository, source, _postgres(repository, source), wanted_tables)
-        return
-    _refuse(of_export, "--format, --as-table and --replace-rows", "an export", "Name it: --recovery-point ID.")
-    wanted = asked(at=at, lsn=lsn, name=name, recovery_point=recovery_point, latest=latest, zone=loaded.policy.zone)
     repository = here.repository(loaded)
-    if connection is not None:
-        from lifeboat.cli.restore_logical import Wish, restore_into_connection
-
-        no_use = any(option is not None for option in (into, lsn, name, base))
-        _refuse(no_use, "--into, --lsn, --name and --base", "a physical backup", "Or leave --connection out.")
-        wish = Wish(
-            connection=connection,
-            at=time_in(at, loaded.policy.zone)[0] if at is not None else None,
-            recovery_point=recovery_point,
-            target=target,
-            databases=database or (),
-            only=only or (),
-            name=new_name,
-            into=into_database,
-            with_globals=with_globals,
-            owners=owners,
-            binaries=binaries,
-        )
-        policy = _postgres(repository, source)
-        restore_into_connection(
-            repository, policy, source, wish, plan_only=plan, show_globals=show_globals, yes=yes, as_json=as_json
-        )
-        return
-    into = insist_on_place(into, parts=of_archive or bool(only), system=system, source=source)
-    proposal = propose(
+    shown = Shown(plan, yes, as_json, stdout, show_globals)
+    with permission(
         repository,
-        _postgres(repository, source),
         source,
-        wanted,
-        into=into,
-        target=target,
-        base=base,
-        timeline=timeline,
-        tablespaces=mapped(tablespace or ()),
-        binaries=binaries,
-        user=run_as,
-    )
-    restore_data_directory(repository, proposal, plan_only=plan, yes=yes, as_json=as_json)
-
-
-def _refuse(given: bool, options: str, of: str, remedy: str = "") -> None:
-    """Refuse options that what is asked for has no use for, rather than pass over them."""
-    if given:
-        raise RestoreError(
-            f"{options} are for {of}, and what is asked for is none.", remedy or "Leave them out, or name another."
-        )
-
-
-def _postgres(repository: SystemRepository, source: str) -> PostgresSource:
-    from lifeboat.policy.postgres_source import PostgresSource
-
-    policy = repository.policy.sources[source]
-    if not isinstance(policy, PostgresSource):
-        raise PolicyError(
-            f"The source {source} is of kind {policy.kind}; this version restores PostgreSQL.",
-            "`lifeboat policy check` says what is not built yet.",
-        )
-    return policy
+        options,
+        approval=approval,
+        break_glass=break_glass,
+        looks_only=plan or stdout or show_globals,
+    ) as allowed:
+        restore_by_kind(repository, source, allowed, latest, shown)

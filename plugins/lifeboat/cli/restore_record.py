@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from lifeboat.cli.output import warn
+from lifeboat.cli.restore_permission import PERMISSION
 from lifeboat.errors import Cancelled, LifeboatError
 
 if TYPE_CHECKING:
@@ -57,17 +58,21 @@ def on_record(
     """
     from lifeboat.cli.recording import BestEffortJournal
 
+    permission = PERMISSION.get()
     journal = BestEffortJournal(repository, reached, run="command-restore", tell=warn)
     about: dict[str, Any] = {
         "source": manifest.source, "recovery_point": manifest.recovery_point, "target": target
     }  # fmt: skip
+    what |= permission.details
     begun = repository.outside.clock()
-    journal.write("restore_begun", **about, **what)
+    use = journal.write("restore_begun", **about, **what)
     outcome = Outcome()
     try:
+        permission.begin(repository, manifest.source, use if journal.heard else None)
         yield outcome
     except BaseException as failure:
         said = str(failure)[:_MOST_TOLD] if isinstance(failure, LifeboatError) else ""
+        about |= permission.details
         journal.write("restore_failed", **about, error=type(failure).__name__, what=said)
         # What a person stopped says nothing of the recovery point.
         if isinstance(failure, Exception) and not isinstance(failure, Cancelled):
@@ -90,13 +95,15 @@ def _keep(
 ) -> None:
     from lifeboat import __version__
     from lifeboat.cli.recording import actor, command
-    from lifeboat.recovery.evidence import Check, Proof, Record
+    from lifeboat.recovery.evidence import APPROVE, Check, Proof, Record
     from lifeboat.repository.manifest import Run
 
     ended = repository.outside.clock()
     objectives = repository.policy.objectives
     millisecond = timedelta(milliseconds=1)
     rto, rpo = objectives.rto_of(manifest.source), objectives.rpo_of(manifest.source)
+    permission = PERMISSION.get()
+    approve = {} if permission.waited is None else {APPROVE: permission.waited // millisecond}
     proven = () if failure else (Check(name="came back", passed=True, what=outcome.proven),)
     proof = Proof(
         source=manifest.source,
@@ -106,7 +113,7 @@ def _keep(
         chosen="asked",
         moment=manifest.moment,
         data_until=outcome.data_until,
-        milliseconds=outcome.milliseconds or {"restore": (ended - begun) // millisecond},
+        milliseconds=approve | (outcome.milliseconds or {"restore": (ended - begun) // millisecond}),
         size=outcome.size,
         checks=proven,
         error=_what(failure) if failure is not None else "",
@@ -121,8 +128,9 @@ def _keep(
             system=repository.system,
             begun=begun,
             ended=ended,
-            actor=actor(),
-            run=Run(command=command("restore", repository.system, manifest.source)),
+            actor=permission.actor or actor(),
+            run=permission.run or Run(command=command("restore", repository.system, manifest.source)),
+            reason=permission.reason,
             policy_digest=repository.loaded.digest,
             lifeboat_version=__version__,
             proofs=(proof,),

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from lifeboat.alerts.slack import tell
+from lifeboat.operators.outside import airflow_outside
 from lifeboat.policy.model import Policy
 from lifeboat.policy.people import Severity, SlackChannel
 
@@ -54,28 +56,9 @@ def tell_slack(policy: Policy, severity: Severity, text: str) -> list[str]:
     """Send a message to the Slack channels that take this severity; returns what went wrong, a sentence each.
 
     Args:
-        text: in Slack's own mark-up; what comes from outside went through :func:`escaped`.
+        text: in Slack's own mark-up; what comes from outside went through ``escaped``.
     """
-    from airflow.providers.slack.hooks.slack_webhook import SlackWebhookHook
-
-    faults = []
-    for name, channel in policy.alerts.channels.items():
-        if not isinstance(channel, SlackChannel) or severity not in channel.severities:
-            continue
-        try:
-            SlackWebhookHook(slack_webhook_conn_id=channel.connection, timeout=_PATIENCE_SECONDS).send(text=text)
-        except Exception as error:  # whatever it is, the work that is told of was done
-            # Its text may hold the webhook's address, which is a secret.
-            faults.append(f"The channel {name} was not told: {type(error).__name__}.")
-    return faults
-
-
-def escaped(text: str) -> str:
-    """Text that means nothing to Slack.
-
-    Source: https://docs.slack.dev/messaging/formatting-message-text#escaping
-    """
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return tell(policy, severity, text, airflow_outside())
 
 
 def failure_callbacks(policy: Policy, source: str, tier: str) -> list[SlackAlert]:
@@ -100,6 +83,15 @@ def restore_test_failure_callbacks(policy: Policy) -> list[SlackAlert]:
         f"{policy.system} may not come back, or not in time: a restore test found something that is not as it should "
         "be.",
         f"`lifeboat test {policy.system}` does it again by hand, with `--target` from one target alone.",
+    )
+
+
+def restore_failure_callbacks(policy: Policy) -> list[SlackAlert]:
+    """The alerts of the restore's DAG."""
+    return _alerts(
+        policy,
+        f"a restore of {policy.system} that somebody asked for was refused, or failed; nothing half-done is in use.",
+        "Another one needs another request and other approvals; `lifeboat restore --break-glass REASON` needs none.",
     )
 
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException
 
-from lifeboat.operators.alerts import escaped, tell_slack
+from lifeboat.alerts.slack import escaped
+from lifeboat.operators.alerts import tell_slack
 from lifeboat.operators.step import SystemStep, stay_quiet_until_connected
 from lifeboat.recovery.wording import length_of
 

@@ -96,7 +96,6 @@ def not_built(policy: Policy, built: Built = BUILT) -> list[str]:
         "tests": (policy.tests, f"The restore test {_NOT_BUILT}: nobody runs it."),
         "drills": (policy.drills, f"The drill {_NOT_BUILT}: nobody runs it."),
         "budget": (policy.budget, f"The budget {_NOT_BUILT}: nothing is measured against it."),
-        "restore": (policy.restore.approvals, f"The approval of restores {_NOT_BUILT}: nobody is asked."),
     }
     return notices + [notice for key, (wanted, notice) in asked.items() if wanted and key not in built.keys]
 

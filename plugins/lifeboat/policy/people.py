@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import unicodedata
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
+from lifeboat.policy.duration import Duration, ExactDuration
 from lifeboat.policy.naming import Name
-from lifeboat.policy.part import ConnectionId, Part
+from lifeboat.policy.part import ConnectionId, Part, Queue
 from lifeboat.policy.problems import Refused
 
 Email = Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$", examples=["devops@example.com"])]
@@ -131,20 +134,58 @@ class AlertPolicy(Part):
     """What is told besides failures."""
 
 
-class RestorePolicy(Part):
-    """Who may restore."""
+class RestoreHost(Part):
+    """A host on which a physical restore ends: Lifeboat is installed there, with the system's policies."""
 
-    approvals: Annotated[int, Field(ge=0, le=5)] = 0
-    """How many people must approve a restore, besides the one who asks."""
+    connection: ConnectionId
+    """The Airflow connection (SSH) that leads there."""
+
+    program: Text = "lifeboat"
+    """The command line on that host, where its `PATH` does not lead to it."""
+
+    policies: Path | None = None
+    """The directory of policies on that host; without one, what `LIFEBOAT_POLICIES` says there."""
+
+
+class RestorePolicy(Part):
+    """Who may restore, and where to."""
+
+    approvals: Annotated[int, Field(ge=2, le=5)] = 2
+    """How many people must approve a restore, none of them the one who asks."""
 
     approvers: tuple[Text, ...] = ()
-    """The Airflow users who may approve."""
+    """The Airflow users who may approve, by name. Without any, nothing is restored but into a scratch place, or from
+    the command line by breaking the glass."""
+
+    valid_for: ExactDuration = Duration(seconds=8 * 3600)
+    """How long a request stands: all approvals and the restore's beginning must fall into it. No answer means no."""
+
+    scratch: tuple[Path, ...] = ()
+    """Directories that nobody works in: the command line restores into them, and into the machine's directory for
+    temporary files, without asking anybody."""
+
+    exempt_scratch: bool = False
+    """Whether a restore that ends in a scratch place needs no approval in Airflow either; nothing else is exempt."""
+
+    queue: Queue | None = None
+    """The workers that restore: they have the room and the programs, and the directories that restores end in."""
+
+    hosts: dict[Name, RestoreHost] = Field(default_factory=dict)
+    """Database hosts that a restore may end on."""
+
+    @field_validator("scratch")
+    @classmethod
+    def _absolute(cls, paths: tuple[Path, ...]) -> tuple[Path, ...]:
+        for path in paths:
+            if not path.is_absolute() or len(path.parts) < 2:
+                raise Refused(f"`{path}` is not a whole path below `/`.", "Write it from `/` on.")
+        return paths
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        if len(set(self.approvers)) != len(self.approvers):
+        if len({folded(name) for name in self.approvers}) != len(self.approvers):
             raise Refused("Somebody is named twice.", "Name each approver once.", key=("approvers",))
-        if self.approvals > len(self.approvers):
+        if self.approvers and self.approvals > len(self.approvers):
             raise Refused(
                 f"{self.approvals} approvals are asked for, and {len(self.approvers)} people may give one: "
                 "no restore could ever begin.",
@@ -152,3 +193,8 @@ class RestorePolicy(Part):
                 key=("approvals",),
             )
         return self
+
+
+def folded(name: str) -> str:
+    """A user's name as it is compared: two that differ by case or by the way they are encoded are one person."""
+    return unicodedata.normalize("NFKC", name).strip().casefold()

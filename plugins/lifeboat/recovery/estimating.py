@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import median
 
-from lifeboat.recovery.evidence import Proof, Record
+from lifeboat.recovery.evidence import APPROVE, Proof, Record
 
 MOST_LOOKED_AT = 5
 """The newest say most: the data, the targets and the machines were others before."""
@@ -40,9 +40,14 @@ def estimate(records: Iterable[Record], source: str, target: str, size: int) -> 
     taken = near[-MOST_LOOKED_AT:]
     if not taken:
         return None
-    rates = [proof.recovery_milliseconds / 1000 / proof.size for proof in taken]
+    rates = [_worked(proof) / 1000 / proof.size for proof in taken]
     return Estimate(median(rates) * size, len(taken))
 
 
 def _measured(proof: Proof) -> bool:
-    return not proof.error and proof.size > 0 and proof.recovery_milliseconds > 0
+    return not proof.error and proof.size > 0 and _worked(proof) > 0
+
+
+def _worked(proof: Proof) -> int:
+    """Milliseconds without those that people took to say yes."""
+    return proof.recovery_milliseconds - proof.milliseconds.get(APPROVE, 0)

@@ -27,6 +27,8 @@ _STAMP = "%Y%m%dT%H%M%SZ"
 _MARK = r"^[0-9a-f]{8}$"
 RECOVERY_TIME, RECOVERY_POINT = "recovery time", "recovery point"
 """The checks against the objectives, whatever kind of source it is."""
+APPROVE = "approve"
+"""The phase in which people were asked: it counts among the recovery time, and says nothing of bytes."""
 
 
 class _Model(BaseModel):

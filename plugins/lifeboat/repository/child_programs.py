@@ -71,6 +71,7 @@ def converse(
     take: Callable[[bytes], None],
     tick: Callable[[], None],
     rest: Rest,
+    hear: Callable[[bytes], None] = lambda _said: None,
 ) -> str:
     """Look after the pipes of a child until it has ended; returns what it said on standard error.
 
@@ -80,8 +81,9 @@ def converse(
         tick: called at every turn, at least four times a second; may raise: then the child is still to be ended.
         rest: what becomes of input that the program does not read: ``read`` to its end nevertheless, so that what
             ``feed`` has to say of it is said; ``leave`` it; or ``refuse``: its exit code says why it stopped.
+        hear: given what it says on standard error as it says it.
     """
-    return _Conversation(child, feed, take, tick, rest).hold()
+    return _Conversation(child, feed, take, tick, rest, hear).hold()
 
 
 def end(child: subprocess.Popen[bytes]) -> None:
@@ -140,6 +142,7 @@ class _Conversation:
         take: Callable[[bytes], None],
         tick: Callable[[], None],
         rest: Rest,
+        hear: Callable[[bytes], None],
     ) -> None:
         self._child = child
         self._feed = feed
@@ -147,6 +150,7 @@ class _Conversation:
         self._tick = tick
         self._rest = rest
         self._words = _Words()
+        self._hear = hear
         self._waiting = memoryview(b"")
         for pipe in (child.stdin, child.stdout, child.stderr):
             if pipe is not None:
@@ -160,7 +164,7 @@ class _Conversation:
             if child.stdin is not None:
                 selector.register(child.stdin, selectors.EVENT_WRITE, self._give)
             pipes = {pipe.fileno(): pipe for pipe in (child.stdin, child.stdout, child.stderr) if pipe is not None}
-            for pipe, receive in ((child.stdout, self._take), (child.stderr, self._words.take)):
+            for pipe, receive in ((child.stdout, self._take), (child.stderr, self._told)):
                 assert pipe is not None
                 selector.register(pipe, selectors.EVENT_READ, receive)
             while selector.get_map():
@@ -178,6 +182,10 @@ class _Conversation:
             with suppress(subprocess.TimeoutExpired):
                 child.wait(TICK_SECONDS)
         return str(self._words)
+
+    def _told(self, said: bytes) -> None:
+        self._words.take(said)
+        self._hear(said)
 
     def _give(self, descriptor: int) -> bool:
         """Hand over more input; whether there is none left."""
