@@ -6,6 +6,8 @@ One Airflow serves the whole module. The runs go on side by side; what is done t
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +20,7 @@ from lifeboat.recovery.evidence import Record
 from lifeboat.recovery.keeping import read_evidence
 from lifeboat.repository.journal import Event
 from sandbox.accounts import SandboxError
-from sandbox.postgres_builds import WHEEL_MAJOR
+from sandbox.postgres_builds import WHEEL_MAJOR, binaries
 from sandbox.postgres_template import Template
 from sandbox.processes import wait_until
 from tests.dags.stage import SOURCE, Client, Stage, System
@@ -122,15 +124,16 @@ class House:
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory, postgres_template: Callable[[int], Template]) -> Iterator[House]:
-    stage = Stage(tmp_path_factory.mktemp("house"), postgres_template(WHEEL_MAJOR), users=USERS)
+    stage, places = Stage(tmp_path_factory.mktemp("house"), postgres_template(WHEEL_MAJOR), users=USERS), None
     try:
-        system = stage.system("guarded")
+        system = stage.system("guarded", source=f"    checkpoint: fast\n    binaries: {binaries()}")
         system.change("alerts:\n", f"{WHO}alerts:\n")
         stage.start(only_slack=True)
         system.server.run_sql("INSERT INTO ledger SELECT generate_series(1, 100)")
         _back_up(system)
-        places = stage.directory / "places"
-        places.mkdir(mode=0o755)
+        # The server's user must be able to enter, and pytest's directories are ours alone.
+        places = Path(tempfile.mkdtemp(prefix="lifeboat-places-"))
+        places.chmod(0o755)
         stage.wait_until_ready()
         password = stage.airflow.password_of
         users = {name: Client(stage.airflow.url, name, password(name)) for name in (*USERS, "admin")}
@@ -139,6 +142,8 @@ def house(tmp_path_factory: pytest.TempPathFactory, postgres_template: Callable[
             client.__exit__(None, None, None)
     finally:
         stage.stop()
+        if places is not None:
+            shutil.rmtree(places, ignore_errors=True)
 
 
 def _back_up(system: System) -> None:

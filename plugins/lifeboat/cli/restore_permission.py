@@ -74,6 +74,13 @@ class Permission:
             return f"glass broken: {self.broken}" if self.broken else ""
         return " · ".join(part for part in (self.request.reason, self.request.ticket) if part)
 
+    def targets(self, repository: SystemRepository) -> list[str]:
+        """The targets that must hear of it besides those that were looked at: a request names one to read from, and
+        its use is known everywhere."""
+        from lifeboat.recovery.approval.records import reached_targets
+
+        return [] if self.request is None else reached_targets(repository)
+
     def begin(self, repository: SystemRepository, source: str, use: Event | None) -> None:
         """What is to be done after the restore's first event and before anything else.
 

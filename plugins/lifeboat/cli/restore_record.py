@@ -59,6 +59,7 @@ def on_record(
     from lifeboat.cli.recording import BestEffortJournal
 
     permission = PERMISSION.get()
+    reached = list(dict.fromkeys([*reached, *permission.targets(repository)]))
     journal = BestEffortJournal(repository, reached, run="command-restore", tell=warn)
     about: dict[str, Any] = {
         "source": manifest.source, "recovery_point": manifest.recovery_point, "target": target
