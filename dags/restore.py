@@ -8,6 +8,8 @@ another XCom has approved nothing.
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from airflow.sdk import DAG, get_parsing_context
 from airflow.sdk.bases.operator import chain
 
@@ -26,6 +28,8 @@ def restore_dag(loaded: LoadedPolicy, dag_id: str) -> DAG:
     """The restore of one system."""
     policy = loaded.policy
     who = policy.restore
+    # Asked again when Airflow lost the answer on its way: one that comes within the second in which it was asked.
+    asking = {"retries": 2, "retry_delay": timedelta(seconds=10)}
     on_its_workers = {"system": policy.system, "retries": 0, **({"queue": who.queue} if who.queue else {})}
     with DAG(
         dag_id,
@@ -46,11 +50,11 @@ def restore_dag(loaded: LoadedPolicy, dag_id: str) -> DAG:
         chain(
             PlanRestore(task_id="plan", **on_its_workers),
             *(
-                ApproveRestore(task_id=f"approve_{number}", number=number, system=policy.system, retries=0)
+                ApproveRestore(task_id=f"approve_{number}", number=number, **on_its_workers | asking)
                 for number in range(1, who.approvals + 1)
             ),
             CarryOutRestore(task_id="restore", **on_its_workers),
-            HandOver(task_id="hand_over", system=policy.system, retries=0),
+            HandOver(task_id="hand_over", **on_its_workers),
         )
     return dag
 

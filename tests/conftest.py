@@ -31,7 +31,12 @@ class OneWorkerAModule(LoadScopeScheduling):  # type: ignore[misc]  # xdist has 
         return "airflow" if module in RUN_AIRFLOW else module
 
 
-RUN_AIRFLOW = ("tests/dags/test_runs.py", "tests/dags/test_celery.py", "tests/sandbox/test_airflow.py")
+RUN_AIRFLOW = (
+    "tests/dags/test_runs.py",
+    "tests/dags/test_restores.py",
+    "tests/dags/test_celery.py",
+    "tests/sandbox/test_airflow.py",
+)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneWorkerAModule:

@@ -6,6 +6,7 @@ One Airflow serves the whole module. The runs go on side by side; what is done t
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -34,6 +35,8 @@ restore:
   approvers: [ann, ben, cleo]
   valid_for: 8h
 """
+SAID = re.compile(r"""'(?:event|exc_value)': (?:'|")(.*?)(?:'|"), '(?:[a-z_]+)':""")
+"""What a line of a log says, without all that belongs to it."""
 ENDED = ("failed", "upstream_failed", "skipped")
 FIRST, SECOND = "approve_1", "approve_2"
 
@@ -78,6 +81,16 @@ class House:
     def answer(self, run: str, task: str, user: str, option: str = "Approve") -> None:
         """Answer, once the task asks."""
         self.wait_for(run, task, "awaiting_input")
+        # Airflow fails a task whose answer comes before the scheduler knows that it has parked.
+        parked = f"event with state success for task instance TaskInstanceKey(dag_id='{self.dag}', task_id='{task}'"
+        scheduler = self.stage.airflow.directory / "scheduler.log"
+
+        def is_known() -> bool:
+            lines = [line for line in scheduler.read_text().splitlines() if parked in line and run in line]
+            return len(lines) > len([one for one in self.asked if one == f"{run} {task}"])
+
+        wait_until(is_known, within=60, what=f"the scheduler knows that {task} waits", every=0.2)
+        self.asked.append(f"{run} {task}")
         path = f"/api/v2/dags/{self.dag}/dagRuns/{run}/taskInstances/{task}/-1/hitlDetails"
         self.users[user]._ask("PATCH", path, json={"chosen_options": [option]})
 
@@ -100,9 +113,10 @@ class House:
         admin = self.users["admin"]
         try:
             tries = admin.tries(self.dag, run, task)
-            return "\n".join(admin.log(self.dag, run, task, attempt=one) for one in range(1, tries + 1))
+            whole = "\n".join(admin.log(self.dag, run, task, attempt=one) for one in range(1, tries + 1))
         except SandboxError:
             return ""  # not written yet
+        return "\n".join(found[1] for found in SAID.finditer(whole))
 
     def events(self, kind: str, request: str) -> list[Event]:
         """Events about a request."""
@@ -250,6 +264,10 @@ def test_approvals_of_a_plan_that_was_made_anew_do_not_count(house: House) -> No
     house.users["dora"].clear_task(house.dag, run, "plan")
     house.wait_for(run, "plan", "success")
     wait_until(lambda: house.request(run) != first, within=60, what="there is a new request", every=0.3)
+    house.answer(run, SECOND, "cleo")  # to the plan that was shown to her, and holds no longer
+    house.wait_for(run, SECOND, "failed")
+    assert "The plan was made anew while this task waited" in house.log(run, SECOND)
+    house.users["dora"].clear_task(house.dag, run, SECOND, downstream=True)
     house.answer(run, SECOND, "cleo")
     house.wait_for(run, "restore", "failed")
     assert "It needs the approval of 2 people, and has 1 (cleo)" in house.log(run, "restore")
@@ -284,9 +302,11 @@ def test_no_answer_in_time_means_no(house: House) -> None:
 def test_who_asks_must_be_known(house: House) -> None:
     house.users["admin"].pause(house.dag)
     run = house.ask("nobody")
-    with house.stage.metadata.connect("airflow") as session:
-        session.execute("UPDATE dag_run SET triggering_user_name = NULL WHERE run_id = %s", [run])
-    house.users["admin"].pause(house.dag, False)
+    try:
+        with house.stage.metadata.connect(database="airflow") as session:
+            session.execute("UPDATE dag_run SET triggering_user_name = NULL WHERE run_id = %s", [run])
+    finally:
+        house.users["admin"].pause(house.dag, False)
     assert house.ended(run) == "failed"
     assert "It is not known who asks for this restore" in house.log(run, "plan")
 

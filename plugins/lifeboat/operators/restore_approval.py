@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.hitl import HITLOperator
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, TaskAwaitingInput
 
 from lifeboat.alerts.slack import escaped
 from lifeboat.operators.restore import RestoreStep
@@ -45,14 +45,23 @@ class ApproveRestore(RestoreStep, HITLOperator):
             return None
         return self._ask(context, repository, request, "")
 
-    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
+    def execute_complete(self, context: Context, event: Mapping[str, Any], shown: str = "") -> Any:
         """Take the answer. Returns who approved, for people.
 
+        Args:
+            shown: the digest of the request that was shown to whoever answered.
+
         Raises:
-            AirflowFailException: somebody refused, nobody answered in time, or it is not known who did.
+            AirflowFailException: somebody refused, nobody answered in time, or it is not known who did; or the plan
+                was made anew since it was shown.
         """
         repository = self._repository()
         request = self._request(context, repository)
+        if shown != request.sha256:
+            raise AirflowFailException(
+                "The plan was made anew while this task waited, and the answer is to one that holds no longer. Clear "
+                "this task: it shows the new one."
+            )
         if "error" in event:
             nobody = event.get("error_type") == "timeout"
             self._refuse(context, repository, request, "nobody answered in time" if nobody else "the answer was lost")
@@ -111,7 +120,13 @@ class ApproveRestore(RestoreStep, HITLOperator):
             + (f"The last answer does not count: {escaped(why)}.\n" if why else "")
             + f"<{self.generate_link_to_ui_from_context(context=context)}|Look at the plan and answer>",
         )
-        return HITLOperator.execute(self, context)
+        try:
+            return HITLOperator.execute(self, context)
+        except TaskAwaitingInput as waiting:
+            # Airflow keeps what a task first showed; what an answer is to, goes with the task.
+            raise TaskAwaitingInput(
+                method_name=waiting.method_name, timeout=waiting.timeout, kwargs={"shown": request.sha256}
+            ) from None
 
     def _refuse(self, context: Context, repository: SystemRepository, request: RestoreRequest, why: str) -> None:
         from lifeboat.operators.run import actor_of
