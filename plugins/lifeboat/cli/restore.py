@@ -76,6 +76,20 @@ def restore_verb(
             metavar="NAME",
         ),
     ] = None,
+    replace_database: Annotated[
+        bool,
+        typer.Option(
+            "--replace-database",
+            help="Of a logical archive: put the database in the place of the one that has its name, which is renamed.",
+        ),
+    ] = False,
+    replace_directory: Annotated[
+        bool,
+        typer.Option(
+            "--replace-directory",
+            help="Of a physical backup: put the data directory in the place of the old one, which is renamed.",
+        ),
+    ] = False,
     with_globals: Annotated[
         bool,
         typer.Option("--with-globals", help="Of a logical archive: make the roles and tablespaces the server lacks."),
@@ -128,9 +142,9 @@ def restore_verb(
     restore_snapshot = restorer_of(loaded.policy.sources[source].kind)
     if restore_snapshot is not None:
         of_data = (lsn, name, timeline, base, tablespace, binaries, run_as, connection, format_name, as_table)
-        of_dumps = (database, new_name, into_database, with_globals, show_globals, replace_rows)
+        of_dumps = (database, new_name, into_database, with_globals, show_globals, replace_rows, replace_database)
         they_take = "What is no database takes --into, --at, --recovery-point, --target and --only."
-        _refuse(any((*of_data, *of_dumps)), "Some of these options", "a database", they_take)
+        _refuse(any((*of_data, *of_dumps, replace_directory)), "Some of these options", "a database", they_take)
         wanted_snapshot = WantedSnapshot(
             into, time_in(at, loaded.policy.zone)[0] if at is not None else None, recovery_point, target,
             tuple(only or ()), replace_files, plan, yes, as_json, stdout, into_store,
@@ -142,10 +156,12 @@ def restore_verb(
         return
     _refuse(replace_files, "--replace-files", "a set of files")
     _refuse(stdout or into_store, "--stdout and --into-store", "a configuration")
-    of_archive = bool(database or new_name or into_database or with_globals or show_globals)
+    of_archive = bool(database or new_name or into_database or with_globals or show_globals or replace_database)
     of_export = bool(format_name or as_table or replace_rows)
     if recovery_point is not None and is_export(recovery_point):
-        _refuse(of_archive, "--database, --as, --into-database, --with-globals and --show-globals", "a logical archive")
+        they = "--database, --as, --into-database, --replace-database, --with-globals and --show-globals"
+        _refuse(of_archive, they, "a logical archive")
+        _refuse(replace_directory, "--replace-directory", "a physical backup")
         wanted_tables = Wanted(
             recovery_point,
             tuple(only or ()),
@@ -168,8 +184,13 @@ def restore_verb(
     if connection is not None:
         from lifeboat.cli.restore_logical import Wish, restore_into_connection
 
-        no_use = any(option is not None for option in (into, lsn, name, base))
-        _refuse(no_use, "--into, --lsn, --name and --base", "a physical backup", "Or leave --connection out.")
+        no_use = any(option is not None for option in (into, lsn, name, base)) or replace_directory
+        _refuse(
+            no_use,
+            "--into, --lsn, --name, --base and --replace-directory",
+            "a physical backup",
+            "Or leave --connection out.",
+        )
         wish = Wish(
             connection=connection,
             at=time_in(at, loaded.policy.zone)[0] if at is not None else None,
@@ -182,6 +203,7 @@ def restore_verb(
             with_globals=with_globals,
             owners=owners,
             binaries=binaries,
+            replace_databases=replace_database,
         )
         policy = _postgres(repository, source)
         restore_into_connection(
@@ -201,6 +223,7 @@ def restore_verb(
         tablespaces=mapped(tablespace or ()),
         binaries=binaries,
         user=run_as,
+        replace=replace_directory,
     )
     restore_data_directory(repository, proposal, plan_only=plan, yes=yes, as_json=as_json)
 
