@@ -84,15 +84,19 @@ def converse(
     return _Conversation(child, feed, take, tick, rest).hold()
 
 
-def end(child: subprocess.Popen[bytes]) -> None:
-    """End a child that may still run, with the programs that it has started, and close its pipes."""
+def end(child: subprocess.Popen[bytes], patience: float = PATIENCE_SECONDS) -> None:
+    """End a child that may still run, with the programs that it has started, and close its pipes.
+
+    Args:
+        patience: seconds that it may take to end after it was told; then it is killed.
+    """
     if child.poll() is None:
         family = _family(child.pid)
         with suppress(ProcessLookupError):
             child.terminate()
         _signal(family, signal.SIGTERM)
         try:
-            child.wait(PATIENCE_SECONDS)
+            child.wait(patience)
         except subprocess.TimeoutExpired:
             family |= _family(child.pid)
             child.kill()
