@@ -177,7 +177,7 @@ def run_remote(
             del last[:-_MOST_KEPT]
         heard(stream, line)
 
-    attended = ["attended", "--silence", f"{silence:g}", "--", *words]
+    attended = ["attended", "--silence", f"{silence:g}", "--", *host.options, *words]
     code = _Call(host, attended, silence, listen, tick, beating=True).run()
     if code == 0:
         return
@@ -196,7 +196,9 @@ def run_remote(
 def _answer(host: RemoteHost, words: Sequence[str], tick: Tick) -> str:
     """What a command that ends soon says on standard output."""
     lines: dict[Stream, list[str]] = {"out": [], "err": []}
-    code = _Call(host, words, SILENCE_SECONDS, lambda stream, line: lines[stream].append(line), tick).run()
+    code = _Call(
+        host, [*host.options, *words], SILENCE_SECONDS, lambda stream, line: lines[stream].append(line), tick
+    ).run()
     if code == _NOT_FOUND:
         raise _no_program(host)
     if code != 0:
@@ -219,11 +221,12 @@ def _no_program(host: RemoteHost) -> RestoreError:
 
 def _last_error(lines: Sequence[str]) -> tuple[str, str]:
     """The last error that the command line told, and its remedy; else its last words."""
-    for number in reversed(range(len(lines))):
-        if lines[number].startswith("error: "):
-            remedy = [line.strip().removeprefix("→").strip() for line in lines[number + 1 :] if line.startswith("  ")]
-            return lines[number].removeprefix("error: "), " ".join(remedy)
-    return next((line for line in reversed(lines) if line.strip()), ""), ""
+    telling = [number for number, line in enumerate(lines) if line.startswith("error: ")]
+    telling = telling or [number for number, line in enumerate(lines) if line.strip() and not line.startswith("  ")]
+    if not telling:
+        return "", ""
+    remedy = [line.strip().removeprefix("→").strip() for line in lines[telling[-1] + 1 :] if line.startswith("  ")]
+    return lines[telling[-1]].removeprefix("error: "), " ".join(remedy)
 
 
 class _Call:
@@ -240,7 +243,7 @@ class _Call:
         beating: bool = False,
     ) -> None:
         self._host = host
-        self._command = shlex.join([host.program, *host.options, *words])
+        self._command = shlex.join([host.program, *words])
         self._silence = silence
         self._listen = listen
         self._tick = tick
@@ -326,7 +329,8 @@ class _Call:
 
     async def _pump(self, reader: asyncssh.SSHReader[str], stream: Stream) -> None:
         async for line in reader:
-            self._lines.put((stream, line.rstrip("\r\n")))
+            if line:  # at its end it may be none
+                self._lines.put((stream, line.rstrip("\r\n")))
 
     async def _beat(self, process: asyncssh.SSHClientProcess[str]) -> None:
         while self._beating:
