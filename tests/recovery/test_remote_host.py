@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -21,6 +21,7 @@ import pytest
 from lifeboat import __version__
 from lifeboat.errors import Cancelled, LifeboatError, RestoreError, TargetUnavailable
 from lifeboat.outside import Connection
+from lifeboat.postgres.destination import UNFINISHED
 from lifeboat.recovery.remote_host import RemoteFailed, RemoteHost, check_remote, remote_host, run_remote
 from sandbox.accounts import CLONE, remove, server_directory
 from sandbox.postgres import PostgresServer
@@ -126,6 +127,11 @@ def test_what_it_said_last_is_the_error_with_its_remedy_and_code(shared: Line, h
     assert caught.value.code == 2
 
 
+def in_replay(into: Path) -> bool:
+    """Whether the server that never opens has been started."""
+    return any(_cmdline(process)[:1] == [f"postgres -D {into}{UNFINISHED}/data"] for process in servers_on(into))
+
+
 @contextmanager
 def under_way(line: Line, host: RemoteHost, into: Path, slow: Path, **more: object) -> Iterator[_Restore]:
     """A restore there that is in its replay, run by a thread of ours."""
@@ -133,13 +139,14 @@ def under_way(line: Line, host: RemoteHost, into: Path, slow: Path, **more: obje
         restore = _Restore(pool.submit(_run, host, restore_words(line, into, slow), more))
         try:
             wait_until(
-                lambda: bool(servers_on(into)) or restore.running.done(), within=60, what="the restore is in its replay"
+                lambda: in_replay(into) or restore.running.done(), within=60, what="the restore is in its replay"
             )
             assert not restore.running.done(), restore.running.result()
             yield restore
         finally:
             for process in servers_on(into):
-                process.kill()
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
 
 
 class _Restore:
@@ -212,7 +219,7 @@ def test_a_worker_killed_with_9_leaves_nothing_there(
         env={**os.environ, "PYTHONPATH": f"{CLONE / 'plugins'}:{CLONE}"},
         stdout=subprocess.DEVNULL,
     )
-    wait_until(lambda: bool(servers_on(into)), within=60, what="the restore is in its replay")
+    wait_until(lambda: in_replay(into), within=60, what="the restore is in its replay")
     worker.send_signal(signal.SIGKILL)
     worker.wait()
     nothing_left(into)
@@ -321,43 +328,30 @@ def test_each_way_to_end_is_an_error_of_its_own(
         run_remote(scripted(f"echo 'error: no room on the disk' >&2; exit {code}"), ["x"], heard=lambda *_: None)
 
 
-class Attended:
-    """``lifeboat attended`` of its own, with something that lasts."""
-
-    def __init__(self, line: Line, into: Path, slow: Path, *, silence: float) -> None:
-        self.process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "lifeboat.cli", "attended", "--silence", f"{silence:g}", "--", *options(line)),
-                *restore_words(line, into, slow),
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": str(CLONE / "plugins")},
-        )
-
-
 @pytest.mark.parametrize("way", ["its input ends", "its input is silent"])
 def test_what_nobody_attends_to_is_stopped_and_takes_back_what_it_began(shared: Line, slow: Path, way: str) -> None:
     into = shared.request().into
-    attended = Attended(shared, into, slow, silence=60 if way == "its input ends" else 15).process
+    silence = "2" if way == "its input is silent" else "60"
+    words = [*("attended", "--silence", silence, "--"), *options(shared), *restore_words(shared, into, slow)]
+    attended = subprocess.Popen(
+        [sys.executable, "-m", "lifeboat.cli", *words],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(CLONE / "plugins")},
+    )
     assert attended.stdin is not None
-    wait_until(lambda: bool(servers_on(into)), within=14, what="the restore is in its replay")
+    assert attended.stderr is not None
+
+    def beaten() -> bool:
+        attended.stdin.write(b"\n")  # type: ignore[union-attr]
+        attended.stdin.flush()  # type: ignore[union-attr]
+        return in_replay(into)
+
+    wait_until(beaten, within=60, what="the restore is in its replay")
     if way == "its input ends":
         attended.stdin.close()
-        attended.stdin = None
-    _out, err = attended.communicate(timeout=60) if way == "its input ends" else ended(attended)
-    assert attended.returncode == 128 + signal.SIGTERM
-    assert b"Nobody attends to it any more" in err
-    assert b"Stopped." in err
+    said = attended.stderr.read()
+    assert attended.wait(60) == 128 + signal.SIGTERM
+    assert b"Nobody attends to it any more" in said
+    assert b"Stopped." in said
     nothing_left(into)
-
-
-def ended(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
-    assert process.stdout is not None
-    assert process.stderr is not None
-    with ThreadPoolExecutor(1) as pool:
-        out = pool.submit(process.stdout.read)
-        err = process.stderr.read()
-    process.wait(60)
-    return out.result(), err
