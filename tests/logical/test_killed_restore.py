@@ -62,6 +62,22 @@ def sessions(archives: Archives) -> list[tuple[str, str]]:
     )
 
 
+def test_the_plan_says_to_a_person_and_to_a_program_what_gives_way(
+    archives: Archives, words: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    with archives.home.connect(database=DATABASE):
+        assert run([*words, "--plan"]) == 0
+        said = " ".join(capfd.readouterr().out.split())
+        assert run([*words, "--plan", "--json"]) == 0
+        (one,) = json.loads(capfd.readouterr().out)["databases"]
+    assert f"the database {DATABASE} of " in said
+    assert f"is renamed to {DATABASE}_before_20" in said
+    assert "1 session in it is ended" in said
+    assert one["replaces"]["sessions"] == 1
+    assert one["replaces"]["size_bytes"] > 1_000_000
+    assert one["new_name"] == DATABASE
+
+
 @pytest.mark.parametrize("phase", ["restore", "check", "swap", "named"])
 def test_nothing_runs_on_nothing_half_is_in_use_and_the_same_command_succeeds(
     archives: Archives, words: list[str], phase: str, capfd: pytest.CaptureFixture[str]

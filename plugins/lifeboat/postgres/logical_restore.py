@@ -79,8 +79,8 @@ def restore_logical(
             if plan.replaces:
                 progress("swap", 1, 1)
                 passed(work.phases, "swap", begun, repository.outside.clock())
-        except BaseException:
-            take_back(maintenance, built, names)
+        except BaseException as failure:
+            take_back(maintenance, built if len(built) == len(plan.databases) else (), names, failure)
             raise
     return RestoredArchive(tuple(restored), made, work.phases, ended)
 

@@ -20,6 +20,7 @@ from lifeboat.postgres.connecting import connect_sql, no_tick
 from lifeboat.postgres.logical_new_database import Settling, finish
 from lifeboat.postgres.logical_planning import DatabasePlan
 from lifeboat.postgres.parameters import ConnectionParameters
+from lifeboat.postgres.refusals import clean_message
 
 Session = psycopg.Connection[TupleRow]
 Tick = Callable[[], None]
@@ -100,38 +101,42 @@ def look(parameters: ConnectionParameters, one: Built, tick: Tick) -> None:
         raise RestoreError(f"The database {one.plan.name} lacks {', '.join(missing[:10])}.")
 
 
-def take_back(maintenance: ConnectionParameters, built: Sequence[Built], unproven: Sequence[str]) -> None:
+def take_back(
+    maintenance: ConnectionParameters, built: Sequence[Built], unproven: Sequence[str], failure: BaseException
+) -> None:
     """Undo whatever was done, by the databases' numbers: the old ones have their names again, the new ones are dropped.
 
     Nothing stops this.
 
     Args:
+        built: those that may have got their names.
         unproven: the names of all that was made, also before it had a number.
+        failure: why.
 
     Raises:
         RestoreError: an old database could not get its name back; the text says by which statements it does.
     """
-    swapped: list[tuple[Built, str]] = []
     try:
         with connect_sql(maintenance) as admin:
-            rows = admin.execute("SELECT oid::int8, datname FROM pg_database").fetchall()
-            names = {int(oid): str(name) for oid, name in rows}
-            swapped = [(one, one.unproven) for one in built if names.get(one.oid) == one.plan.name]
-            if swapped:
-                _swap_back(admin, maintenance, [one for one, _ in swapped])
-                swapped = []
-            for name in unproven:
-                admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+            # A commit whose answer nobody heard may come about while we look: then the names are others afterwards.
+            for _ in range(TRIES):
+                rows = admin.execute("SELECT oid::int8, datname FROM pg_database").fetchall()
+                names = {int(oid): str(name) for oid, name in rows}
+                if swapped := [one for one in built if names.get(one.oid) == one.plan.name]:
+                    _swap_back(admin, maintenance, swapped)
+                elif not set(unproven) & set(names.values()):
+                    return
+                for name in unproven:
+                    admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
     except (LifeboatError, psycopg.Error) as error:
         if not any(one.plan.replaces is not None for one in built):
             # The failure itself is what the caller must hear of. The databases' name says what they are, and the next
             # restore's plan names them.
             return
+        why = failure.what if isinstance(failure, LifeboatError) else clean_message(str(failure))
         raise RestoreError(
-            f"{'The restored database could not be taken back' if swapped else 'What was begun was not cleared away'}: "
-            f"{error}",
-            _by_hand(built),
-        ) from error
+            f"{why.rstrip('.')}. And whether all of it could be taken back is not known: {error}", _by_hand(built)
+        ) from failure
 
 
 def _swap_back(admin: Session, maintenance: ConnectionParameters, swapped: Sequence[Built]) -> None:

@@ -84,19 +84,15 @@ def converse(
     return _Conversation(child, feed, take, tick, rest).hold()
 
 
-def end(child: subprocess.Popen[bytes], patience: float = PATIENCE_SECONDS) -> None:
-    """End a child that may still run, with the programs that it has started, and close its pipes.
-
-    Args:
-        patience: seconds that it may take to end after it was told; then it is killed.
-    """
+def end(child: subprocess.Popen[bytes]) -> None:
+    """End a child that may still run, with the programs that it has started, and close its pipes."""
     if child.poll() is None:
         family = _family(child.pid)
         with suppress(ProcessLookupError):
             child.terminate()
         _signal(family, signal.SIGTERM)
         try:
-            child.wait(patience)
+            child.wait(PATIENCE_SECONDS)
         except subprocess.TimeoutExpired:
             family |= _family(child.pid)
             child.kill()
