@@ -18,8 +18,8 @@ from lifeboat.postgres.logical_naming import LONGEST_NAME, UNPROVEN, before_name
 from lifeboat.postgres.logical_planning import LogicalPlan
 from lifeboat.postgres.logical_restore import restore_logical
 from lifeboat.repository.catalogue import Copy
+from sandbox import postgres_builds
 from sandbox.postgres import PostgresServer
-from sandbox.postgres_builds import tested_majors
 from sandbox.processes import wait_until
 from tests.logical.archives import DATABASE, Archives, fill
 
@@ -234,7 +234,7 @@ def test_a_transaction_that_is_prepared_meanwhile_leaves_everything_as_it_was(
     assert archives.databases() == {"postgres", "template0", "template1", DATABASE}
 
 
-@pytest.mark.parametrize("major", tested_majors()[:-1])
+@pytest.mark.parametrize("major", postgres_builds.tested_majors()[:-1])
 def test_servers_of_other_major_versions_do_the_same(own_archives: Callable[..., Archives], major: int) -> None:
     archives = own_archives(major=major)
     archives.home.run_sql("CREATE DATABASE small")
