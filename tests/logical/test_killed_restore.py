@@ -110,3 +110,35 @@ def test_nothing_runs_on_nothing_half_is_in_use_and_the_same_command_succeeds(
     assert left(archives) == remains
     for name in (*remains, *(name for name in archives.databases() if "_before_" in name)):
         server.run_sql(f'DROP DATABASE "{name}"')
+
+
+def test_an_index_that_takes_hours_ends_with_the_worker_that_wanted_it(archives: Archives, words: list[str]) -> None:
+    """``pg_restore`` has read everything by then: no end of its input tells it."""
+    server = archives.home
+    server.run_sql("CREATE DATABASE slow")
+    with server.connect(database="slow") as session:
+        session.execute(
+            "CREATE FUNCTION public.slowly(n int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN"
+            " IF current_database() <> 'slow' THEN PERFORM pg_catalog.pg_sleep(600); END IF; RETURN n; END $$"
+        )
+        session.execute("CREATE TABLE public.things AS SELECT 1 AS n")
+        session.execute("CREATE INDEX ON public.things (public.slowly(n))")
+    archives.back_up()
+    words = [*(word if word != DATABASE else "slow" for word in words)]
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "lifeboat.cli", *words],
+        env={**os.environ, "PYTHONPATH": str(CLONE / "plugins")},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    asleep = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+    try:
+        wait_until(lambda: bool(server.run_sql(asleep)), within=60, what="the index is being built")
+        worker.kill()
+        worker.wait()
+        wait_until(lambda: not sessions(archives) and not programs_of(archives), within=15, what="nothing of it runs")
+    finally:
+        worker.kill()
+        server.run_sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
+        for name in ("slow", *left(archives)):
+            server.run_sql(f'DROP DATABASE "{name}" WITH (FORCE)')
