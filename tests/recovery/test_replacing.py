@@ -18,7 +18,7 @@ from lifeboat.cli.program import run
 from lifeboat.errors import DestinationInUse, RestoreError
 from lifeboat.postgres import directory_swap
 from lifeboat.postgres.destination import UNFINISHED, Request
-from lifeboat.postgres.directory_swap import RECORD, hand_over, number_of, settle
+from lifeboat.postgres.directory_swap import RECORD, hand_over, left_behind, number_of, settle
 from lifeboat.postgres.moments import Latest
 from lifeboat.postgres.old_directory import aside_of, insist_on_no_server
 from lifeboat.postgres.open_server import OpenServer
@@ -290,7 +290,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.usefixtures("ways")
-@pytest.mark.parametrize("step", range(6))
+@pytest.mark.parametrize("step", range(8))
 def test_wherever_it_is_killed_the_old_one_or_the_new_one_is_whole_and_neither_is_lost(
     tmp_path: Path, step: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -313,8 +313,12 @@ def test_wherever_it_is_killed_the_old_one_or_the_new_one_is_whole_and_neither_i
 
         return do
 
+    built = root / "PG_18_1"
+    built.mkdir()
+    placed = {str(space): {"PG_18_1": number_of(built)}}
+
     def place() -> None:
-        (space / "PG_18_1").mkdir()
+        built.rename(space / "PG_18_1")
 
     with monkeypatch.context() as patched:
         patched.setattr(directory_swap, "_take_back", lambda *_: None)
@@ -322,7 +326,7 @@ def test_wherever_it_is_killed_the_old_one_or_the_new_one_is_whole_and_neither_i
         patched.setattr(directory_swap, "exchange", counted(directory_swap.exchange))
         patched.setattr(directory_swap, "sync", counted(directory_swap.sync))
         with contextlib.suppress(Killed):
-            hand_over(root, into, aside, {str(space): ["PG_18_1"]}, place, lambda _: None)
+            hand_over(root, into, aside, placed, place, lambda _: None)
     settled = settle(root)
     assert settled or step < 1 or not (root / RECORD).exists()
     if number_of(into) == new:
@@ -351,6 +355,17 @@ def test_what_lies_there_and_was_not_written_down_is_never_removed(tmp_path: Pat
 
 
 def hand_over_until_it_is_written(root: Path, into: Path, aside: Path) -> None:
-    new, old = number_of(root / "data"), number_of(into)
-    assert new is not None
-    directory_swap.HandingOver(str(into), str(aside), new, old).write(root)
+    record = directory_swap.HandingOver(str(into), str(aside), number_of(root / "data"), number_of(into))
+    record.write(root)
+
+
+def test_what_somebody_has_put_into_a_tablespaces_place_since_is_not_taken_for_ours(tmp_path: Path) -> None:
+    root, into, space = tmp_path / f"data{UNFINISHED}", tmp_path / "data", tmp_path / "space"
+    for folder in (root / "data", root / "PG_18_1", space):
+        folder.mkdir(parents=True)
+    placed = {str(space): {"PG_18_1": number_of(root / "PG_18_1")}}
+    directory_swap.HandingOver(str(into), "", number_of(root / "data"), None, placed).write(root)
+    (space / "PG_18_1").mkdir()
+    assert number_of(space / "PG_18_1") not in left_behind(root)
+    assert settle(root)
+    assert (space / "PG_18_1").exists()

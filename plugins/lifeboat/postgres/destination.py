@@ -19,7 +19,7 @@ from pathlib import Path
 
 from lifeboat.errors import DestinationInUse, NotEnoughDisk, RestoreError
 from lifeboat.postgres.details import Tablespace
-from lifeboat.postgres.directory_swap import DATA, hand_over, left_behind, settle, sync
+from lifeboat.postgres.directory_swap import DATA, Number, hand_over, left_behind, number_of, settle, sync
 from lifeboat.postgres.old_directory import check_old, holds_something
 from lifeboat.postgres.restore_planning import RestorePlan
 from lifeboat.postgres.room import ROOM_FACTOR_PERCENT, archive_room
@@ -112,15 +112,13 @@ def check_destination(request: Request, plan: RestorePlan) -> None:
     _check_room(request, plan)
 
 
-def _check_tablespace(tablespace: Tablespace, place: Path, ours: Collection[Path]) -> None:
+def _check_tablespace(tablespace: Tablespace, place: Path, ours: Collection[Number]) -> None:
     if not place.is_absolute():
         raise RestoreError(f"The tablespace's place {place} is not an absolute path.", "Give the whole path.")
     if place.is_symlink() or (place.exists() and not place.is_dir()):
         raise DestinationInUse(f"{place} is there and is no directory.", "Name another place with --tablespace.")
-    if (
-        place not in ours
-        and place.is_dir()
-        and any(found.name not in (UNFINISHED, "lost+found") for found in place.iterdir())
+    if place.is_dir() and any(
+        found.name not in (UNFINISHED, "lost+found") and number_of(found) not in ours for found in place.iterdir()
     ):
         raise DestinationInUse(
             f"{place}, where the tablespace {tablespace.location} is to go, is not empty.",
@@ -206,7 +204,7 @@ class Place:
             Whether a data directory that was there gave way.
         """
         building = {
-            str(tablespace.final): [child.name for child in tablespace.building.iterdir()]
+            str(tablespace.final): {child.name: number_of(child) for child in tablespace.building.iterdir()}
             for tablespace in self.tablespaces
         }
         return hand_over(self.root, request.into, request.aside, building, self._place_tablespaces, confirm)

@@ -12,7 +12,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ _CANNOT = frozenset({errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP})
 
 Number = tuple[int, int]
 """A file system's number and a directory's number in it: what it is known by, however it is called."""
+NOWHERE: Number = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -38,24 +39,37 @@ class HandingOver:
         into: the name.
         aside: the name that the old one gets; empty where nothing is there.
         new, old: what is to have the name, and what has it.
-        tablespaces: what is put into each tablespace's place.
+        tablespaces: what is put into each tablespace's place: names, and what they are known by.
     """
 
     into: str
     aside: str
     new: Number
     old: Number | None
-    tablespaces: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    tablespaces: Mapping[str, Mapping[str, Number]] = field(default_factory=dict)
+
+    @property
+    def placed(self) -> frozenset[Number]:
+        """What is put into the tablespaces' places."""
+        return frozenset(number for names in self.tablespaces.values() for number in names.values())
 
     @classmethod
     def read(cls, root: Path) -> HandingOver | None:
         """What was written down in a directory of something unfinished; ``None``: nothing, or not all of it."""
         try:
             told: dict[str, Any] = json.loads((root / RECORD).read_text(encoding="utf-8"))
-        except (FileNotFoundError, NotADirectoryError, ValueError):
+        except (FileNotFoundError, NotADirectoryError, PermissionError, ValueError):
             return None
-        old = told.pop("old")
-        return cls(**(told | {"new": tuple(told["new"]), "old": None if old is None else tuple(old)}))
+        return cls(
+            told["into"],
+            told["aside"],
+            _number(told["new"]),
+            None if told["old"] is None else _number(told["old"]),
+            {
+                place: {name: _number(number) for name, number in names.items()}
+                for place, names in told["tablespaces"].items()
+            },
+        )
 
     def write(self, root: Path) -> None:
         """Write it down so that it is there after a loss of power."""
@@ -68,12 +82,17 @@ class HandingOver:
         sync(root)
 
 
-def number_of(place: Path) -> Number | None:
-    """What a directory is known by; ``None`` where there is none."""
+def _number(pair: list[int]) -> Number:
+    device, number = pair
+    return device, number
+
+
+def number_of(place: Path) -> Number:
+    """What a directory is known by; ``NOWHERE`` where there is none."""
     try:
         found = place.lstat()
     except FileNotFoundError:
-        return None
+        return NOWHERE
     return found.st_dev, found.st_ino
 
 
@@ -81,7 +100,7 @@ def hand_over(
     root: Path,
     into: Path,
     aside: Path | None,
-    tablespaces: Mapping[str, Sequence[str]],
+    tablespaces: Mapping[str, Mapping[str, Number]],
     place_tablespaces: Callable[[], None],
     confirm: Callable[[Path], None],
 ) -> bool:
@@ -99,7 +118,6 @@ def hand_over(
     data = root / DATA
     old = number_of(into) if aside is not None and holds_something(into) else None
     new = number_of(data)
-    assert new is not None
     HandingOver(str(into), str(aside) if old and aside else "", new, old, tablespaces).write(root)
     try:
         place_tablespaces()
@@ -147,13 +165,13 @@ def _take_back(root: Path, into: Path, aside: Path | None, new: Number) -> None:
     settle(root)
 
 
-def left_behind(root: Path) -> frozenset[Path]:
-    """The places of tablespaces that a restore which was killed has filled and nobody uses: :func:`settle` will empty
-    them."""
+def left_behind(root: Path) -> frozenset[Number]:
+    """What a restore that was killed has put into the places of tablespaces, and nobody uses: :func:`settle` removes
+    it."""
     record = HandingOver.read(root)
     if record is None or number_of(Path(record.into)) == record.new:
         return frozenset()
-    return frozenset(Path(place) for place in record.tablespaces)
+    return record.placed
 
 
 def settle(root: Path) -> bool:
@@ -171,7 +189,7 @@ def settle(root: Path) -> bool:
         _undo(record, data)
     elif record.old is not None and number_of(data) == record.old:
         data.rename(record.aside)
-    if number_of(data) not in (None, record.new):
+    if number_of(data) not in (NOWHERE, record.new):
         raise DestinationInUse(
             f"{data} is not what a restore that was cut short has built there.",
             f"It may be what was in {into} before: look at it, and move it away.",
@@ -188,11 +206,13 @@ def _undo(record: HandingOver, data: Path) -> None:
         if number_of(aside) == record.new:
             aside.rename(data)
         for place in (data, aside):
-            if number_of(into) is None and number_of(place) == record.old:
+            if number_of(into) == NOWHERE and number_of(place) == record.old:
                 place.rename(into)
     for folder, names in record.tablespaces.items():
         for name in names:
-            shutil.rmtree(Path(folder) / name, ignore_errors=True)
+            # Somebody may have put another one there since.
+            if number_of(Path(folder) / name) in record.placed:
+                shutil.rmtree(Path(folder) / name)
 
 
 def exchange(one: Path, other: Path) -> bool:
