@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from lifeboat.errors import LifeboatError, RestoreError
 from lifeboat.postgres.connecting import connect_sql
-from lifeboat.postgres.logical_naming import LONGEST_NAME, UNPROVEN, before_name
+from lifeboat.postgres.logical_naming import LONGEST_NAME, UNPROVEN, before_name, gave_way_as
 from lifeboat.postgres.logical_planning import LogicalPlan
 from lifeboat.postgres.logical_restore import restore_logical
 from lifeboat.repository.catalogue import Copy
@@ -381,3 +381,6 @@ def test_a_name_aside_is_free_fits_and_says_when(name: str, numbers: set[int]) -
         assert len(made.encode()) <= LONGEST_NAME
         assert "_before_20261122t140500" in made
         taken.add(made)
+        if len(name.encode()) < 30:
+            assert gave_way_as(made) == name
+    assert gave_way_as(f"{name}_before_migration") is None

@@ -10,7 +10,7 @@ import psycopg
 from psycopg.rows import TupleRow
 
 from lifeboat.errors import LifeboatError, RestoreError
-from lifeboat.postgres.logical_naming import BEFORE, before_name
+from lifeboat.postgres.logical_naming import before_name, gave_way_as
 from lifeboat.postgres.logical_planning import DatabasePlan, Home, Replaced
 
 Session = psycopg.Connection[TupleRow]
@@ -80,8 +80,8 @@ def maintenance_database(plans: Sequence[DatabasePlan], own: str) -> str:
 
 def earlier(plans: Sequence[DatabasePlan], home: Home) -> list[str]:
     """The databases that gave way to earlier restores and are still there."""
-    begins = tuple(f"{plan.name}{BEFORE}" for plan in plans if plan.replaces is not None)
-    return sorted(name for name in home.databases if name.startswith(begins)) if begins else []
+    replaced = {plan.name for plan in plans if plan.replaces is not None}
+    return sorted(name for name in home.databases if gave_way_as(name) in replaced)
 
 
 def _forbidding(

@@ -152,8 +152,8 @@ def _swap_back(admin: Session, maintenance: ConnectionParameters, swapped: Seque
 
 def _by_hand(built: Sequence[Built]) -> str:
     statements = "; ".join(
-        f'ALTER DATABASE "{one.plan.name}" RENAME TO "{one.unproven}"; '
-        f'ALTER DATABASE "{one.plan.replaces.aside}" RENAME TO "{one.plan.name}"'
+        f"ALTER DATABASE {_quoted(one.plan.name)} RENAME TO {_quoted(one.unproven)}; "
+        f"ALTER DATABASE {_quoted(one.plan.replaces.aside)} RENAME TO {_quoted(one.plan.name)}"
         for one in built
         if one.plan.replaces is not None
     )
@@ -161,6 +161,10 @@ def _by_hand(built: Sequence[Built]) -> str:
         f"Look which is which (\\l+ in psql): a database whose name begins with lifeboat_unproven is to be dropped. "
         f"Where the old one was renamed already, BEGIN; {statements}; COMMIT; brings it back."
     )
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
 
 
 def _renamed(
