@@ -196,8 +196,17 @@ def test_a_process_that_works_there_is_seen_whatever_the_lock_file_says(tmp_path
 
 
 @pytest.mark.usefixtures("ways")
-def test_a_server_that_is_started_there_meanwhile_keeps_its_directory(shared: Line) -> None:
+def test_a_server_that_is_started_there_meanwhile_keeps_its_directory(
+    shared: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
     request = replacing(shared)
+    exchange, exchanged = directory_swap.exchange, []
+
+    def seen(one: Path, other: Path) -> bool:
+        exchanged.append(other)
+        return exchange(one, other)
+
+    monkeypatch.setattr(directory_swap, "exchange", seen)
     working: list[subprocess.Popen[bytes]] = []
 
     def examine(_: OpenServer) -> None:
@@ -210,6 +219,7 @@ def test_a_server_that_is_started_there_meanwhile_keeps_its_directory(shared: Li
         for one in working:
             one.kill()
             one.wait()
+    assert exchanged == []
     assert is_old(request.into)
     assert not beside(request)
 
