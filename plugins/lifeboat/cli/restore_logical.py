@@ -213,13 +213,8 @@ def _do(
 def _document(restored: RestoredArchive) -> dict[str, Any]:
     return {
         "databases": [
-            {
-                "database": one.database,
-                "name": one.name,
-                "tables": one.tables,
-                "rows": one.rows,
-                "aside": one.aside or None,
-            }
+            {"database": one.database, "name": one.name, "tables": one.tables, "rows": one.rows}
+            | ({"aside": one.aside} if one.aside else {})
             for one in restored.databases
         ],
         "made_globals": restored.made_globals,
