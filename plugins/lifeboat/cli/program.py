@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from lifeboat.cli.attended import attended_verb
 from lifeboat.cli.backup import backup_verb
 from lifeboat.cli.bundle import bundle_verb
 from lifeboat.cli.cancellation import STOP
@@ -22,7 +23,7 @@ from lifeboat.cli.journal import app as journal_verbs
 from lifeboat.cli.keys import app as key_verbs
 from lifeboat.cli.kit import app as kit_verbs
 from lifeboat.cli.listing import list_verb
-from lifeboat.cli.output import fail, note, warn
+from lifeboat.cli.output import fail, note, say, warn
 from lifeboat.cli.outside import DEFAULT_POLICIES, Surroundings
 from lifeboat.cli.policy import app as policy_verbs
 from lifeboat.cli.preflight import preflight_verb
@@ -55,6 +56,7 @@ app.command("list")(list_verb)
 app.command("verify")(verify_verb)
 app.command("copy")(copy_verb)
 app.command("restore")(restore_verb)
+app.command("attended")(attended_verb)
 app.command("test")(restore_test_verb)
 app.command("bundle")(bundle_verb)
 app.command("remains")(remains_verb)
@@ -64,6 +66,14 @@ app.add_typer(key_verbs, name="key")
 app.add_typer(target_verbs, name="target")
 app.add_typer(kit_verbs, name="kit")
 app.add_typer(report_verbs, name="report")
+
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        from lifeboat import __version__
+
+        say(f"lifeboat {__version__}")
+        raise typer.Exit
 
 
 @app.callback()
@@ -86,6 +96,9 @@ def _before_the_verb(
             help="The private half of a break-glass key (PEM), to open backups with. May be repeated.", metavar="FILE"
         ),
     ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", help="Say which version this is.", is_eager=True, callback=_tell_version)
+    ] = False,
     kit: Annotated[
         Path | None,
         typer.Option(

@@ -70,6 +70,20 @@ def restore_verb(
             metavar="NAME",
         ),
     ] = None,
+    replace_database: Annotated[
+        bool,
+        typer.Option(
+            "--replace-database",
+            help="Of a logical archive: put the database in the place of the one that has its name, which is renamed.",
+        ),
+    ] = False,
+    replace_directory: Annotated[
+        bool,
+        typer.Option(
+            "--replace-directory",
+            help="Of a physical backup: put the data directory in the place of the old one, which is renamed.",
+        ),
+    ] = False,
     with_globals: Annotated[
         bool,
         typer.Option("--with-globals", help="Of a logical archive: make the roles and tablespaces the server lacks."),
@@ -150,6 +164,8 @@ def restore_verb(
         as_table=as_table,
         replace_rows=replace_rows,
         replace_files=replace_files,
+        replace_database=replace_database,
+        replace_directory=replace_directory,
         into_store=into_store,
     )
     here = surroundings(ctx)

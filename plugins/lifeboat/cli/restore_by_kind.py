@@ -57,11 +57,16 @@ def restore_by_kind(
         return
     _refuse(options.replace_files, "--replace-files", "a set of files")
     _refuse(shown.stdout or options.into_store, "--stdout and --into-store", "a configuration")
-    of_archive = bool(
-        options.databases or options.new_name or options.into_database or options.with_globals or shown.show_globals
-    )
+    of_archive = any(
+        (
+            options.databases, options.new_name, options.into_database, options.with_globals, shown.show_globals,
+            options.replace_database,
+        )
+    )  # fmt: skip
     if options.recovery_point is not None and is_export(options.recovery_point):
-        _refuse(of_archive, "--database, --as, --into-database, --with-globals and --show-globals", "a logical archive")
+        they = "--database, --as, --into-database, --replace-database, --with-globals and --show-globals"
+        _refuse(of_archive, they, "a logical archive")
+        _refuse(options.replace_directory, "--replace-directory", "a physical backup")
         restore_export(repository, source, _postgres(repository, source), _wanted_tables(options, shown))
         return
     of_export = bool(options.format_name or options.as_table or options.replace_rows)
@@ -75,10 +80,11 @@ def restore_by_kind(
 def _refuse_of_databases(options: RestoreOptions) -> None:
     of_data = (
         options.lsn, options.name, options.timeline, options.base, options.tablespaces, options.binaries,
-        options.run_as, options.connection, options.format_name, options.as_table,
+        options.run_as, options.connection, options.format_name, options.as_table, options.replace_directory,
     )  # fmt: skip
     of_dumps = (
-        options.databases, options.new_name, options.into_database, options.with_globals, options.replace_rows
+        options.databases, options.new_name, options.into_database, options.with_globals, options.replace_rows,
+        options.replace_database,
     )  # fmt: skip
     they_take = "What is no database takes --into, --at, --recovery-point, --target and --only."
     _refuse(any((*of_data, *of_dumps)), "Some of these options", "a database", they_take)
@@ -125,7 +131,8 @@ def _restore_archive(
     assert options.connection is not None
     _asked(repository, options, latest)
     no_use = any(option is not None for option in (options.into, options.lsn, options.name, options.base))
-    _refuse(no_use, "--into, --lsn, --name and --base", "a physical backup", "Or leave --connection out.")
+    they = "--into, --lsn, --name, --base and --replace-directory"
+    _refuse(no_use or options.replace_directory, they, "a physical backup", "Or leave --connection out.")
     wish = Wish(
         connection=options.connection,
         at=_time(repository, options),
@@ -138,6 +145,7 @@ def _restore_archive(
         with_globals=options.with_globals,
         owners=options.owners,
         binaries=_path(options.binaries),
+        replace_databases=options.replace_database,
     )
     restore_into_connection(
         repository,
@@ -168,6 +176,7 @@ def _restore_physical(
         tablespaces=mapped(options.tablespaces),
         binaries=_path(options.binaries),
         user=options.run_as,
+        replace=options.replace_directory,
     )
     restore_data_directory(repository, proposal, plan_only=shown.plan, yes=shown.yes, as_json=shown.as_json)
 

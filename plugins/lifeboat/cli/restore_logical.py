@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from lifeboat.repository.catalogue import Copy
     from lifeboat.repository.system import SystemRepository
 
-_PHASES = {"restore": "Restored", "check": "Databases compared"}
+_PHASES = {"restore": "Restored", "check": "Databases compared", "swap": "Names exchanged"}
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class Wish:
         databases, only: which databases, and patterns of tables.
         name: what the one database is to be called.
         into: the database that is there, and is to take in what comes back; by default new ones are made.
+        replace_databases: in the place of those that have the names, which are renamed.
         with_globals: make the roles and tablespaces that the server lacks.
         owners: give objects their owners and privileges.
         binaries: where the client programs are.
@@ -60,6 +61,7 @@ class Wish:
     with_globals: bool
     owners: bool
     binaries: Path | None
+    replace_databases: bool = False
 
 
 def restore_into_connection(
@@ -96,6 +98,7 @@ def restore_into_connection(
             only=wish.only,
             name=wish.name,
             existing=None if wish.into is None else _parameters(repository, source, wish.connection, wish.into),
+            replace_databases=wish.replace_databases,
             globals_wanted=wish.with_globals,
             owners=wish.owners,
             tick=STOP.check,
@@ -110,12 +113,18 @@ def restore_into_connection(
     for obstacle in plan.obstacles:
         raise obstacle
     names = ", ".join(one.name for one in plan.databases)
-    agree(f"Bring it into {names}?" if plan.existing else f"Make {names}?", yes)
+    agree(_question(plan, names), yes)
     restored = _carry_out(repository, source, source_name, wish, plan, reached)
     if as_json:
         show_json({"plan": document(plan, parameters, remarks), "restored": _document(restored)})
     else:
         _show(restored, plan)
+
+
+def _question(plan: LogicalPlan, names: str) -> str:
+    if plan.existing:
+        return f"Bring it into {names}?"
+    return f"Put what comes back in the place of {', '.join(plan.replaces)}?" if plan.replaces else f"Make {names}?"
 
 
 def _choose(repository: SystemRepository, source: str, wish: Wish) -> tuple[Copy, list[str], list[str]]:
@@ -168,7 +177,9 @@ def _carry_out(
     reached: Sequence[str],
 ) -> RestoredArchive:
     into = [one.name for one in plan.databases]
-    about = {"connection": wish.connection, "into": into, "only": list(wish.only)}
+    about: dict[str, Any] = {"connection": wish.connection, "into": into, "only": list(wish.only)}
+    if plan.replaces:
+        about["renamed"] = plan.replaces
     manifest = plan.copy.manifest
     with (
         on_record(repository, manifest, plan.copy.target, reached, **about) as outcome,
@@ -177,7 +188,7 @@ def _carry_out(
     ):
         restored = _do(repository, source, wish, plan, progress)
         rows = sum(one.rows for one in restored.databases)
-        outcome.details = {"rows": rows}
+        outcome.details = {"rows": rows, **({"sessions_ended": restored.sessions_ended} if plan.replaces else {})}
         outcome.phases, outcome.size, outcome.data_until = restored.phases, manifest.plain_size, manifest.moment
         outcome.proven = f"{len(restored.databases)} databases, {rows:,} rows, all compared with the backup"
     return restored
@@ -203,6 +214,7 @@ def _document(restored: RestoredArchive) -> dict[str, Any]:
     return {
         "databases": [
             {"database": one.database, "name": one.name, "tables": one.tables, "rows": one.rows}
+            | ({"aside": one.aside} if one.aside else {})
             for one in restored.databases
         ],
         "made_globals": restored.made_globals,
@@ -218,6 +230,7 @@ def _show(restored: RestoredArchive, plan: LogicalPlan) -> None:
         (one.database, f"is {where}{one.name}: {one.tables} tables, {one.rows:,} rows, all compared with the backup")
         for one in restored.databases
     ]
+    fields += [("gave way", f"{one.name} is {one.aside} now") for one in restored.databases if one.aside]
     show_fields("Restored", [*fields, ("took", f"{length(restored.seconds)} ({phases})")])
     say("What to do next", "bold")
     steps = ["Look at the data before anybody works with them."]
@@ -225,6 +238,13 @@ def _show(restored: RestoredArchive, plan: LogicalPlan) -> None:
         left_out = [statement for one in plan.databases if one.fit is not None for statement in one.fit.by_hand]
         if left_out:
             steps.append("What was left out, to be made where the other tables are there:\n" + "\n".join(left_out))
+    elif plan.replaces:
+        steps += [
+            "Let the applications connect again: their sessions were ended.",
+            "Back it up: lifeboat backup SYSTEM SOURCE with its tiers.",
+            f"Drop {', '.join(plan.replaces.values())} when nobody needs it any more. Until then, to go back, with "
+            "nobody connected: ALTER DATABASE … RENAME TO …, both in one transaction.",
+        ]
     elif any(one.tables is not None for one in plan.databases):
         steps.append("Bring the rows to where they belong: pg_dump --table … NEW | psql OLD, or INSERT … SELECT.")
     else:

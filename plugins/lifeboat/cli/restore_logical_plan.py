@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lifeboat.cli.output import exact_moment, note, show_fields, size
 
 if TYPE_CHECKING:
-    from lifeboat.postgres.logical_planning import DatabasePlan, LogicalPlan
+    from lifeboat.postgres.logical_planning import DatabasePlan, LogicalPlan, Replaced
     from lifeboat.postgres.parameters import ConnectionParameters
 
 MOST_NAMED = 12
@@ -33,6 +33,13 @@ def document(plan: LogicalPlan, parameters: ConnectionParameters, remarks: Seque
                 "rows": _rows(one),
                 "left_out": [] if one.selection is None else list(one.selection.left_out),
                 "only_defined": [] if one.selection is None else list(one.selection.only_defined),
+                "replaces": None
+                if one.replaces is None
+                else {
+                    "renamed_to": one.replaces.aside,
+                    "size_bytes": one.replaces.size_bytes,
+                    "sessions": one.replaces.sessions,
+                },
                 "used": [] if one.fit is None else list(one.fit.names),
             }
             for one in plan.databases
@@ -82,6 +89,8 @@ def show_plan(plan: LogicalPlan, parameters: ConnectionParameters, remarks: Sequ
 
 def _of_database(one: DatabasePlan) -> Iterator[tuple[str, str]]:
     yield "database", f"{one.archive.name} → {one.name}"
+    if one.replaces is not None:
+        yield "gives way", _replaced(one.replaces)
     if one.tables is None or one.selection is None:
         yield "with", f"{one.archive.tables} tables, {_rows(one):,} rows, {one.archive.large_objects} large objects"
         return
@@ -95,12 +104,23 @@ def _of_database(one: DatabasePlan) -> Iterator[tuple[str, str]]:
         yield "used as is", f"{_named(one.fit.names)}: the database has them, and they stay as they are"
 
 
+def _replaced(old: Replaced) -> str:
+    length = f" of {size(old.size_bytes)}" if old.size_bytes is not None else ""
+    sessions = "1 session in it is" if old.sessions == 1 else f"{old.sessions} sessions in it are"
+    return (
+        f"the database {old.name}{length} is renamed to {old.aside}, and not dropped; {sessions} ended. That comes "
+        "last, when all is proven; it is renamed back when a check fails after it. The server needs room for both"
+    )
+
+
 def _into(plan: LogicalPlan, parameters: ConnectionParameters) -> str:
     server = f"the server at {parameters.address}"
     if plan.existing:
         return (
             f"the database {plan.databases[0].name} of {server}, in one transaction; nothing that is there is changed"
         )
+    if plan.replaces:
+        return f"{server}, in the place of {', '.join(plan.replaces)}"
     return f"{server}, into new databases; nothing that is there is touched"
 
 

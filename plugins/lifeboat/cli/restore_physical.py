@@ -28,6 +28,7 @@ _PHASES = {
     "stage": "WAL files staged",
     "replay": "Replayed",
     "check": "Checked",
+    "swap": "Exchanged",
 }
 
 
@@ -72,6 +73,7 @@ def propose(
     tablespaces: Mapping[str, Path],
     binaries: Path | None,
     user: str | None,
+    replace: bool = False,
 ) -> Proposal:
     """What would be restored, from where and with what; with the obstacles that were found."""
     from lifeboat.cli.restore_choice import choose
@@ -79,6 +81,7 @@ def propose(
     from lifeboat.cli.restore_plan import Proposal, absolute, obstacles
     from lifeboat.postgres.destination import Request, moved_tablespaces
     from lifeboat.postgres.finding_programs import server_programs
+    from lifeboat.postgres.old_directory import aside_of
 
     choice = choose(repository, source, asked.moment, target=target, base=base, timeline=timeline)
     known = {str(one.location) for one in moved_tablespaces(choice.plan)}
@@ -94,6 +97,7 @@ def propose(
         server_programs(binaries, policy.binaries, major),
         dict(tablespaces),
         user,
+        aside=aside_of(absolute(into), repository.outside.clock()) if replace else None,
     )
     found = tuple(obstacles(repository, choice.plan, request))
     measured = estimated(repository, source, choice.offer.target, choice.plan.plain_bytes)
@@ -109,6 +113,8 @@ def restore_data_directory(
         typer.Exit: nothing but the plan was asked for.
         LifeboatError: an obstacle, or the restore failed; the destination is as it was.
     """
+    from lifeboat.postgres.old_directory import holds_something
+
     if plan_only:
         _show_plan(proposal, as_json)
         raise typer.Exit(1 if proposal.obstacles else 0)
@@ -116,7 +122,8 @@ def restore_data_directory(
         _show_plan(proposal, as_json=False)
     for obstacle in proposal.obstacles:
         raise obstacle
-    agree(f"Restore into {proposal.request.into}?", yes)
+    gives_way = holds_something(proposal.request.into)
+    agree(f"{'Put it in the place of' if gives_way else 'Restore into'} {proposal.request.into}?", yes)
     restored = _carry_out(repository, proposal)
     if as_json:
         from lifeboat.cli.restore_plan import document
@@ -154,6 +161,8 @@ def _carry_out(repository: SystemRepository, proposal: Proposal) -> Restored:
             "last_commit": recovered.last_commit.isoformat() if recovered.last_commit is not None else None,
             "to_the_end": restored.to_the_end,
         }
+        if restored.aside is not None:
+            outcome.details["renamed"] = {str(restored.into): str(restored.aside)}
         outcome.phases, outcome.size, outcome.data_until = restored.phases, plan.plain_bytes, recovered.last_commit
         outcome.proven = f"every file and WAL record; {len(restored.databases)} databases answered"
     return restored
@@ -163,6 +172,7 @@ def _document(restored: Restored) -> dict[str, Any]:
     recovered = restored.recovered
     return {
         "into": str(restored.into),
+        "aside": str(restored.aside) if restored.aside is not None else None,
         "last_commit": recovered.last_commit,
         "stopped_at": str(recovered.stopped_at),
         "reason": recovered.reason,
@@ -187,6 +197,8 @@ def _show(restored: Restored, proposal: Proposal) -> None:
     ]
     if restored.to_the_end:
         fields.insert(3, ("to the end", "nothing was committed between the last commit and the moment asked for"))
+    if restored.aside is not None:
+        fields.insert(1, ("gave way", f"what was there is {restored.aside} now"))
     show_fields("Restored", fields)
     _show_next(restored, proposal)
 
@@ -201,6 +213,9 @@ def _show_next(restored: Restored, proposal: Proposal) -> None:
         "Look through its postgresql.conf and postgresql.auto.conf: they are the lost server's.",
         f"Start it: {proposal.request.binaries / 'pg_ctl'} -D {restored.into} -l LOGFILE start",
         "Look at the data before anybody works with them.",
+        f"Remove {restored.aside} when nobody needs it any more. Until then, to go back: stop the server, rename both."
+        if restored.aside is not None
+        else "",
         f"It is on a new timeline: lead the policy's connection to it, then back it up: "
         f"lifeboat backup {proposal.system} {proposal.source} --tier daily",
     ]

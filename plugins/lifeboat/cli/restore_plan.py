@@ -105,6 +105,7 @@ def document(proposal: Proposal) -> dict[str, Any]:
         "asked": proposal.asked.words,
         "target": offer.target,
         "into": str(proposal.request.into),
+        "replaces": _replaced_document(proposal),
         "base": {
             "id": plan.base.manifest.recovery_point,
             "moment": plan.base.manifest.moment,
@@ -194,12 +195,35 @@ def _where(proposal: Proposal) -> Iterator[tuple[str, str]]:
 
     plan = proposal.plan
     yield "into", str(proposal.request.into)
+    yield from _replaced(proposal)
     for tablespace in moved_tablespaces(plan):
         yield "tablespace", f"{tablespace.location} → {tablespace_place(tablespace, proposal.request)}"
     yield "to fetch", size(plan.fetch_bytes)
     yield "disk", f"{size(plan.room_bytes)} needed, {size(proposal.free_bytes)} free"
     yield "will take", f"about {length(proposal.estimated_seconds)}, {_grounds(proposal)}"
     yield "programs", str(proposal.request.binaries)
+
+
+def _replaced_document(proposal: Proposal) -> dict[str, Any] | None:
+    from lifeboat.postgres.old_directory import holds_something, links_out, size_of
+
+    into, aside = proposal.request.into, proposal.request.aside
+    if aside is None or not holds_something(into):
+        return None
+    return {"renamed_to": str(aside), "size_bytes": size_of(into), "links": links_out(into)}
+
+
+def _replaced(proposal: Proposal) -> Iterator[tuple[str, str]]:
+    told = _replaced_document(proposal)
+    if told is None:
+        return
+    yield (
+        "gives way",
+        f"the data directory that is there, {size(told['size_bytes'])}, is renamed to {told['renamed_to']}, and not "
+        "removed. That comes last, when all is proven; it is renamed back when something fails after it",
+    )
+    for name, place in told["links"].items():
+        yield "stays", f"{place}, its {name}: the new one does not use it"
 
 
 def _grounds(proposal: Proposal) -> str:

@@ -22,6 +22,7 @@ from psycopg.conninfo import make_conninfo
 from lifeboat.errors import PostgresError
 from lifeboat.postgres.connecting import no_tick
 from lifeboat.postgres.parameters import ConnectionParameters
+from lifeboat.postgres.server_programs import dies_with_us
 from lifeboat.repository.child_programs import Rest, converse, end, in_memory
 from lifeboat.targets.target import Readable
 
@@ -190,6 +191,8 @@ def run_program(
             env=environment,
             pass_fds=(*descriptors, *(access.descriptors if access is not None else ())),
             bufsize=0,
+            # One that builds indexes would not notice for hours that nobody wants them any more.
+            preexec_fn=dies_with_us(os.getpid(), signal.SIGTERM),
         )
     except OSError as error:
         raise PostgresError(f"{arguments[0]} can't be run: {error.strerror}.", "Look at `binaries`.") from error

@@ -2,7 +2,8 @@
 
 Everything that is not finished lies in a directory called ``….lifeboat-unfinished``: one beside the data directory, and
 one inside the place of each tablespace, which may be another disk. A restore that was killed leaves those behind and
-nothing else; the next one empties them.
+nothing else; the next one empties them. A data directory that is there may give way: see
+:mod:`lifeboat.postgres.directory_swap`.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ import errno
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from lifeboat.errors import DestinationInUse, NotEnoughDisk, RestoreError
 from lifeboat.postgres.details import Tablespace
+from lifeboat.postgres.directory_swap import DATA, Number, hand_over, left_behind, number_of, settle, sync
+from lifeboat.postgres.old_directory import check_old, holds_something
 from lifeboat.postgres.restore_planning import RestorePlan
 from lifeboat.postgres.room import ROOM_FACTOR_PERCENT, archive_room
 from lifeboat.postgres.unpacking import Owner
@@ -34,12 +37,14 @@ class Request:
 
     Attributes:
         target: the target to fetch from.
-        into: the data directory to be made; it must not exist, or be empty.
+        into: the data directory to be made; it must not exist, or be empty, unless it gives way.
         binaries: the directory with PostgreSQL's server programs, of the backup's major version.
         tablespaces: where the tablespaces go, by their location on the lost server. Those not named go below
             ``<into>.tablespaces/``.
         user: the user to run the server as and to give the files to, when we are root.
         limit_seconds: how long recovery may take.
+        aside: beside ``into``: where the data directory that is there goes, when the new one is proven; ``None``: none
+            may be there.
     """
 
     target: str
@@ -48,6 +53,12 @@ class Request:
     tablespaces: Mapping[str, Path] = field(default_factory=dict)
     user: str | None = None
     limit_seconds: float = RECOVERY_SECONDS
+    aside: Path | None = None
+
+    @property
+    def unfinished(self) -> Path:
+        """Where it is built until it is proven."""
+        return Path(f"{self.into}{UNFINISHED}")
 
 
 def moved_tablespaces(plan: RestorePlan) -> list[Tablespace]:
@@ -78,33 +89,37 @@ def check_destination(request: Request, plan: RestorePlan) -> None:
         raise RestoreError(f"The destination {into} is not an absolute path.", "Give the whole path.")
     if into.is_symlink() or (into.exists() and not into.is_dir()):
         raise DestinationInUse(f"{into} is there and is no directory.", "Name another destination.")
-    if into.is_dir() and any(into.iterdir()):
+    if holds_something(into) and request.aside is None:
         raise DestinationInUse(
             f"The destination {into} is not empty.",
-            "Nothing was touched. Name a directory that is empty or does not exist; move old data aside yourself, so "
-            "that nobody can say it was lost here.",
+            "Nothing was touched. Name a directory that is empty or does not exist; or say --replace-directory: then a "
+            "data directory that is there is renamed, and not removed.",
         )
     if os.path.ismount(into):
         raise DestinationInUse(
             f"{into} is a mount point: what was built beside it can't take its place.",
             "Name a directory below it, such as its subdirectory data.",
         )
+    if request.aside is not None and holds_something(into):
+        check_old(into, request.aside)
     places = {tablespace_place(tablespace, request) for tablespace in moved_tablespaces(plan)}
     if len(places) < len(moved_tablespaces(plan)):
         raise RestoreError("Two tablespaces are to go to one place.", "Give each a place of its own.")
     for tablespace in moved_tablespaces(plan):
-        _check_tablespace(tablespace, tablespace_place(tablespace, request))
+        _check_tablespace(tablespace, tablespace_place(tablespace, request), left_behind(request.unfinished))
     if not into.parent.is_dir():
         raise RestoreError(f"{into.parent} is no directory.", "Make it, or mount it, first.")
     _check_room(request, plan)
 
 
-def _check_tablespace(tablespace: Tablespace, place: Path) -> None:
+def _check_tablespace(tablespace: Tablespace, place: Path, ours: Collection[Number]) -> None:
     if not place.is_absolute():
         raise RestoreError(f"The tablespace's place {place} is not an absolute path.", "Give the whole path.")
     if place.is_symlink() or (place.exists() and not place.is_dir()):
         raise DestinationInUse(f"{place} is there and is no directory.", "Name another place with --tablespace.")
-    if place.is_dir() and any(found.name not in (UNFINISHED, "lost+found") for found in place.iterdir()):
+    if place.is_dir() and any(
+        found.name not in (UNFINISHED, "lost+found") and number_of(found) not in ours for found in place.iterdir()
+    ):
         raise DestinationInUse(
             f"{place}, where the tablespace {tablespace.location} is to go, is not empty.",
             "Nothing was touched. Name another place for it with --tablespace OLD=NEW.",
@@ -164,7 +179,7 @@ class Place:
 
     @property
     def data(self) -> Path:
-        return self.root / "data"
+        return self.root / DATA
 
     @property
     def staging(self) -> Path:
@@ -179,21 +194,31 @@ class Place:
         for root in [self.root, *(tablespace.root for tablespace in self.tablespaces)]:
             _remove(root / LINKS)
 
-    def hand_over(self, into: Path) -> None:
-        """Give everything its name; the data directory last, for without it nothing looks whole."""
+    def hand_over(self, request: Request, confirm: Callable[[Path], None] = lambda _into: None) -> bool:
+        """Give everything its name; the data directory last, for without it nothing looks whole.
+
+        Args:
+            confirm: called with the data directory once it has its name; when it raises, all of it is taken back.
+
+        Returns:
+            Whether a data directory that was there gave way.
+        """
+        building = {
+            str(tablespace.final): {child.name: number_of(child) for child in tablespace.building.iterdir()}
+            for tablespace in self.tablespaces
+        }
+        return hand_over(self.root, request.into, request.aside, building, self._place_tablespaces, confirm)
+
+    def _place_tablespaces(self) -> None:
         for tablespace in self.tablespaces:
             for child in tablespace.building.iterdir():
                 child.rename(tablespace.final / child.name)
             tablespace.building.rmdir()
             tablespace.root.rmdir()
             self._link(self.data / "pg_tblspc" / str(tablespace.oid), tablespace.final)
-            _sync(tablespace.final)
+            sync(tablespace.final)
         if self.tablespaces:
-            _sync(self.data / "pg_tblspc")
-        if into.is_dir():
-            into.rmdir()
-        self.data.rename(into)
-        _sync(into.parent)
+            sync(self.data / "pg_tblspc")
 
     def _link(self, link: Path, final: Path) -> None:
         link.unlink()
@@ -209,7 +234,7 @@ def unfinished(request: Request, plan: RestorePlan, owner: Owner | None) -> Iter
     Raises:
         DestinationInUse: another restore builds there at this moment.
     """
-    root = Path(f"{request.into}{UNFINISHED}")
+    root = request.unfinished
     lock = _lock(root)
     made: list[Path] = []
     tablespaces = tuple(
@@ -219,6 +244,8 @@ def unfinished(request: Request, plan: RestorePlan, owner: Owner | None) -> Iter
     )
     place = Place(root, tablespaces, owner)
     try:
+        if settle(root):
+            check_destination(request, plan)
         for old in [*root.iterdir(), *(tablespace.root for tablespace in tablespaces)]:
             _remove(old)
         for folder in [place.data, place.staging, *(tablespace.building for tablespace in tablespaces)]:
@@ -272,6 +299,8 @@ def _give(path: Path, owner: Owner | None) -> None:
 
 
 def _clear(place: Place) -> None:
+    # What gave way may lie there still.
+    settle(place.root)
     for tablespace in place.tablespaces:
         _remove(tablespace.root)
     _remove(place.root)
@@ -291,11 +320,3 @@ def _remove_empty(folder: Path) -> None:
         # Somebody else put something there meanwhile, or it is gone already.
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
             raise
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

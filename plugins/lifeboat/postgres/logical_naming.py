@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 import secrets
+from collections.abc import Collection
 from datetime import datetime
 
 LONGEST_NAME = 63
 """NAMEDATALEN - 1, in bytes."""
 UNPROVEN = "lifeboat_unproven_"
+BEFORE = "_before_"
+_GAVE_WAY = re.compile(rf"(.*){BEFORE}\d{{8}}t\d{{6}}(?:_\d+)?", re.DOTALL)
 
 
 def restored_name(database: str, moment: datetime) -> str:
     """The name of a database that is brought back beside the old one: ``erp_restored_20261122t010000``."""
     return _cut(database, f"_restored_{moment:%Y%m%dt%H%M%S}")
+
+
+def before_name(database: str, now: datetime, taken: Collection[str]) -> str:
+    """The name of a database that gave way to a restored one: ``erp_before_20261122t140500``; numbered where that is
+    taken."""
+    stamp = f"{BEFORE}{now:%Y%m%dt%H%M%S}"
+    names = (_cut(database, stamp if number == 1 else f"{stamp}_{number}") for number in itertools.count(1))
+    return next(name for name in names if name not in taken)
+
+
+def gave_way_as(name: str) -> str | None:
+    """How a database was called that has such a name now; ``None`` for any other. What was cut off is not known."""
+    found = _GAVE_WAY.fullmatch(name)
+    return found[1] if found is not None else None
 
 
 def unproven_name(database: str) -> str:

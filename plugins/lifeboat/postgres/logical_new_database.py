@@ -75,15 +75,18 @@ def create(admin: Session, name: str, archive: DatabaseArchive, *, tablespace: b
 
 
 def rehearse(admin: Session, plan: DatabasePlan, name: str, settling: Settling) -> None:
-    """Do what :func:`finish` will do, and take it back: what the server refuses it refuses before the rows are read."""
+    """Do what :func:`finish` will do, and take it back: what the server refuses it refuses before the rows are read.
+
+    Where the name is still another database's, a free one stands for it.
+    """
     admin.execute("BEGIN")
     try:
-        finish(admin, plan, name, settling)
+        finish(admin, plan, name, settling, to=plan.replaces.aside if plan.replaces is not None else None)
     finally:
         admin.execute("ROLLBACK")
 
 
-def finish(admin: Session, plan: DatabasePlan, name: str, settling: Settling) -> None:
+def finish(admin: Session, plan: DatabasePlan, name: str, settling: Settling, *, to: str | None = None) -> None:
     """What belongs to the database itself, as the old one had it; the name last: it says that everything is there."""
     place, archive = sql.Identifier(name), plan.archive
     database = sql.SQL("ALTER DATABASE {} ").format(place)
@@ -102,7 +105,7 @@ def finish(admin: Session, plan: DatabasePlan, name: str, settling: Settling) ->
             admin.execute(database + sql.SQL("OWNER TO {}").format(sql.Identifier(archive.owner)))
         if archive.privileges is not None:
             _grant(admin, place, archive)
-    admin.execute(database + sql.SQL("RENAME TO {}").format(sql.Identifier(plan.name)))
+    admin.execute(database + sql.SQL("RENAME TO {}").format(sql.Identifier(to or plan.name)))
 
 
 def _set(admin: Session, whose: sql.Composed, setting: str, settling: Settling) -> None:

@@ -48,6 +48,25 @@ class Home:
 
 
 @dataclass(frozen=True)
+class Replaced:
+    """A database that gives way to the one that comes back.
+
+    Attributes:
+        name: its name, which the restored one gets.
+        oid: its number, by which it is known again.
+        size_bytes: ``None`` where the role may not ask for it.
+        sessions: how many were in it when the plan was made: they will be ended.
+        aside: what it will be called.
+    """
+
+    name: str
+    oid: int
+    size_bytes: int | None
+    sessions: int
+    aside: str
+
+
+@dataclass(frozen=True)
 class DatabasePlan:
     """One database that comes back.
 
@@ -60,6 +79,7 @@ class DatabasePlan:
         name: what it will be called; or the database that is there, and takes it in.
         sequences: those that come back with ``tables``.
         fit: how what is chosen fits into a database that is there; ``None`` where nothing is there that counts.
+        replaces: the database that is renamed aside for it, when it is proven; ``None``: none.
     """
 
     archive: DatabaseArchive
@@ -70,6 +90,7 @@ class DatabasePlan:
     name: str
     sequences: tuple[SequenceContent, ...] = ()
     fit: Fit | None = None
+    replaces: Replaced | None = None
 
     @property
     def only(self) -> set[tuple[str, str]] | None:
@@ -105,6 +126,11 @@ class LogicalPlan:
     existing: bool = False
     remarks: tuple[str, ...] = ()
     obstacles: tuple[LifeboatError, ...] = ()
+
+    @property
+    def replaces(self) -> dict[str, str]:
+        """What the databases that give way will be called, by their names."""
+        return {one.replaces.name: one.replaces.aside for one in self.databases if one.replaces is not None}
 
 
 def newest_not_later(copies: Sequence[Copy], moment: datetime | None, recovery_point: str | None) -> Copy:
@@ -185,9 +211,12 @@ def obstacles(
             )
         )
     for plan in databases:
-        if plan.name in home.databases and not existing:
+        if plan.name in home.databases and not existing and plan.replaces is None:
             found.append(
-                RestoreError(f"There is a database {plan.name!r} already.", "Name another one with --as, or drop it.")
+                RestoreError(
+                    f"There is a database {plan.name!r} already.",
+                    "Name another one with --as, or say --replace-database: then it is renamed, and not dropped.",
+                )
             )
         wanted = (
             plan.selection.extensions

@@ -16,6 +16,7 @@ from lifeboat.postgres.logical_home import encoding_obstacles, home_of, there_in
 from lifeboat.postgres.logical_naming import restored_name
 from lifeboat.postgres.logical_planning import DatabasePlan, Home, LogicalPlan, choose_databases, obstacles
 from lifeboat.postgres.logical_reading import definitions_in, listing_of
+from lifeboat.postgres.logical_replacing import earlier, find_replaced
 from lifeboat.postgres.logical_selection import Entry, Selection, select, select_rows, tables_like
 from lifeboat.postgres.logical_verification import read_contents
 from lifeboat.postgres.parameters import ConnectionParameters
@@ -34,6 +35,7 @@ def prepare(
     only: Sequence[str] = (),
     name: str | None = None,
     existing: ConnectionParameters | None = None,
+    replace_databases: bool = False,
     globals_wanted: bool = False,
     owners: bool = True,
     tick: Callable[[], None] = no_tick,
@@ -48,6 +50,8 @@ def prepare(
         only: patterns of tables; by default everything.
         name: what the one database that comes back is to be called.
         existing: of a database that is there, and is to take in what comes back; by default new ones are made.
+        replace_databases: whether what comes back takes the place, and the name, of the databases that are there: they
+            are renamed aside.
         globals_wanted: whether roles and tablespaces that are missing shall be made.
         owners: whether objects get their owners and privileges back.
 
@@ -65,18 +69,35 @@ def prepare(
         )
     if existing is not None:
         name = existing.keywords["dbname"]
-    plans = tuple(_database(repository, copy, database, programs, only, name, tick) for database in chosen)
+    if replace_databases and (only or existing is not None):
+        raise RestoreError(
+            "Only a whole database takes the place of another: with a part of it, all else would be missing.",
+            "Leave --only and --into-database out, or --replace-database.",
+        )
+    plans = tuple(
+        _database(
+            repository, copy, database, programs, only, database.name if replace_databases and not name else name, tick
+        )
+        for database in chosen
+    )
+    replacing: list[LifeboatError] = []
     with connect_sql(parameters, tick=tick) as session:
         home = home_of(session, [setting.partition("=")[0] for one in plans for setting in _settings(one.archive)])
+        if replace_databases:
+            own = str(session.info.dbname)
+            plans, replacing = find_replaced(session, plans, home, own, repository.outside.clock())
     in_the_way = obstacles(
         details, plans, home, globals_wanted=globals_wanted, owners=owners, existing=existing is not None
     )
+    in_the_way += replacing
     if existing is not None and not in_the_way:
         plans, more = fitted(repository, copy, plans[0], programs, existing, home, tick)
         in_the_way += more
     remarks = [
         f"A restore that was cut short left the database {left}: DROP DATABASE {left};" for left in home.unproven
     ]
+    if before := earlier(plans, home):
+        remarks.append(f"Of earlier restores there are still: {', '.join(before)}. Drop them when nobody needs them.")
     remarks += [remark for one in plans for remark in _not_brought(one, home, existing=existing is not None)]
     lacking = sorted({space.name for space in details.server.tablespaces} - home.tablespaces)
     if globals_wanted and existing is None:

@@ -20,21 +20,30 @@ class RestoredDatabase:
         database: its name on the lost server.
         name: its name now.
         tables, rows: compared with what was counted when it was backed up.
+        aside: how the database is called now that had this name; empty: none had.
     """
 
     database: str
     name: str
     tables: int
     rows: int
+    aside: str = ""
 
 
 @dataclass(frozen=True)
 class RestoredArchive:
-    """What a restore brought."""
+    """What a restore brought.
+
+    Attributes:
+        made_globals: how many roles and tablespaces were made for it.
+        phases: seconds by phase.
+        sessions_ended: of databases that gave way.
+    """
 
     databases: tuple[RestoredDatabase, ...]
     made_globals: int
     phases: dict[str, float]
+    sessions_ended: int = 0
 
     @property
     def seconds(self) -> float:
@@ -63,7 +72,11 @@ def prove(session: Session, database: DatabasePlan, remedy: str) -> RestoredData
         )
     counted = [table for table in found.tables if table.rows is not None]
     return RestoredDatabase(
-        database.archive.name, database.name, len(counted), sum(table.rows or 0 for table in counted)
+        database.archive.name,
+        database.name,
+        len(counted),
+        sum(table.rows or 0 for table in counted),
+        database.replaces.aside if database.replaces is not None else "",
     )
 
 

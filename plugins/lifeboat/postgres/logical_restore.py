@@ -1,29 +1,31 @@
 """A logical archive brought back into a server: into new databases, proven before they get their names.
 
 Each database is made under a name that nobody uses, filled by ``pg_restore`` straight from the streams, and compared
-table by table with what was counted when it was read. Only then is it renamed; whatever fails before drops it.
+table by table with what was counted when it was read. Only then is it renamed; whatever fails before drops it. What has
+the name already gives way in the same transaction, where the plan says so.
 Source: https://www.postgresql.org/docs/current/app-pgrestore.html
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import psycopg
-from psycopg import sql
 from psycopg.rows import TupleRow
 
-from lifeboat.errors import LifeboatError, RestoreError
+from lifeboat.errors import RestoreError
 from lifeboat.postgres.connecting import connect_sql, no_tick
 from lifeboat.postgres.logical_contents import UNBOUNDED_SECONDS, reading_session
 from lifeboat.postgres.logical_details import GLOBALS
 from lifeboat.postgres.logical_filling import Filler, Progress
 from lifeboat.postgres.logical_globals import missing_statements
 from lifeboat.postgres.logical_naming import unproven_name
-from lifeboat.postgres.logical_new_database import Settling, create, finish, rehearse
+from lifeboat.postgres.logical_new_database import Settling, create, rehearse
 from lifeboat.postgres.logical_planning import DatabasePlan, LogicalPlan
 from lifeboat.postgres.logical_proof import LOCK_SECONDS, RestoredArchive, RestoredDatabase, passed, prove
+from lifeboat.postgres.logical_replacing import maintenance_database
+from lifeboat.postgres.logical_swap import Built, give_names, look, oid_of, take_back
 from lifeboat.postgres.parameters import ConnectionParameters
 from lifeboat.postgres.refusals import clean_message
 from lifeboat.postgres.restore_sources import origin_of
@@ -43,51 +45,89 @@ def restore_logical(
     side_by_side: int = 2,
     progress: Progress = lambda _phase, _done, _total: None,
     tick: Callable[[], None] = no_tick,
+    examine: Callable[[str], None] = lambda _name: None,
 ) -> RestoredArchive:
-    """Bring databases back, prove them, and give them their names.
+    """Bring databases back, prove them, and give them their names; what has a name already gives way where the plan
+    says so, and has it back when the last look fails.
 
     Args:
         open_database: libpq's parameters for a database of the server; for ``""`` the connection's own.
+        examine: called with each database's name once it has it; when it raises, all of it is taken back.
 
     Raises:
-        RestoreError: it did not work; no database is left.
-        LifeboatError: the archive can't be read; no database is left.
+        RestoreError: it did not work; no new database is left, and the old ones have their names.
+        LifeboatError: the archive can't be read; likewise.
     """
-    clock = repository.outside.clock
-    phases: dict[str, float] = {}
-    with explained(), connect_sql(open_database(""), statement_seconds=UNBOUNDED_SECONDS, tick=tick) as admin:
+    maintenance = open_database(maintenance_database(plan.databases, open_database("").keywords["dbname"]))
+    names: list[str] = []
+    built: list[Built] = []
+    with explained(), connect_sql(maintenance, statement_seconds=UNBOUNDED_SECONDS, tick=tick) as admin:
         made = make_globals(repository, plan, admin) if plan.globals_wanted else 0
         roles = {str(name) for (name,) in admin.execute("SELECT rolname FROM pg_roles").fetchall()}
         settling = Settling(plan.owners, roles, plan.home.unknown_settings)
-        built: list[tuple[DatabasePlan, str, RestoredDatabase]] = []
+        work = _Building(repository, plan, open_database, side_by_side, progress, tick)
         try:
-            for database in plan.databases:
-                name = unproven_name(database.archive.name)
-                built.append((database, name, RestoredDatabase(database.archive.name, database.name, 0, 0)))
-                begun = clock()
-                create(admin, name, database.archive, tablespace=plan.tablespaces)
-                rehearse(admin, database, name, settling)
-                filler = Filler(repository, plan, open_database(name), side_by_side, progress, tick)
-                filler.fill(database, name)
-                begun = passed(phases, "restore", begun, clock())
-                progress("check", 0, 1)
-                with reading_session(open_database(name), lock_seconds=LOCK_SECONDS, tick=tick) as session:
-                    proven = prove(session, database, "It is dropped again.")
-                    session.execute("COMMIT")
-                    # The planner shall know of the rows.
-                    session.execute("ANALYZE")
-                built[-1] = (database, name, proven)
-                progress("check", 1, 1)
-                passed(phases, "check", begun, clock())
-            # All of them get their names, or none.
-            admin.execute("BEGIN")
-            for database, name, _ in built:
-                finish(admin, database, name, settling)
-            admin.execute("COMMIT")
-        except BaseException:
-            _drop_all(open_database, [name for _, name, _ in built])
+            restored = [work.build(admin, database, settling, names, built) for database in plan.databases]
+            begun = repository.outside.clock()
+            if plan.replaces:
+                progress("swap", 0, 1)
+            ended = give_names(admin, maintenance, built, settling, tick)
+            for one in built:
+                if one.plan.replaces is not None:
+                    look(open_database(one.plan.name), one, tick)
+                examine(one.plan.name)
+            if plan.replaces:
+                progress("swap", 1, 1)
+                passed(work.phases, "swap", begun, repository.outside.clock())
+        except BaseException as failure:
+            take_back(maintenance, built if len(built) == len(plan.databases) else (), names, failure)
             raise
-    return RestoredArchive(tuple(restored for _, _, restored in built), made, phases)
+    return RestoredArchive(tuple(restored), made, work.phases, ended)
+
+
+class _Building:
+    """Builds and proves one database after the other, each under a name that nobody uses."""
+
+    def __init__(
+        self,
+        repository: SystemRepository,
+        plan: LogicalPlan,
+        open_database: Open,
+        side_by_side: int,
+        progress: Progress,
+        tick: Callable[[], None],
+    ) -> None:
+        self._repository = repository
+        self._plan = plan
+        self._open = open_database
+        self._side_by_side = side_by_side
+        self._progress = progress
+        self._tick = tick
+        self.phases: dict[str, float] = {}
+
+    def build(
+        self, admin: Session, database: DatabasePlan, settling: Settling, names: list[str], built: list[Built]
+    ) -> RestoredDatabase:
+        """Bring one back and prove it; ``names`` and ``built`` learn of it as it comes to be."""
+        clock, plan, open_database, tick = self._repository.outside.clock, self._plan, self._open, self._tick
+        name = unproven_name(database.archive.name)
+        names.append(name)
+        begun = clock()
+        create(admin, name, database.archive, tablespace=plan.tablespaces)
+        rehearse(admin, database, name, settling)
+        filler = Filler(self._repository, plan, open_database(name), self._side_by_side, self._progress, tick)
+        filler.fill(database, name)
+        begun = passed(self.phases, "restore", begun, clock())
+        self._progress("check", 0, 1)
+        with reading_session(open_database(name), lock_seconds=LOCK_SECONDS, tick=tick) as session:
+            proven = prove(session, database, "It is dropped again.")
+            session.execute("COMMIT")
+            # The planner shall know of the rows.
+            session.execute("ANALYZE")
+        built.append(Built(database, name, oid_of(admin, name)))
+        self._progress("check", 1, 1)
+        passed(self.phases, "check", begun, clock())
+        return proven
 
 
 @contextmanager
@@ -132,15 +172,3 @@ def globals_script(repository: SystemRepository, copy: Copy) -> str:
     """Roles and tablespaces as ``pg_dumpall`` wrote them; with the roles' passwords as hashes."""
     with opened(copy.manifest.stream(GLOBALS), origin_of(repository, copy.target, copy)) as plain:
         return plain.read().decode("utf-8", "replace")
-
-
-def _drop_all(open_database: Open, names: Sequence[str]) -> None:
-    """Take everything back, over a connection of its own: the other one may be what failed. Nothing stops this."""
-    try:
-        with connect_sql(open_database("")) as session:
-            for name in names:
-                session.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
-    except (LifeboatError, psycopg.Error):
-        # The failure itself is what the caller must hear of. The databases' name says what they are, and the next
-        # restore's plan names them.
-        return

@@ -62,8 +62,9 @@ class Restored:
         to_the_end: whether recovery went to the end of the proven WAL because nothing was committed after it and
             before the moment asked for.
         databases: which of them answered.
-        phases: seconds by phase: ``fetch``, ``combine`` for a chain, ``stage``, ``replay``, ``check``, and ``examine``
-            where somebody looked closer.
+        phases: seconds by phase: ``fetch``, ``combine`` for a chain, ``stage``, ``replay``, ``check``, ``examine``
+            where somebody looked closer, and ``swap`` where a data directory that was there gave way.
+        aside: where that one lies now; ``None``: none was there.
     """
 
     into: Path
@@ -71,6 +72,7 @@ class Restored:
     to_the_end: bool
     databases: tuple[str, ...]
     phases: dict[str, float]
+    aside: Path | None = None
 
     @property
     def seconds(self) -> float:
@@ -86,6 +88,7 @@ def restore(
     progress: Progress = lambda _phase, _done, _total: None,
     tick: Callable[[], None] = no_tick,
     examine: Callable[[OpenServer], None] | None = None,
+    confirm: Callable[[Path], None] = lambda _into: None,
 ) -> Restored:
     """Carry out a plan.
 
@@ -94,9 +97,11 @@ def restore(
         tick: called often; may raise to stop.
         examine: called with the recovered server while it is open, once all of its databases have answered; what it
             changes there stays.
+        confirm: called with the data directory once it has its name, stopped; when it raises, what was there before is
+            there again.
 
     Raises:
-        DestinationInUse: the destination is not empty; nothing was touched.
+        DestinationInUse: the destination is not empty, or a server runs in it; nothing was touched.
         NotEnoughDisk: before anything is fetched, or when the disk fills meanwhile.
         ObjectDamaged, VerificationFailed, KeyUnavailable: the copy is not good or can't be opened.
         RestoreError: the server could not recover the data, or did not get as far as it should.
@@ -135,8 +140,14 @@ def restore(
                     examine(_opened(server, request, plan, room, databases, owner))
                     clock.turn("check")
                 server.stop_cleanly()
-        place.hand_over(request.into)
-    return Restored(request.into, recovered, to_the_end, databases, clock.seconds)
+        if request.aside is None:
+            replaced = place.hand_over(request, confirm)
+        else:
+            with clock.phase("swap"):
+                progress("swap", 0, 1)
+                replaced = place.hand_over(request, confirm)
+    aside = request.aside if replaced else None
+    return Restored(request.into, recovered, to_the_end, databases, clock.seconds, aside)
 
 
 def _opened(

@@ -1,15 +1,8 @@
-"""One SSH connection to a server, shared by everything that a target does, and made anew when it breaks.
-
-asyncssh lives on one event loop with a thread of its own. Whoever calls waits for it outside: an exception that a
-signal handler raises ends the waiting at once, and never gets into the library.
-"""
+"""One SFTP connection to a server, shared by everything that a target does, and made anew when it breaks."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
-import threading
 import weakref
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
@@ -21,43 +14,16 @@ import asyncssh
 
 from lifeboat.targets.sftp_access import Access
 from lifeboat.targets.sftp_errors import Speaker, is_lost
+from lifeboat.targets.ssh_connecting import PAUSE, TRIES, connected, running_loop, ssh_loop
 
 T = TypeVar("T")
 
-asyncssh.set_log_level("WARNING")  # it tells every request otherwise, into the task's log
-# For each request that was on its way when a connection broke, asyncio says so once more; the error says it already.
-logging.getLogger("asyncio").addFilter(lambda record: record.msg != "socket.send() raised exception.")
-
-_CONNECT_TIMEOUT = 10.0
-_TRIES = 3
-_PAUSE = 0.5
 # One answer may take as long as a slow disk syncs a whole volume.
 _LONGEST_ANSWER = 900.0
 # What every server takes in one request, where it doesn't tell (draft-ietf-secsh-filexfer-02, section 3).
 _COMMON_BLOCK = 32 * 1024
 _SAFE_BLOCK = 16 * 1024  # what asyncssh takes for granted until a server says otherwise
 _LARGEST_BLOCK = 255 * 1024
-
-_loops: dict[int, asyncio.AbstractEventLoop] = {}
-_loops_lock = threading.Lock()
-
-
-def _loop() -> asyncio.AbstractEventLoop:
-    """This process's event loop: one that was forked must not use its parent's."""
-    with _loops_lock:
-        found = _loops.get(os.getpid())
-        if found is None:
-            found = _loops[os.getpid()] = asyncio.new_event_loop()
-            found.set_exception_handler(_unheard)
-            threading.Thread(target=found.run_forever, name="lifeboat-sftp", daemon=True).start()
-        return found
-
-
-def _unheard(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    # When a connection breaks, asyncssh raises the first of its requests' errors and leaves the others to the log.
-    error = context.get("exception")
-    if error is None or not is_lost(error):
-        loop.default_exception_handler(context)
 
 
 @dataclass
@@ -87,17 +53,6 @@ class Link:
 class _State:
     link: Link | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-
-class _Client(asyncssh.SSHClient):
-    """Believes no key that the connection does not pin, and remembers which one the server showed."""
-
-    def __init__(self) -> None:
-        self.shown: asyncssh.SSHKey | None = None
-
-    def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
-        self.shown = key
-        return False
 
 
 class Session:
@@ -135,7 +90,7 @@ class Session:
             TargetError: the server failed or refused it.
         """
 
-        return self.wait(self.on_link(work, tries=_TRIES if again else 1), doing, key=key)
+        return self.wait(self.on_link(work, tries=TRIES if again else 1), doing, key=key)
 
     async def on_link(self, work: Callable[[Link], Coroutine[Any, Any, T]], *, tries: int = 1) -> T:
         """The work over a connection that stands, made anew while there are tries; raises what asyncssh raises."""
@@ -148,7 +103,7 @@ class Session:
                 if not is_lost(error) or tries <= 0:
                     raise
                 await _drop(link)
-                await asyncio.sleep(_PAUSE)
+                await asyncio.sleep(PAUSE)
 
     def wait(
         self,
@@ -159,7 +114,7 @@ class Session:
         within: float = _LONGEST_ANSWER,
     ) -> T:
         """Run a coroutine on the loop and wait for it; see :meth:`run`."""
-        future: Future[T] = asyncio.run_coroutine_threadsafe(_limited(work, within), _loop())
+        future: Future[T] = asyncio.run_coroutine_threadsafe(_limited(work, within), ssh_loop())
         try:
             return future.result()
         except (asyncssh.Error, OSError) as error:  # a TimeoutError is an OSError
@@ -178,44 +133,15 @@ class Session:
             return link
 
     async def _connect(self) -> Link:
-        for attempt in range(1, _TRIES + 1):
-            client = _Client()
-            try:
-                return await self._connect_once(client)
-            except asyncssh.HostKeyNotVerifiable as error:
-                raise self.speaker.wrong_host_key(client.shown, pinned=self._access.pinned) from error
-            except (asyncssh.ConnectionLost, ConnectionResetError, BrokenPipeError):
-                # A busy sshd turns away some of those who come at once (MaxStartups).
-                if attempt == _TRIES:
-                    raise
-            await asyncio.sleep(_PAUSE * attempt)
-        raise AssertionError
+        return await connected(self._access, self.speaker, self._silence, _link)
 
-    async def _connect_once(self, client: _Client) -> Link:
-        connection = await asyncssh.connect(
-            self._access.host,
-            self._access.port,
-            **self._access.options,
-            client_factory=lambda: client,
-            config=None,
-            agent_path=None,
-            gss_auth=False,
-            gss_kex=False,
-            compression_algs=["none"],
-            connect_timeout=min(_CONNECT_TIMEOUT, self._silence),
-            login_timeout=min(30.0, self._silence),
-            keepalive_interval=self._silence / 3,
-            keepalive_count_max=2,
-        )
-        try:
-            sftp = await connection.start_sftp_client(path_errors="surrogateescape")
-        except BaseException:
-            connection.abort()
-            raise
-        server = str(connection.get_extra_info("server_version", ""))
-        told = sftp.limits.max_write_len > _SAFE_BLOCK
-        block = min(sftp.limits.max_write_len, sftp.limits.max_read_len, _LARGEST_BLOCK) if told else _COMMON_BLOCK
-        return Link(connection, sftp, block, "OpenSSH" in server)
+
+async def _link(connection: asyncssh.SSHClientConnection) -> Link:
+    sftp = await connection.start_sftp_client(path_errors="surrogateescape")
+    server = str(connection.get_extra_info("server_version", ""))
+    told = sftp.limits.max_write_len > _SAFE_BLOCK
+    block = min(sftp.limits.max_write_len, sftp.limits.max_read_len, _LARGEST_BLOCK) if told else _COMMON_BLOCK
+    return Link(connection, sftp, block, "OpenSSH" in server)
 
 
 def under_way(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
@@ -249,7 +175,7 @@ async def _drop(link: Link) -> None:
 
 def _leave(state: _State) -> None:
     link, state.link = state.link, None
-    loop = _loops.get(os.getpid())
+    loop = running_loop()
     if link is not None and loop is not None:
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(link.connection.close)

@@ -18,6 +18,7 @@ class RestoreOptions(BaseModel):
         only: tables, paths, items or repositories.
         format_name, as_table, replace_rows: of an export.
         replace_files, into_store: of files, and of a configuration.
+        replace_database, replace_directory: what comes back takes the place of what is there.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,6 +45,8 @@ class RestoreOptions(BaseModel):
     as_table: str | None = None
     replace_rows: bool = False
     replace_files: bool = False
+    replace_database: bool = False
+    replace_directory: bool = False
     into_store: bool = False
 
     def words(self) -> list[str]:
@@ -82,5 +85,7 @@ _FLAGS = {
     "as_table": "--as-table",
     "replace_rows": "--replace-rows",
     "replace_files": "--replace-files",
+    "replace_database": "--replace-database",
+    "replace_directory": "--replace-directory",
     "into_store": "--into-store",
 }
