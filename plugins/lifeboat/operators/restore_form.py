@@ -71,7 +71,7 @@ def restore_form(policy: Policy) -> dict[str, Param]:
         None,
         type=["null", "string"],
         title="Place",
-        description="The directory, or the id of the connection. A directory must be empty or not there.",
+        description="The directory, or the id of the connection. A directory must be empty or not there, or replaced.",
     )
     if policy.restore.hosts:
         form["host"] = Param(None, type=["null", "string"], enum=[None, *policy.restore.hosts], title="Host")
@@ -83,6 +83,13 @@ def restore_form(policy: Policy) -> dict[str, Param]:
     )
     form["new_name"] = Param(
         None, type=["null", "string"], title="Called", description="Of a logical archive: the database's new name."
+    )
+    form["replace"] = Param(
+        False,
+        type="boolean",
+        title="In the place of what is there",
+        description="The database or data directory of that name is renamed aside, not removed, and gets its name back "
+        "when something fails. Of a set of files: its files take the place of those that are there.",
     )
     form["reason"] = Param(type="string", minLength=3, maxLength=500, title="Why", default=None)
     form["ticket"] = Param("", type="string", maxLength=200, title="Ticket")
@@ -114,6 +121,8 @@ def asked_by(params: Mapping[str, Any], policy: Policy, request_id: str) -> Aske
     moments = {field: _text(params, name) for name, field in _TEXTS.items()}
     into = str(_scratch(policy) / f"{policy.system}-{source}-{request_id}") if destination == "scratch" else place
     to_server = destination == "connection"
+    replace = bool(params.get("replace"))
+    kind = policy.sources[source].kind
     options = RestoreOptions(
         into=None if to_server else into,
         connection=place if to_server else None,
@@ -121,6 +130,9 @@ def asked_by(params: Mapping[str, Any], policy: Policy, request_id: str) -> Aske
         only=tuple(str(pattern) for pattern in params.get("only") or ()),
         databases=tuple(filter(None, [_text(params, "database")])),
         new_name=_text(params, "new_name"),
+        replace_database=replace and to_server,
+        replace_directory=replace and not to_server and kind == "postgres",
+        replace_files=replace and kind == "files",
         **moments,
     )
     return Asked(

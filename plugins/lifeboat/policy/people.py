@@ -138,13 +138,7 @@ class RestoreHost(Part):
     """A host on which a physical restore ends: Lifeboat is installed there, with the system's policies."""
 
     connection: ConnectionId
-    """The Airflow connection (SSH) that leads there."""
-
-    program: Text = "lifeboat"
-    """The command line on that host, where its `PATH` does not lead to it."""
-
-    policies: Path | None = None
-    """The directory of policies on that host; without one, what `LIFEBOAT_POLICIES` says there."""
+    """The Airflow connection (SSH) that leads there; its extra says where the program and the policies are there."""
 
 
 class RestorePolicy(Part):
