@@ -34,6 +34,7 @@ from lifeboat.postgres.destination import (
     unfinished,
 )
 from lifeboat.postgres.fetching import Progress, fetch
+from lifeboat.postgres.lsn import Lsn
 from lifeboat.postgres.open_server import OpenServer
 from lifeboat.postgres.recovery_server import EndedBeforeTarget, Recovered, RecoveryServer
 from lifeboat.postgres.restore_planning import RestorePlan, Stage
@@ -132,7 +133,7 @@ def restore(
                 databases = _prove(server, plan)
                 if examine is not None:
                     clock.turn("examine")
-                    examine(_opened(server, request, plan, room, databases, owner))
+                    examine(_opened(server, request, plan, room, databases, owner, recovered.stopped_at))
                     clock.turn("check")
                 server.stop_cleanly()
         place.hand_over(request.into)
@@ -146,10 +147,13 @@ def _opened(
     room: Path,
     databases: tuple[str, ...],
     owner: Owner | None,
+    stopped_at: Lsn,
 ) -> OpenServer:
     superuser = plan.base.details.superuser
     session = partial(server.session, superuser)
-    return OpenServer(request.binaries, room, PORT, superuser, databases, owner, server.session_options, session)
+    return OpenServer(
+        request.binaries, room, PORT, superuser, databases, owner, server.session_options, session, stopped_at
+    )
 
 
 class _Phases:
