@@ -15,7 +15,6 @@ from lifeboat.policy.postgres_source import PostgresSource
 from lifeboat.policy.sources import SourcePolicy
 
 _INSTANT = timedelta(microseconds=1)
-_SECOND = timedelta(seconds=1)
 
 
 @dataclass(frozen=True)
@@ -58,6 +57,4 @@ def slot_of(schedule: str | None, zone: tzinfo, moment: datetime) -> Slot:
     day = begins.astimezone(zone).date()
     if schedule is not None and next_run(schedule, zone, begins - _INSTANT) == begins:
         return Slot(begins, next_run(schedule, zone, begins), day)
-    # A recovery point's id carries seconds: two of one second can't be told apart.
-    second = begins.replace(microsecond=0)
-    return Slot(begins, second + _SECOND, day)
+    return Slot(begins, begins + _INSTANT, day)
