@@ -25,6 +25,7 @@ from lifeboat.postgres.full import back_up_full
 from lifeboat.postgres.wal_collection import collect_wal
 from lifeboat.repository.manifest import Run
 from lifeboat.repository.system import Work
+from sandbox.accounts import SandboxError
 from sandbox.postgres import PostgresServer
 from sandbox.postgres_builds import binaries
 from sandbox.postgres_template import Template
@@ -140,7 +141,10 @@ class Play:
         wanted = f"{moment:%Y-%m-%dT%H:%M}"
 
         def known() -> bool:
-            dates = self.client.backfill_dates(system.dag(tier), f"{moment:%Y-%m-%d}")
+            try:
+                dates = self.client.backfill_dates(system.dag(tier), f"{moment:%Y-%m-%d}")
+            except SandboxError:
+                return False  # It has no schedule at all yet.
             return [date[:16] for date in dates] == [wanted]
 
         wait_until(known, within=120, what=f"Airflow knows the schedule of {system.dag(tier)}", every=1)
