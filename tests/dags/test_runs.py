@@ -316,6 +316,15 @@ def test_a_backfill_of_an_export_rebuilds_it_for_its_date_and_is_skipped_where_t
     until("the moment has passed", lambda: datetime.now(UTC) > moment + timedelta(minutes=2, seconds=5), within=200)
     system.server.run_sql("INSERT INTO ledger VALUES (3)")
     collect(system)
+    early = moment - timedelta(hours=1)
+    play.let_a_schedule_have_had(system, "export", early)
+    assert play.backfilled("out of reach", system, "export", early) == "success"
+    assert set(play.states("out of reach").values()) == {"skipped"}
+    said = play.log("out of reach", "preflight")
+    assert "can't be brought back from what was kept" in said
+    assert "The nearest moment that can be is" in said
+    assert [event.details["tiers"] for event in system.events("backup_skipped")] == [["export"]]
+
     play.let_a_schedule_have_had(system, "export", moment)
     assert play.backfilled("rebuilt", system, "export", moment) == "success", play.log("rebuilt", DUMP)
     [copy] = made(play, "rebuilt")
@@ -326,15 +335,6 @@ def test_a_backfill_of_an_export_rebuilds_it_for_its_date_and_is_skipped_where_t
     assert "Rebuilt for" in play.log("rebuilt", DUMP)
     # Whoever waits for the asset waits for news.
     assert play.client.asset_events(*play.runs["rebuilt"]) == []
-
-    early = moment - timedelta(hours=1)
-    play.let_a_schedule_have_had(system, "export", early)
-    assert play.backfilled("out of reach", system, "export", early) == "success"
-    assert set(play.states("out of reach").values()) == {"skipped"}
-    said = play.log("out of reach", "preflight")
-    assert "can't be brought back from what was kept" in said
-    assert "The nearest moment that can be is" in said
-    assert [event.details["tiers"] for event in system.events("backup_skipped")] == [["export"]]
 
 
 def test_a_backup_cleared_after_its_success_is_committed_already_and_a_cleared_run_makes_a_new_one(play: Play) -> None:

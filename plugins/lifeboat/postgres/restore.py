@@ -23,6 +23,7 @@ from threading import Event
 import psycopg
 
 from lifeboat.errors import NotEnoughDisk, RestoreError
+from lifeboat.postgres.base_backup import MANIFEST_STREAM
 from lifeboat.postgres.combining import check_combined, combine
 from lifeboat.postgres.connecting import TICK_SECONDS, no_tick
 from lifeboat.postgres.destination import (
@@ -86,6 +87,7 @@ def restore(
     *,
     progress: Progress = lambda _phase, _done, _total: None,
     tick: Callable[[], None] = no_tick,
+    compare: Callable[[Path], None] | None = None,
     examine: Callable[[OpenServer], None] | None = None,
 ) -> Restored:
     """Carry out a plan.
@@ -93,6 +95,7 @@ def restore(
     Args:
         progress: told the phase, what is done of it and how much there is.
         tick: called often; may raise to stop.
+        compare: called with the data directory, PostgreSQL's manifest in it, before any server has begun in it.
         examine: called with the recovered server while it is open, once all of its databases have answered; what it
             changes there stays.
 
@@ -111,10 +114,16 @@ def restore(
     clock = _Phases(repository.outside.clock)
     with unfinished(request, plan, owner) as place:
         with clock.phase("fetch"):
-            links = fetch(repository, plan, request.target, place, progress, tick)
+            whole = compare is not None
+            links = fetch(repository, plan, request.target, place, progress, tick, as_a_backup=whole)
         if links:
             with clock.phase("combine"):
                 _combine(links, plan, request, place, progress, tick)
+        if compare is not None:
+            with clock.phase("examine"):
+                compare(place.data)
+        # It speaks of what was backed up: of what is recovered it would be wrong.
+        (place.data / MANIFEST_STREAM).unlink(missing_ok=True)
         _map_tablespaces(place)
         with clock.phase("stage"):
             _stage(repository, plan, request, place, progress, tick)
