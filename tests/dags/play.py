@@ -147,7 +147,7 @@ class Play:
                 return False  # It has no schedule at all yet.
             return [date[:16] for date in dates] == [wanted]
 
-        wait_until(known, within=120, what=f"Airflow knows the schedule of {system.dag(tier)}", every=1)
+        wait_until(known, within=280, what=f"Airflow knows the schedule of {system.dag(tier)}", every=1)
 
     def backfilled(self, name: str, system: System, tier: str, moment: datetime) -> str:
         """Backfill a tier's run of a moment, and wait for its end."""
