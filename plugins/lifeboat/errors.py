@@ -124,6 +124,18 @@ class BackupBlocked(LifeboatError):
     """A backup could not begin, since it can't be told whether another one of the same is under way."""
 
 
+class RebuildSkipped(LifeboatError):
+    """A recovery point of a past moment is not made: the moment can't be brought back, or one is there already.
+
+    Args:
+        there: the id of the one that is there.
+    """
+
+    def __init__(self, what: str, remedy: str = "", there: str = "") -> None:
+        super().__init__(what, remedy)
+        self.there = there
+
+
 class SourceUnreadable(LifeboatError):
     """A set of files, or a part of it that is needed, can't be read."""
 

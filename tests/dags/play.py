@@ -25,6 +25,7 @@ from lifeboat.postgres.full import back_up_full
 from lifeboat.postgres.wal_collection import collect_wal
 from lifeboat.repository.manifest import Run
 from lifeboat.repository.system import Work
+from sandbox.accounts import SandboxError
 from sandbox.postgres import PostgresServer
 from sandbox.postgres_builds import binaries
 from sandbox.postgres_template import Template
@@ -133,6 +134,34 @@ class Play:
         for tier, runs in begun.items():
             self.runs[tier] = (system.dag(tier), str(runs[-1]["dag_run_id"]))
 
+    def let_a_schedule_have_had(self, system: System, tier: str, moment: datetime) -> None:
+        """Give a tier a schedule with a run at a moment, and wait until Airflow knows of it."""
+        text, cron = system.policy.read_text(), f"{moment:%-M %-H} * * *"
+        system.rewrite(re.sub(rf'(?m)^( +{tier}: \{{)(schedule: "[^"]*", )?', rf'\1schedule: "{cron}", ', text))
+        wanted = f"{moment:%Y-%m-%dT%H:%M}"
+
+        def known() -> bool:
+            try:
+                dates = self.client.backfill_dates(system.dag(tier), f"{moment:%Y-%m-%d}")
+            except SandboxError:
+                return False  # It has no schedule at all yet.
+            return [date[:16] for date in dates] == [wanted]
+
+        wait_until(known, within=280, what=f"Airflow knows the schedule of {system.dag(tier)}", every=1)
+
+    def backfilled(self, name: str, system: System, tier: str, moment: datetime) -> str:
+        """Backfill a tier's run of a moment, and wait for its end."""
+        dag = system.dag(tier)
+        self.client.backfill(dag, f"{moment:%Y-%m-%d}")
+        date = f"{moment:%Y-%m-%dT%H:%M}"
+        [run] = [
+            run
+            for run in self.client.runs(dag)
+            if run["run_type"] == "backfill" and str(run["logical_date"]).startswith(date)
+        ]
+        self.runs[name] = (dag, str(run["dag_run_id"]))
+        return self.end(name)
+
     def uploads(self) -> list[Any]:
         """The multipart uploads under way in moto's bucket."""
         return list(s3(self.stage).list_multipart_uploads(Bucket=BUCKET).get("Uploads", []))
@@ -210,6 +239,7 @@ def _make_systems(stage: Stage) -> None:
     stage.system("quiet", targets=nowhere, connected=False)
     stage.system("half", targets=nowhere)
     _make_tiered(stage)
+    _make_recalled(stage)
     for name, days in (("aged", 4), ("hoarded", 6)):
         _let_it_age(stage.system(name, connected=False), days)
 
@@ -242,6 +272,28 @@ def _make_tiered(stage: Stage) -> None:
     server = system.server
     for table in ("invoices", "users"):
         server.run_sql(f"CREATE TABLE {table} AS SELECT generate_series(1, 1000) AS n")
+
+
+def _make_recalled(stage: Stage) -> None:
+    """A full and a row behind it; what comes after the next whole minute comes later."""
+    source = f"    checkpoint: fast\n    binaries: {binaries()}"
+    system = stage.system("recalled", source=source, tiers="      export: {retention: 90d, retries: 0}\n")
+    repository, postgres = system.repository, system.repository.policy.sources[SOURCE]
+    assert isinstance(postgres, PostgresSource)
+    system.server.run_sql("INSERT INTO ledger VALUES (1)")
+    work = Work.new("full", begun=utc_now(), tiers=("daily",), run=Run(command="test"), actor="a test")
+    journal = repository.journal("primary", run="before", actor="a test")
+    back_up_full(repository, SOURCE, postgres, work, journal)
+    system.server.run_sql("INSERT INTO ledger VALUES (2)")
+
+
+def collect(system: System) -> None:
+    """Collect the WAL of a system, as its DAG would."""
+    source = system.repository.policy.sources[SOURCE]
+    assert isinstance(source, PostgresSource)
+    work = Work.new("wal", begun=utc_now(), tiers=("wal",), run=Run(command="test"), actor="a test")
+    repository = system.repository
+    collect_wal(repository, SOURCE, source, work, repository.journal("primary", run="wal", actor="a test"))
 
 
 def _fill_with_noise(server: PostgresServer, *, megabytes: int) -> None:

@@ -206,6 +206,12 @@ class Client(AirflowClient):
         body = {"dag_id": dag, "from_date": f"{day}T00:00:00Z", "to_date": f"{day}T23:59:59Z"}
         self._ask("POST", "/api/v2/backfills", json=body)
 
+    def backfill_dates(self, dag: str, day: str) -> list[str]:
+        """For which dates a backfill of one day would make runs."""
+        body = {"dag_id": dag, "from_date": f"{day}T00:00:00Z", "to_date": f"{day}T23:59:59Z"}
+        found = self._ask("POST", "/api/v2/backfills/dry_run", json=body)["backfills"]
+        return [str(one["logical_date"]) for one in found]
+
     def log(self, dag_id: str, run_id: str, task_id: str, *, attempt: int = 1, map_index: int = -1) -> str:
         """What a task logged in one of its tries, with everything that belongs to each line."""
         path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{attempt}"

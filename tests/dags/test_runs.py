@@ -19,7 +19,7 @@ from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.layout import RecoveryPointId
 from sandbox.accounts import SandboxError
 from sandbox.processes import is_alive, wait_until
-from tests.dags.play import DUMP, PAST, TOGETHER, Play
+from tests.dags.play import DUMP, PAST, TOGETHER, Play, collect
 from tests.dags.stage import SETTING, SOURCE, System
 
 pytestmark = pytest.mark.timeout(600)
@@ -306,6 +306,35 @@ def test_a_backfill_is_skipped_and_says_why(play: Play) -> None:
     assert set(play.states("backfill").values()) == {"skipped"}
     assert "a backup reads the data as it is now" in play.log("backfill", "preflight")
     assert ids(system) == before
+
+
+def test_a_backfill_of_an_export_rebuilds_it_for_its_date_and_is_skipped_where_that_is_out_of_reach(play: Play) -> None:
+    system = play.system("recalled")
+    [full] = system.fulls()
+    moment = (full.manifest.committed + timedelta(minutes=1)).replace(second=0, microsecond=0)
+    # One that has just passed would be begun by the clock.
+    until("the moment has passed", lambda: datetime.now(UTC) > moment + timedelta(minutes=2, seconds=5), within=200)
+    system.server.run_sql("INSERT INTO ledger VALUES (3)")
+    collect(system)
+    early = moment - timedelta(hours=1)
+    play.let_a_schedule_have_had(system, "export", early)
+    assert play.backfilled("out of reach", system, "export", early) == "success"
+    assert set(play.states("out of reach").values()) == {"skipped"}
+    said = play.log("out of reach", "preflight")
+    assert "can't be brought back from what was kept" in said
+    assert "The nearest moment that can be is" in said
+    assert [event.details["tiers"] for event in system.events("backup_skipped")] == [["export"]]
+
+    play.let_a_schedule_have_had(system, "export", moment)
+    assert play.backfilled("rebuilt", system, "export", moment) == "success", play.log("rebuilt", DUMP)
+    [copy] = made(play, "rebuilt")
+    assert (copy.manifest.moment, copy.manifest.tiers, copy.manifest.details["rows"]) == (moment, ("export",), 2)
+    assert RecoveryPointId.parse(copy.manifest.recovery_point).begun == moment
+    assert copy.manifest.rebuilt is not None
+    assert copy.manifest.rebuilt.base == full.manifest.recovery_point
+    assert "Rebuilt for" in play.log("rebuilt", DUMP)
+    # Whoever waits for the asset waits for news.
+    assert play.client.asset_events(*play.runs["rebuilt"]) == []
 
 
 def test_a_backup_cleared_after_its_success_is_committed_already_and_a_cleared_run_makes_a_new_one(play: Play) -> None:

@@ -19,9 +19,11 @@ from lifeboat.outside import utc_now
 from lifeboat.postgres.moments import Latest
 from lifeboat.postgres.open_server import OpenServer
 from lifeboat.postgres.restore import restore
+from lifeboat.postgres.unpacking import Owner
 from lifeboat.recovery.database_checks import DatabaseChecks
 from lifeboat.recovery.evidence import Proof, Record
 from lifeboat.recovery.keeping import Unbelievable, read_evidence
+from lifeboat.recovery.physical import PhysicalTest
 from lifeboat.recovery.restore_test import RestoreTest, Wish
 from lifeboat.recovery.restored import Stopwatch
 from lifeboat.recovery.sql_checks import SqlCheck, parse_check
@@ -116,11 +118,19 @@ def servers_in(place: Path) -> list[int]:
 
 def test_the_newest_and_one_at_random_come_back_and_are_looked_at(story: Story) -> None:
     record = story.test(checks=(rows("1 to 3"),), seed=1)
-    assert record.passed
+    bad = [f"{check.name}: {check.what}" for proof in record.proofs for check in proof.checks if not check.passed]
+    assert record.passed, bad
     newest, drawn = record.proofs
     assert [newest.chosen, newest.recovery_point] == ["newest", story.link.manifest.recovery_point]
     assert [drawn.chosen, drawn.recovery_point] == ["random", story.full.manifest.recovery_point]
-    looked_at = ["every file and WAL record", "pg_amcheck", "rows.sql", "data checksums", "recovery time"]
+    looked_at = [
+        "every file and WAL record",
+        "pg_verifybackup",
+        "pg_amcheck",
+        "rows.sql",
+        "data checksums",
+        "recovery time",
+    ]
     assert list(outcomes(newest)) == [*looked_at, "recovery point"]
     assert list(outcomes(drawn)) == looked_at
     assert what_of(newest, "rows.sql").startswith("3 ")
@@ -322,3 +332,42 @@ def test_before_version_17_the_lost_system_s_event_triggers_are_disabled_one_by_
 
     restore(line.repository, line.plan(Latest()), line.request(), examine=look)
     assert enabled == [("at_ddl_command_end", "D")]
+
+
+def test_postgresql_s_own_program_compares_a_full_with_tablespaces_before_a_server_begins_in_it(
+    line: Line, tmp_path: Path
+) -> None:
+    space = server_directory(tmp_path / "space")
+    try:
+        line.server.run_sql(f"CREATE TABLESPACE far LOCATION '{space}'")
+        line.server.run_sql("CREATE TABLE distant (n int) TABLESPACE far")
+        line.server.run_sql("INSERT INTO distant SELECT generate_series(1, 1000)")
+        line.verify(line.full())
+        wish = Wish(sources=(SOURCE,), scratch=line.place)
+        record = RestoreTest(line.repository, wish, Run(command="lifeboat test"), "tester").carry_out()
+        (proof,) = record.proofs
+        assert what_of(proof, "pg_verifybackup") == "PostgreSQL finds every file as its manifest has it"
+        assert record.passed, proof
+        assert "examine" not in proof.milliseconds
+    finally:
+        line.server.destroy()
+        remove_server_directory(tmp_path / "space")
+
+
+def test_a_file_that_is_not_as_the_manifest_has_it_is_found_by_postgresql_s_own_program(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ours compares on the way to the disk: what befalls a file there is seen by nobody else."""
+    line.verify(line.full())
+    verified = PhysicalTest._verified
+
+    def befall(self: PhysicalTest, programs: Path, data: Path, owner: Owner | None) -> tuple[bool, str]:
+        (data / "postgresql.conf").write_text("# changed on the disk\n")
+        return verified(self, programs, data, owner)
+
+    monkeypatch.setattr(PhysicalTest, "_verified", befall)
+    wish = Wish(sources=(SOURCE,), scratch=line.place)
+    record = RestoreTest(line.repository, wish, Run(command="lifeboat test"), "tester").carry_out()
+    (proof,) = record.proofs
+    assert [name for name, passed in outcomes(proof).items() if not passed] == ["pg_verifybackup"]
+    assert "postgresql.conf" in what_of(proof, "pg_verifybackup")

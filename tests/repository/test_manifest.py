@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from lifeboat.errors import ManifestInvalid, RecoveryPointMissing
 from lifeboat.policy.signing import TrustedKey
 from lifeboat.repository.catalogue import Copy
-from lifeboat.repository.layout import RecoveryPointFolder
+from lifeboat.repository.layout import RecoveryPointFolder, RecoveryPointId
 from lifeboat.repository.manifest import Manifest, manifest_schema_text, parse_manifest
 from lifeboat.repository.signing import TrustedKeys
 from lifeboat.streams.key_making import new_signing_pair
@@ -243,3 +243,18 @@ def test_the_first_of_a_sequence_alone_has_no_predecessor(world: World) -> None:
     assert second.manifest.previous.sha256 == first.sha256
     with pytest.raises(ValidationError, match="only the first"):
         Manifest.model_validate(json.loads(first.document) | {"sequence": 3})
+
+
+def test_what_was_rebuilt_bears_the_time_that_it_stands_for(world: World) -> None:
+    point = world.point().manifest
+    rebuilt = {"base": "20261122T020000Z-full-7f3a", "target": "primary", "timeline": 1, "wal_until": "0/3000000"}
+    begun = RecoveryPointId.parse(point.recovery_point).begun
+    values = point.model_dump() | {"rebuilt": rebuilt}
+    Manifest.model_validate(values | {"moment": begun})
+    with pytest.raises(ValidationError, match="recovery_point says another time than moment"):
+        Manifest.model_validate(values | {"moment": begun + timedelta(seconds=1)})
+
+
+def test_what_was_not_rebuilt_is_written_as_it_always_was(world: World) -> None:
+    """A Lifeboat that does not know the field reads every other manifest."""
+    assert "rebuilt" not in json.loads(world.point().document)

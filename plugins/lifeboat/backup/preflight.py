@@ -6,30 +6,53 @@ from collections.abc import Iterable
 from datetime import timedelta
 
 from lifeboat.backup.kinds import kind_of
-from lifeboat.errors import Cancelled, LifeboatError, PreflightFailed
+from lifeboat.errors import Cancelled, LifeboatError, PreflightFailed, RebuildSkipped
 from lifeboat.policy.built import built_targets
 from lifeboat.policy.files_source import FilesSource
 from lifeboat.policy.naming import Tier
+from lifeboat.policy.slots import Slot
 from lifeboat.repository.retention.rules import undelete_window
 from lifeboat.repository.system import PRIMARY, SystemRepository
 from lifeboat.source import Tick
 from lifeboat.targets.target import Finding, Kept
 
 
-def preflight(repository: SystemRepository, source_name: str, tier: Tier, *, tick: Tick) -> list[Finding]:
+def preflight(
+    repository: SystemRepository,
+    source_name: str,
+    tier: Tier,
+    *,
+    tick: Tick,
+    past: Slot | None = None,
+    whole: bool = True,
+) -> list[Finding]:
     """Look at keys, targets and source.
 
     An error on another target than the primary one is a warning here: its copy fails by itself and later, and must not
     keep the primary copy from being made.
+
+    Args:
+        past: the backup is made of what was kept, for a moment that has passed: the source is not looked at, this
+            machine is.
+        whole: ``False`` where parts of the source are asked for.
+
+    Raises:
+        RebuildSkipped: nothing is to be made for that moment.
     """
     findings = _keys(repository)
     for name in built_targets(repository.policy):
         tick()
         findings += _target(repository, name, source_name)
-    kind = kind_of(repository.policy.sources[source_name].kind)
     try:
-        findings += kind.preflight(repository, source_name, tier, tick=tick)
-    except Cancelled:
+        if past is None:
+            kind = kind_of(repository.policy.sources[source_name].kind)
+            findings += kind.preflight(repository, source_name, tier, tick=tick)
+        else:
+            # Imported when it is used, as each kind is.
+            from lifeboat.postgres.rebuilding import preflight_rebuilding
+
+            findings += preflight_rebuilding(repository, source_name, tier, past, whole=whole)
+    except (Cancelled, RebuildSkipped):
         raise
     except LifeboatError as error:
         findings.append(Finding("error", source_name, error.what, error.remedy))

@@ -10,7 +10,14 @@ from functools import partial
 from typing import Any
 
 from lifeboat.backup.kinds import kind_of
-from lifeboat.errors import Cancelled, LifeboatError, RecoveryPointMissing, TargetUnavailable, VerificationFailed
+from lifeboat.errors import (
+    Cancelled,
+    LifeboatError,
+    RebuildSkipped,
+    RecoveryPointMissing,
+    TargetUnavailable,
+    VerificationFailed,
+)
 from lifeboat.policy.built import built_targets
 from lifeboat.policy.naming import Tier
 from lifeboat.policy.sources import SourcePolicy
@@ -21,6 +28,7 @@ from lifeboat.repository.copying import copy as copy_point
 from lifeboat.repository.journal import EventKind, Journal
 from lifeboat.repository.journal_carrying import carry_events
 from lifeboat.repository.layout import RecoveryPointFolder, RecoveryPointId
+from lifeboat.repository.manifest import Manifest
 from lifeboat.repository.system import PRIMARY, SystemRepository, Work
 from lifeboat.repository.verification import Verified, verify_stored
 from lifeboat.source import BackedUp, Progress, Stay, Tick
@@ -63,12 +71,14 @@ def back_up(
         stay: follow the source for so long, committing again and again; what is committed stays, however it ends.
 
     Raises:
+        RebuildSkipped: nothing is to be made for the past moment that was asked for.
         LifeboatError: nothing was committed.
     """
     source = repository.policy.sources[source_name]
     kind = kind_of(source.kind)
     tiers = tiers_of(source, tier, work)
-    longest = longest_kept(source.tiers, tiers, repository.outside.clock(), repository.policy.zone)
+    since = repository.outside.clock() if work.past is None else work.past.moment
+    longest = longest_kept(source.tiers, tiers, since, repository.policy.zone)
     try:
         done = kind.back_up(
             repository,
@@ -78,13 +88,21 @@ def back_up(
             journal,
             progress=progress,
             tick=tick,
-            retain_until=lock_until(repository, source_name, longest, PRIMARY),
+            retain_until=lock_until(repository, source_name, longest, PRIMARY, since),
             stay=stay,
         )
+    except RebuildSkipped as skipped:
+        journal_skipped(journal, source_name, tier, skipped)
+        raise
     except BaseException as failure:
         _journal_failure(journal, source_name, work, failure)
         raise
     return _tell_of_degraded(done, source_name, journal)
+
+
+def journal_skipped(journal: Journal, source_name: str, tier: Tier, skipped: RebuildSkipped) -> None:
+    """Write down that nothing was made for a past moment, and why."""
+    journal.write("backup_skipped", source=source_name, target=PRIMARY, tiers=[tier.value], what=str(skipped)[:2000])
 
 
 def _tell_of_degraded(done: BackedUp, source_name: str, journal: Journal) -> BackedUp:
@@ -137,20 +155,32 @@ def _record(journal: Journal, kind: EventKind, failure: BaseException, **what: A
         _log.exception("The failure could not be journaled")
 
 
-def lock_until(repository: SystemRepository, source_name: str, tier: Tier, target: str) -> datetime | None:
-    """Until when the objects of a tier are locked on a target; ``None`` where the policy asks for no lock."""
+def lock_until(
+    repository: SystemRepository, source_name: str, tier: Tier, target: str, since: datetime
+) -> datetime | None:
+    """Until when the objects of a tier are locked on a target; ``None`` where the policy asks for no lock.
+
+    Args:
+        since: from when on they are kept.
+    """
     if repository.policy.targets[target].object_lock is None:
         return None
     retention = repository.policy.sources[source_name].tiers[tier].retention
-    return retention.after(repository.outside.clock(), repository.policy.zone)
+    return retention.after(since, repository.policy.zone)
+
+
+def kept_since(repository: SystemRepository, manifest: Manifest) -> datetime:
+    """From when on a new copy is locked: from now on; one that was rebuilt by its moment, as retention keeps it."""
+    return repository.outside.clock() if manifest.rebuilt is None else manifest.moment
 
 
 def _lock_of(repository: SystemRepository, source_name: str, tier: Tier, target: str, copy: Copy) -> datetime | None:
     """The lock of a copy: for as long as the longest of the tiers that it carries."""
     tiers = repository.policy.sources[source_name].tiers
     carries = tuple(one for one in tiers if one.value in copy.manifest.tiers) or (tier,)
-    longest = longest_kept(tiers, carries, repository.outside.clock(), repository.policy.zone)
-    return lock_until(repository, source_name, longest, target)
+    since = kept_since(repository, copy.manifest)
+    longest = longest_kept(tiers, carries, since, repository.policy.zone)
+    return lock_until(repository, source_name, longest, target, since)
 
 
 def verify(

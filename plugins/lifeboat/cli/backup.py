@@ -15,11 +15,13 @@ from lifeboat.cli.output import moment as words_of
 from lifeboat.cli.outside import surroundings, targets_of, tier_of
 from lifeboat.cli.preflight import show_findings
 from lifeboat.cli.progress import bar
-from lifeboat.errors import BackupFailed, Cancelled, LifeboatError
+from lifeboat.errors import BackupFailed, Cancelled, LifeboatError, RebuildSkipped
 
 if TYPE_CHECKING:
     from lifeboat.backup.steps import Point, Published
+    from lifeboat.policy.model import Policy
     from lifeboat.policy.naming import Tier
+    from lifeboat.policy.slots import Slot
     from lifeboat.repository.catalogue import Copy
     from lifeboat.repository.journal import Journal
     from lifeboat.repository.system import SystemRepository, Work
@@ -44,6 +46,10 @@ def backup_verb(
         bool, typer.Option("--follow", help="Tier wal: stay with the server and commit what it writes; Ctrl-C ends it.")
     ] = False,
     lasting: Annotated[str, typer.Option("--for", help="With --follow: for how long, such as 15m.")] = "",
+    at: Annotated[
+        str | None,
+        typer.Option(help="For a moment that has passed, of what was kept: archives and exports.", metavar="TIME"),
+    ] = None,
     note_text: Annotated[str, typer.Option("--note", help="A note for the manifest.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -59,10 +65,22 @@ def backup_verb(
     for notice in loaded.notices:
         note(f"notice: {notice}", "dim")
     stay = _stay_of(chosen, follow=follow, lasting=lasting)
+    past = _slot_of(loaded.policy, source, chosen, at) if at is not None else None
     more = [*(word for pattern in only or () for word in ("--only", pattern)), *(["--follow"] if follow else [])]
+    more += ["--at", at] if at is not None else []
     words = command("backup", system, source, "--tier", tier, *more, *([] if copy else ["--no-copy"]))
     run = _Run(here.repository(loaded), source, chosen, deep=deep, copy=copy, only=tuple(only or ()), stay=stay)
-    run.carry_out(words, actor(), note_text)
+    run.past = past
+    try:
+        run.carry_out(words, actor(), note_text)
+    except RebuildSkipped as skipped:
+        if not skipped.there:
+            raise
+        # Nothing is left to do: that is what was asked for.
+        note(str(skipped))
+        if as_json:
+            show_json(run.nothing_made(skipped))
+        return
     if as_json:
         show_json(run.document())
     else:
@@ -89,6 +107,15 @@ def _stay_of(tier: Tier, *, follow: bool, lasting: str) -> Stay | None:
     return Stay(length, STOP.leaving, _tell)
 
 
+def _slot_of(policy: Policy, source: str, tier: Tier, at: str) -> Slot:
+    from lifeboat.cli.moment import time_in
+    from lifeboat.policy.slots import slot_of
+
+    moment, words = time_in(at, policy.zone)
+    note(f"For {words}.", "dim")
+    return slot_of(policy.sources[source].tiers[tier].schedule, policy.zone, moment)
+
+
 def _nothing(_done: int, _total: int) -> None:
     """Nobody looks."""
 
@@ -109,6 +136,7 @@ class _Run:
     copy: bool
     only: tuple[str, ...] = ()
     stay: Stay | None = None
+    past: Slot | None = None
     failures: list[LifeboatError] = field(default_factory=list)
     done: BackedUp | None = None
     published: Published | None = None
@@ -131,6 +159,7 @@ class _Run:
             actor=actor,
             note=note_text,
             only=self.only,
+            past=self.past,
         )
         self._actor = actor
         journal = self._journal("backup", PRIMARY)
@@ -173,7 +202,9 @@ class _Run:
     def _preflight(self) -> None:
         from lifeboat.backup.preflight import insist, preflight
 
-        findings = preflight(self.repository, self.source, self.tier, tick=STOP.check)
+        findings = preflight(
+            self.repository, self.source, self.tier, tick=STOP.check, past=self.past, whole=not self.only
+        )
         show_findings(finding for finding in findings if finding.severity == "warning")
         insist(findings, f"The {self.tier.value} backup of {self.repository.system} {self.source}")
 
@@ -270,6 +301,19 @@ class _Run:
             ],
             "missing": self.published.missing,
             "failures": [str(error) for error in self.failures],
+        }
+
+    def nothing_made(self, skipped: RebuildSkipped) -> dict[str, Any]:
+        """The outcome for programs where there was nothing to do."""
+        return {
+            "system": self.repository.system,
+            "source": self.source,
+            "tier": self.tier.value,
+            "message": str(skipped),
+            "recovery_points": [],
+            "there": skipped.there,
+            "missing": [],
+            "failures": [],
         }
 
     def show(self) -> None:

@@ -66,7 +66,7 @@ def _missing(repository: SystemRepository, entries: Iterable[Entry], holding: Ho
     if retention is not None:
         since = retention.before(repository.outside.clock(), repository.policy.zone)
     missing = [
-        entry for entry in entries if target not in entry.copies and (since is None or entry.manifest.begun >= since)
+        entry for entry in entries if target not in entry.copies and (since is None or entry.manifest.placed >= since)
     ]
     if not missing:
         return []

@@ -135,11 +135,12 @@ class _Copying:
         self.failed.append({"id": recovery_point, "what": what})
 
     def _lock(self, original: Copy) -> datetime | None:
-        from lifeboat.backup.steps import lock_until
+        from lifeboat.backup.steps import kept_since, lock_until
         from lifeboat.policy.naming import Tier
 
         tiers = self._repository.policy.sources[self._source].tiers
         known = [Tier(name) for name in original.manifest.tiers if name in {tier.value for tier in tiers}]
         if not known:
             return None
-        return lock_until(self._repository, self._source, known[0], self._goal.target.name)
+        since = kept_since(self._repository, original.manifest)
+        return lock_until(self._repository, self._source, known[0], self._goal.target.name, since)

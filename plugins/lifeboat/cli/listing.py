@@ -191,7 +191,7 @@ def _row(entry: Entry, results: dict[Place, LastVerified]) -> tuple[str, ...]:
         moment(manifest.moment),
         size(manifest.plain_size),
         size(manifest.stored_size),
-        manifest.state + (" (degraded)" if manifest.degraded else ""),
+        manifest.state + (" (degraded)" if manifest.degraded else "") + (" (rebuilt)" if manifest.rebuilt else ""),
         "\n".join(_verified(entry, target, results) for target in entry.copies),
     )
 

@@ -78,6 +78,7 @@ def _entry(entry: Entry, results: _Results) -> dict[str, Any]:
         "plain_size": manifest.plain_size,
         "stored_size": manifest.stored_size,
         "state": manifest.state,
+        "rebuilt": manifest.rebuilt.model_dump(mode="json") if manifest.rebuilt is not None else None,
         "findings": list(manifest.findings),
         "degraded": list(manifest.degraded),
         "note": manifest.note,

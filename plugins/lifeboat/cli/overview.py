@@ -89,7 +89,7 @@ def _entries(copies: Iterable[Copy]) -> tuple[Entry, ...]:
     for copy in copies:
         entry = found.setdefault(copy.manifest.folder.path, Entry(copy.manifest))
         entry.copies[copy.target] = copy
-    return tuple(sorted(found.values(), key=lambda entry: (entry.manifest.begun, entry.manifest.sequence)))
+    return tuple(sorted(found.values(), key=lambda entry: (entry.manifest.placed, entry.manifest.sequence)))
 
 
 def wal_ranges(holding: Holding) -> list[WalRange]:

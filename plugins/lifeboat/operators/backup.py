@@ -11,17 +11,19 @@ from airflow.sdk.exceptions import (
     DownstreamTasksSkipped,
 )
 
-from lifeboat.errors import AlreadyCommitted
+from lifeboat.errors import AlreadyCommitted, RebuildSkipped
 from lifeboat.operators.policies import policy_for_task
 from lifeboat.operators.progress import LoggedProgress
-from lifeboat.operators.step import Step
+from lifeboat.operators.step import Step, is_backfill
 from lifeboat.policy.naming import Tier
+from lifeboat.policy.slots import Slot, is_rebuildable, slot_of
 from lifeboat.policy.targets import PRIMARY
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from lifeboat.backup.steps import Point
+    from lifeboat.policy.model import Policy
     from lifeboat.repository.catalogue import Copy
     from lifeboat.repository.system import SystemRepository
     from lifeboat.source import BackedUp, Stay
@@ -33,19 +35,30 @@ FULL_DUE = "full_due"
 class Preflight(Step):
     """Look at everything that the backup needs before it begins, and name all that is missing.
 
-    Skips the run, and says why: a backfill (data of the past can't be read today), and a system none of whose
-    connections exist yet. Returns the moment at which it looked: the backup's name depends on it.
+    Skips the run, and says why: a backfill of what can't be rebuilt (the source's past can't be read today) or need not
+    be, and a system none of whose connections exist yet. Returns the moment at which it looked: the backup's name
+    depends on it.
     """
 
     def execute(self, context: Context) -> str:
         """Skip, fail with every remedy, or let the backup begin."""
         from lifeboat.backup.preflight import insist, preflight
+        from lifeboat.backup.steps import journal_skipped
 
-        _refuse_backfill(context)
-        loaded = policy_for_task(self.system)
+        loaded, tier = policy_for_task(self.system), Tier(self.tier)
+        past = _past_of(context, loaded.policy, self.source, tier)
         self._stay_quiet_until_connected(context, loaded)
         repository = self._repository()
-        findings = preflight(repository, self.source, Tier(self.tier), tick=self._cancellation.check)
+        if past is not None:
+            self.log.info("A backfill: it is made for %s of what was kept.", past.moment)
+        whole = not (context.get("params") or {}).get("tables")
+        try:
+            findings = preflight(repository, self.source, tier, tick=self._cancellation.check, past=past, whole=whole)
+        except RebuildSkipped as skipped:
+            journal = self._journal(context, repository, PRIMARY)
+            journal_skipped(journal, self.source, tier, skipped)
+            journal.deliver()
+            raise AirflowSkipException(str(skipped)) from skipped
         for finding in findings:
             say = {"error": self.log.error, "warning": self.log.warning}.get(finding.severity, self.log.info)
             say("%s: %s %s", finding.subject, finding.what, finding.remedy)
@@ -53,13 +66,21 @@ class Preflight(Step):
         return repository.outside.clock().isoformat()
 
 
-def _refuse_backfill(context: Context) -> None:
+def _past_of(context: Context, policy: Policy, source: str, tier: Tier) -> Slot | None:
+    """The past moment that a backfill is for; ``None`` for every other run.
+
+    Raises:
+        AirflowSkipException: a backfill of what can't be rebuilt.
+    """
+    if not is_backfill(context):
+        return None
     run: Any = context["dag_run"]
-    if str(getattr(run.run_type, "value", run.run_type)) == "backfill":
+    if not is_rebuildable(policy.sources[source], tier):
         raise AirflowSkipException(
             f"This run is a backfill for {run.logical_date}: a backup reads the data as it is now, and can't be made "
             "for a moment that has passed. Nothing was backed up."
         )
+    return slot_of(policy.sources[source].tiers[tier].schedule, policy.zone, run.logical_date)
 
 
 class BackUp(Step):
@@ -101,7 +122,10 @@ class BackUp(Step):
         tier = Tier(self.tier)
         share = Share(self.share, self.of) if self.share is not None else None
         shares = self._taken_shares(context)
-        work = work_of(context, repository, self.source, tier, self.preflight_task, share=share, shares=shares)
+        past = _past_of(context, repository.policy, self.source, tier)
+        work = work_of(
+            context, repository, self.source, tier, self.preflight_task, share=share, shares=shares, past=past
+        )
         self.log.info("Recovery point %s, %s", work.recovery_point, work.attempt)
         if work.run.try_number != 1 and (before := committed_before(repository, self.source, tier, work)) is not None:
             return self._done_before(before, shares)
@@ -123,6 +147,8 @@ class BackUp(Step):
             if before is None:
                 raise
             return self._done_before(before, shares)
+        except RebuildSkipped as skipped:
+            raise AirflowSkipException(str(skipped)) from skipped
         self.log.info("%s", done.message)
         if done.alarm:
             if done.damaged:
@@ -189,8 +215,9 @@ class CollectWal(BackUp):
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Skip what a backfill or a system without connections asks for; else collect."""
-        _refuse_backfill(context)
-        self._stay_quiet_until_connected(context, policy_for_task(self.system))
+        loaded = policy_for_task(self.system)
+        _past_of(context, loaded.policy, self.source, Tier(self.tier))
+        self._stay_quiet_until_connected(context, loaded)
         points = super().execute(context)
         if not self._full_is_due:
             # No worker is woken to find nothing to do. What is raised takes the place of what would be returned.
@@ -245,8 +272,9 @@ class BackUpChange(BackUp):
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Skip what a backfill or a system without connections asks for; else store what changed."""
-        _refuse_backfill(context)
-        self._stay_quiet_until_connected(context, policy_for_task(self.system))
+        loaded = policy_for_task(self.system)
+        _past_of(context, loaded.policy, self.source, Tier(self.tier))
+        self._stay_quiet_until_connected(context, loaded)
         return super().execute(context)
 
     def _stop_where_nothing_was_made(self, context: Context, done: BackedUp) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from lifeboat.operators.progress import LoggedProgress
-from lifeboat.operators.step import Step, task_states
+from lifeboat.operators.step import Step, is_backfill, task_states
 from lifeboat.policy.naming import Tier
 from lifeboat.policy.targets import PRIMARY
 
@@ -163,15 +163,19 @@ class Publish(Step):
             )
         self._insist_on_verified(context)
         _raise_alarm(context, self.backup_task)
-        self._leave_asset_alone_unless_counted(context)
+        self._leave_asset_alone_unless_news(context)
         return done.copies
 
-    def _leave_asset_alone_unless_counted(self, context: Context) -> None:
-        """A DAG that waits for the tier's asset must not take a partial export for the complete one.
+    def _leave_asset_alone_unless_news(self, context: Context) -> None:
+        """A DAG that waits for the tier's asset must not take a partial export for the complete one, nor what was made
+        for a past moment for the newest.
 
         Airflow reads a task's outlets when it has ended well.
         """
         ti: Any = context["ti"]
+        if is_backfill(context):
+            self.log.info("What was made stands for a moment that has passed: the asset is not updated.")
+            self.outlets = []
         points = ti.xcom_pull(task_ids=self.backup_task) or []
         # A point without tiers was named by an older version, before this task began.
         if not any(self.tier in point.get("tiers", [self.tier]) for point in points):

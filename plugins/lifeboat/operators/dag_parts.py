@@ -19,6 +19,7 @@ from lifeboat.policy.files_source import FilesSource
 from lifeboat.policy.model import LoadedPolicy, Policy
 from lifeboat.policy.naming import Tier, dag_id
 from lifeboat.policy.postgres_source import PostgresSource
+from lifeboat.policy.slots import is_rebuildable
 from lifeboat.policy.targets import PRIMARY
 from lifeboat.policy.tiers import TierPolicy
 
@@ -206,13 +207,17 @@ def page(dag: TierDag) -> str:
     if dag.tier == "export":
         one = f"{restore} --recovery-point ID --only schema.table --connection ID"
         back = f"`{one}` brings a table back beside the old one."
+    moment = "The recovery point's moment is always when the data was read, whatever date a run carries; a backfill "
+    if is_rebuildable(policy.sources[dag.source], Tier(dag.tier)):
+        moment += "rebuilds it for the date that it carries, as far as WAL reaches, and is skipped otherwise."
+    else:
+        moment += "is skipped."
     return f"""# {dag.tier} backup of {policy.system} {dag.source}
 {stale}
 {policy.description}
 
 Kept for **{settings.retention}**. Objectives: at most **{policy.objectives.rpo_of(dag.source)}** of data lost, back
-within **{policy.objectives.rto_of(dag.source)}**. The recovery point's moment is always when the data was read,
-whatever date a run carries; a backfill is skipped.
+within **{policy.objectives.rto_of(dag.source)}**. {moment}
 
 | target | where | required |
 | --- | --- | --- |

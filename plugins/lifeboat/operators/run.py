@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lifeboat.backup.kinds import kind_of
 from lifeboat.backup.steps import Point
 from lifeboat.policy.naming import Tier
+from lifeboat.policy.slots import Slot
 from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.layout import WAL, RecoveryPointId
 from lifeboat.repository.manifest import Run
@@ -29,16 +30,18 @@ def work_of(
     *,
     share: Share | None = None,
     shares: tuple[str, ...] = (),
+    past: Slot | None = None,
 ) -> Work:
     """What this try is called.
 
-    The id's time is when the run really began, never its logical date: a run for a past date reads today's data. The
+    The id's time is when the run really began, never its logical date: a run for a past date reads today's data, unless
+    it is a backfill of what can be rebuilt (``past``). The
     four digits come from the run and from its preflight's moment, so that a retry, or this task cleared alone, finds
     them again, and a run that was cleared as a whole gets others.
 
     Args:
         preflight: the task that returned its moment; ``None`` where the backup is the run's first task.
-        share, shares: as in :class:`~lifeboat.repository.system.Work`.
+        share, shares, past: as in :class:`~lifeboat.repository.system.Work`.
     """
     run: Any = context["dag_run"]
     ti: Any = context["ti"]
@@ -60,6 +63,7 @@ def work_of(
         note=str((context.get("params") or {}).get("note") or ""),
         only=tuple(str(table) for table in (context.get("params") or {}).get("tables") or ()),
         due=due_day(run, repository),
+        past=past,
     )
     return replace(work, share=share, shares=shares)
 

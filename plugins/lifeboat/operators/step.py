@@ -107,6 +107,12 @@ def _ever_published(context: Context) -> bool:
     return ti.xcom_pull(task_ids="publish", include_prior_dates=True) is not None
 
 
+def is_backfill(context: Context) -> bool:
+    """Whether somebody asked for the run of a date that has passed."""
+    run: Any = context["dag_run"]
+    return str(getattr(run.run_type, "value", run.run_type)) == "backfill"
+
+
 def task_states(context: Context) -> dict[str, str | None]:
     """The states of the run's tasks; a mapped one's index follows its name after an underscore."""
     ti: Any = context["ti"]

@@ -66,8 +66,8 @@ def built_tiers(policy: Policy, built: Built = BUILT) -> Iterator[tuple[str, Tie
 
 
 def sources_tested(policy: Policy, built: Built = BUILT) -> list[str]:
-    """The sources that a restore test brings back: exports are not among what it can."""
-    return list(dict.fromkeys(name for name, tier in built_tiers(policy, built) if tier is not Tier.EXPORT))
+    """The sources that a restore test brings back: all that are backed up."""
+    return list(dict.fromkeys(name for name, _ in built_tiers(policy, built)))
 
 
 def built_targets(policy: Policy, built: Built = BUILT) -> dict[str, TargetPolicy]:
@@ -101,9 +101,7 @@ def not_built(policy: Policy, built: Built = BUILT) -> list[str]:
 
 
 def _untested(policy: Policy, built: Built) -> list[str]:
-    tested = sources_tested(policy, built)
-    left_out = dict.fromkeys(name for name, _ in built_tiers(policy, built) if name not in tested)
-    notices = [f"The restore test of `{name}`, of exports alone, {_NOT_BUILT}." for name in left_out]
+    notices = []
     if policy.tests is not None and policy.tests.connection is not None:
         notices.append(f"The staging connection of the restore test {_NOT_BUILT}: it restores into a scratch place.")
     return notices

@@ -116,7 +116,7 @@ def _run(arguments: Sequence[str], place: Place, log: Path, tick: Callable[[], N
 
 
 def check_combined(data: Path, *, passed: Callable[[int], None]) -> int:
-    """Compare the combined directory, file by file, with the manifest that was written for it, and remove that.
+    """Compare the combined directory, file by file, with the manifest that was written for it.
 
     Args:
         passed: told the bytes that were compared; may raise to stop.
@@ -146,7 +146,6 @@ def check_combined(data: Path, *, passed: Callable[[int], None]) -> int:
             f"The combined chain does not match the manifest written for it: {'; '.join(faults)}.",
             "The disk or the memory of this machine may be bad. Restore to another one.",
         )
-    path.unlink()
     return size
 
 

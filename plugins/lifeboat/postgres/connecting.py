@@ -115,6 +115,8 @@ def connect_sql(
         f"-c search_path=pg_catalog -c statement_timeout={round(statement_seconds * 1000)} -c TimeZone=UTC "
         "-c DateStyle=ISO -c idle_session_timeout=0 -c idle_in_transaction_session_timeout=0"
     )
+    if own := parameters.keywords.get("options"):
+        options = f"{own} {options}"
     # libpq's own wait is interruptible in psycopg but knows no tick, so the connection is made here and wrapped there.
     pgconn = _connect(parameters, {"options": options}, connect_seconds, tick)
     pgconn.nonblocking = 1

@@ -35,8 +35,14 @@ def fetch(
     place: Place,
     progress: Progress,
     tick: Callable[[], None],
+    *,
+    as_a_backup: bool = False,
 ) -> list[Path]:
     """Bring the base; returns the data directories of a chain's links, the full first, and none for a full.
+
+    Args:
+        as_a_backup: leave PostgreSQL's manifest and the links to tablespaces in a full, as its own programs want them.
+            Links of a chain have them in any case.
 
     Raises:
         ObjectDamaged, VerificationFailed: a link is not what was written; the text names it.
@@ -62,8 +68,8 @@ def fetch(
             progress("fetch", before + unpacker.written, total)
 
         with _named(link, plan):
-            _unpack(repository, target, link, unpacker, watch, keep_manifest=bool(folders))
-        if folders:
+            _unpack(repository, target, link, unpacker, watch, keep_manifest=as_a_backup or bool(folders))
+        if as_a_backup or folders:
             _show_tablespaces(unpacker)
         done += unpacker.written
     return folders
@@ -125,7 +131,7 @@ class _Kept:
 
 
 def _show_tablespaces(unpacker: Unpacker) -> None:
-    """Make the links by which ``pg_combinebackup`` finds a tablespace; a server would make them from its map."""
+    """Make the links by which PostgreSQL's programs find a tablespace; a server makes them from its map, anew."""
     for oid, place in unpacker.tablespaces.items():
         if place.is_dir():
             link = unpacker.root / TABLESPACES / str(oid)

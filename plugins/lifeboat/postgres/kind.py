@@ -28,12 +28,14 @@ from lifeboat.postgres.logical_details import LOGICAL, logical_details
 from lifeboat.postgres.logical_preflight import preflight_logical
 from lifeboat.postgres.logical_verification import verify_deep_logical
 from lifeboat.postgres.preflight import preflight
+from lifeboat.postgres.rebuilding import rebuild
 from lifeboat.postgres.replication import ReplicationConnection
 from lifeboat.postgres.same_day import back_up_long_full, found_in_words, is_for_long_tiers
 from lifeboat.postgres.wal_collection import collect_wal, receiver_name
 from lifeboat.postgres.wal_following import follow_wal
 from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.journal import Journal
+from lifeboat.repository.manifest import Manifest
 from lifeboat.repository.retention.points import Role
 from lifeboat.repository.system import SystemRepository, Work
 from lifeboat.repository.verification import Verified
@@ -95,8 +97,13 @@ class PostgresKind:
         stay: Stay | None = None,
     ) -> BackedUp:
         """A full, what has changed since the newest verified link, the WAL since the last run and with ``stay`` what is
-        written meanwhile, a logical archive, or an export."""
+        written meanwhile, a logical archive, or an export; those two also for a moment that has passed."""
         source = _source(repository, source_name)
+        if work.past is not None:
+            copy = rebuild(
+                repository, source_name, tier, work, journal, progress=progress, tick=tick, retain_until=retain_until
+            )
+            return BackedUp((copy,), _rebuilt_in_words(copy.manifest))
         if tier is Tier.EXPORT:
             copy = back_up_export(
                 repository, source_name, source, work, journal, progress=progress, tick=tick, retain_until=retain_until
@@ -189,6 +196,16 @@ def _physical(copy: Copy, before: str = "") -> BackedUp:
         )
     read, stored = manifest.plain_size / 1e6, manifest.stored_size / 1e6
     return BackedUp((copy,), f"{before}{read:,.1f} MB read, {stored:,.1f} MB stored", alarm)
+
+
+def _rebuilt_in_words(manifest: Manifest) -> str:
+    rebuilt = manifest.rebuilt
+    assert rebuilt is not None
+    what = exported_in_words(manifest) if manifest.kind == EXPORT else f"{manifest.plain_size / 1e6:,.1f} MB read"
+    return (
+        f"Rebuilt for {manifest.moment:%Y-%m-%d %H:%M:%S} UTC from {rebuilt.base} on {rebuilt.target}, WAL up to "
+        f"{rebuilt.wal_until}: {what}"
+    )
 
 
 def _found(copy: Copy, tier: Tier) -> BackedUp:

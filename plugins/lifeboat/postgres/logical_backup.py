@@ -9,6 +9,7 @@ https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-SNAPSHOT-
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import datetime
 from functools import partial
 
@@ -19,10 +20,11 @@ from lifeboat.postgres.connecting import connect_sql, failing_clearly, no_tick
 from lifeboat.postgres.details import as_details
 from lifeboat.postgres.full import source_parameters
 from lifeboat.postgres.logical_column_versions import refuse_unaware
-from lifeboat.postgres.logical_databases import chosen, databases_of, may_read_passwords
+from lifeboat.postgres.logical_databases import Session, chosen, databases_of, may_read_passwords
 from lifeboat.postgres.logical_details import LOGICAL, LogicalDetails, logical_details
 from lifeboat.postgres.logical_dump import Dumping, dump_database, dump_globals
 from lifeboat.postgres.parameters import ConnectionParameters, Tls, connection_parameters
+from lifeboat.postgres.past_server import PastServer
 from lifeboat.postgres.same_day import already_made, note_found
 from lifeboat.postgres.server_facts import server_facts
 from lifeboat.postgres.standby import is_standby, promoted, replayed
@@ -47,6 +49,7 @@ def back_up_logical(
     progress: Progress = lambda _done, _total: None,
     tick: Callable[[], None] = no_tick,
     retain_until: datetime | None = None,
+    past: PastServer | None = None,
 ) -> tuple[Copy, bool]:
     """Make and commit a logical archive on the primary target, or find the one that carries this tier already.
 
@@ -56,6 +59,7 @@ def back_up_logical(
         progress: told the bytes read and the bytes expected.
         tick: called about four times a second; may raise to cancel.
         retain_until: the object lock, if the target sets one.
+        past: the server that is read in the source's place; the archive stands for its moment then.
 
     Returns:
         The recovery point, and whether this run made it.
@@ -66,24 +70,30 @@ def back_up_logical(
     target, catalogue = repository.target(PRIMARY), repository.catalogue(PRIMARY)
     refuse_if_committed(target, RecoveryPointFolder(repository.system, source_name, str(work.recovery_point)))
     words = f"logical {repository.system} {source_name}"
-    parameters = source_parameters(repository, source, what=words)
+    lock = f"lifeboat {words}"
+    to = partial(_to, repository, source) if past is None else past.parameters
+    parameters = source_parameters(repository, source, what=words) if past is None else past.parameters()
     with failing_clearly(), connect_sql(parameters, tick=tick) as session:
-        # The second one waits for the first, and may find its work done.
-        wait_for_lock(session, f"lifeboat {words}", tick=tick)
+        if past is None:
+            # The second one waits for the first, and may find its work done.
+            wait_for_lock(session, lock, tick=tick)
         standby = is_standby(session, allowed=source.standby)
         earlier = catalogue.recovery_points(source_name, deleted=True).of_kind(LOGICAL)
-        found = already_made(earlier, work, lambda manifest: logical_details(manifest).due)
-        if found is not None:
-            note_found(journal, source_name, work, found)
-            return found, False
-        work = work.after(newest_id(earlier))
+        if past is None:
+            found = already_made(earlier, work, lambda manifest: logical_details(manifest).due)
+            if found is not None:
+                note_found(journal, source_name, work, found)
+                return found, False
+            work = work.after(newest_id(earlier))
+        else:
+            earlier = [copy for copy in earlier if copy.manifest.moment <= past.moment]
         begun = repository.outside.clock()
         write_event = partial(journal.write, source=source_name, recovery_point=str(work.recovery_point))
         programs = client_programs(
             source.binaries, at_least=session.info.server_version // 10000, why="read the server"
         )
         databases, left_out = chosen(databases_of(session), source.logical)
-        facts = server_facts(session, lambda name: connect_sql(_to(repository, source, name), tick=tick))
+        facts = server_facts(session, lambda name: connect_sql(to(name), tick=tick))
         passwords = may_read_passwords(session)
         write_event("backup_begun", target=PRIMARY, attempt=work.attempt, tiers=list(work.tiers))
         destination = repository.destination(target, source_name, work, retain_until=retain_until)
@@ -99,21 +109,18 @@ def back_up_logical(
                 ),
                 progress=progress,
                 tick=tick,
-                replayed=(lambda: replayed(session).moment) if standby else None,
+                stands_for=_stands_for(session, past, standby=standby),
             )
             # One table is enough for all databases: the programs are the same.
-            any(
-                refuse_unaware(_to(repository, source, database.name), database.name, programs, access, tick=tick)
-                for database in databases
-            )
+            any(refuse_unaware(to(database.name), database.name, programs, access, tick=tick) for database in databases)
             made = []
             for database in databases:
                 known = next(one for one in facts.databases if one.name == database.name)
-                made.append(dump_database(dumping, _to(repository, source, database.name), database, known))
-            dump_globals(dumping, parameters.keywords["dbname"], passwords=passwords)
-        # Under the lock still: who waits for it must find what was made.
+                made.append(dump_database(dumping, to(database.name), database, known))
+            locations = past.locations(facts) if past is not None else {}
+            dump_globals(dumping, parameters.keywords["dbname"], passwords=passwords, locations=locations)
         details = LogicalDetails(
-            server=facts,
+            server=facts if past is None else past.facts(facts),
             due=work.due,
             databases=tuple(made),
             left_out=left_out,
@@ -121,17 +128,21 @@ def back_up_logical(
             dumped_by=programs.version,
             standby=standby,
         )
-        place = next_place(catalogue.recovery_points(source_name, deleted=True).of_kind(LOGICAL))
-        findings = [*_findings(details, earlier), *dumping.said, *filter(None, [promoted(source.standby, standby)])]
+        alarm = promoted(source.standby, standby) if past is None else ""
+        findings = [*_findings(details, earlier), *dumping.said, *filter(None, [alarm])]
         point = Made(
             begun=begun,
             moment=max(database.moment for database in made),
             findings=tuple(findings),
             details=as_details(details),
             streams=tuple(dumping.stored),
+            rebuilt=past.rebuilt if past is not None else None,
             versions={"postgresql": facts.version, "pg_dump": programs.version},
         )
-        copy = commit_made(repository, source_name, work, place, point, retain_until=retain_until)
+        # Under the lock still, or again: who waits for it must find what was made.
+        with past.row(lock) if past is not None else nullcontext():
+            place = next_place(catalogue.recovery_points(source_name, deleted=True).of_kind(LOGICAL))
+            copy = commit_made(repository, source_name, work, place, point, retain_until=retain_until)
     journal_committed(journal, copy, findings=findings)
     return copy, True
 
@@ -143,6 +154,13 @@ def _to(repository: SystemRepository, source: PostgresSource, database: str) -> 
         application_name=f"lifeboat logical {repository.system}",
         database=database,
     )
+
+
+def _stands_for(session: Session, past: PastServer | None, *, standby: bool) -> Callable[[], datetime] | None:
+    """The moment that what is read stands for, where the server's own clock does not tell it."""
+    if past is not None:
+        return lambda: past.moment
+    return (lambda: replayed(session).moment) if standby else None
 
 
 def _findings(details: LogicalDetails, earlier: list[Copy]) -> list[str]:

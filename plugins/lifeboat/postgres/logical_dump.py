@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from threading import Event, Lock
 from typing import Any
 
@@ -69,7 +70,8 @@ class Dumping:
 
     Attributes:
         expected: bytes on the server's disk, for progress.
-        replayed: on a standby, the moment up to which it has the primary's commits.
+        stands_for: where the server's clock does not tell it, the moment up to which all commits are there: of a
+            standby, and of a server which was brought back to one.
         said: what the programs said although they succeeded.
     """
 
@@ -81,7 +83,7 @@ class Dumping:
     expected: int
     progress: Callable[[int, int], None]
     tick: Callable[[], None]
-    replayed: Callable[[], datetime] | None = None
+    stands_for: Callable[[], datetime] | None = None
     stored: list[StoredStream] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
     _read: int = 0
@@ -105,7 +107,7 @@ def dump_database(
     """
     lock_seconds = float(dumping.policy.lock_timeout.fixed.total_seconds())
     # Before the snapshot: what was replayed by then is in it.
-    replayed = dumping.replayed() if dumping.replayed is not None else None
+    moment = dumping.stands_for() if dumping.stands_for is not None else None
     try:
         with reading_session(parameters, lock_seconds=lock_seconds, tick=dumping.tick) as session:
             snapshot, now = _snapshot(session)
@@ -137,7 +139,7 @@ def dump_database(
         connection_limit=database.connection_limit,
         subscriptions=database.subscriptions,
         roles=database.roles,
-        moment=replayed or now,
+        moment=moment or now,
         archives=tuple(plan.archive for plan in plans),
         contents=listing,
         tables=sum(table.rows is not None for table in contents.tables),
@@ -269,10 +271,15 @@ def _dump(
     return _streamed(dumping, plan.archive.stream, arguments, f"database {database}", settings, tick)
 
 
-def dump_globals(dumping: Dumping, database: str, *, passwords: bool) -> None:
+def dump_globals(
+    dumping: Dumping, database: str, *, passwords: bool, locations: Mapping[str, str] | None = None
+) -> None:
     """Roles, their memberships and settings, and tablespaces, as ``pg_dumpall`` writes them.
 
     They come last: an object that was read may belong to a role that was made just before.
+
+    Args:
+        locations: what to write instead of where tablespaces lie.
     """
     arguments = [
         dumping.programs.path("pg_dumpall"),
@@ -281,22 +288,53 @@ def dump_globals(dumping: Dumping, database: str, *, passwords: bool) -> None:
         f"--dbname={dumping.access.database(database)}",
     ]
     stored = _streamed(
-        dumping, GLOBALS, arguments, "roles and tablespaces", one_of_many(dumping.settings), dumping.tick
+        dumping,
+        GLOBALS,
+        arguments,
+        "roles and tablespaces",
+        one_of_many(dumping.settings),
+        dumping.tick,
+        mended=partial(_put_back, locations) if locations else None,
     )
     dumping.stored.append(stored)
 
 
+def _put_back(locations: Mapping[str, str], script: bytes) -> bytes:
+    for lies, lay in locations.items():
+        script = script.replace(_location(lies), _location(lay))
+    return script
+
+
+def _location(path: str) -> bytes:
+    """As ``pg_dumpall`` writes it behind a tablespace's name."""
+    quoted = path.replace("'", "''").replace("\\", "\\\\")
+    return f"LOCATION {'E' if chr(92) in path else ''}'{quoted}';".encode()
+
+
 def _streamed(
-    dumping: Dumping, name: str, arguments: list[str], what: str, settings: StreamSettings, tick: Callable[[], None]
+    dumping: Dumping,
+    name: str,
+    arguments: list[str],
+    what: str,
+    settings: StreamSettings,
+    tick: Callable[[], None],
+    mended: Callable[[bytes], bytes] | None = None,
 ) -> StoredStream:
+    """A program's output as a stream; with ``mended`` it is held in memory, and goes through that."""
+    held = bytearray()
     writer = StreamWriter(name, dumping.destination, settings, tick=tick, plain_digest=name == GLOBALS)
 
     def take(data: bytes) -> None:
-        writer.write(data)
+        if mended is None:
+            writer.write(data)
+        else:
+            held.extend(data)
         dumping.read(len(data))
 
     try:
         said = run_program(arguments, access=dumping.access, take=take, tick=tick)
+        if mended is not None:
+            writer.write(mended(bytes(held)))
         stored = writer.finish()
     except BaseException as failure:
         writer.abort(failure)

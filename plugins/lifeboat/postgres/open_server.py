@@ -9,6 +9,7 @@ from pathlib import Path
 import psycopg
 from psycopg.rows import TupleRow
 
+from lifeboat.postgres.lsn import Lsn
 from lifeboat.postgres.unpacking import Owner
 
 
@@ -25,6 +26,7 @@ class OpenServer:
         owner: the user that its programs run as; ``None``: ourselves.
         session_options: libpq's ``options`` for a program's sessions.
         session: a session of the superuser in a database, outside any transaction.
+        stopped_at: where recovery left the WAL; ``None`` for a server that recovered nothing.
     """
 
     binaries: Path
@@ -35,3 +37,4 @@ class OpenServer:
     owner: Owner | None
     session_options: str
     session: Callable[[str], psycopg.Connection[TupleRow]]
+    stopped_at: Lsn | None = None

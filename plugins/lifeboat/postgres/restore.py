@@ -23,6 +23,7 @@ from threading import Event
 import psycopg
 
 from lifeboat.errors import NotEnoughDisk, RestoreError
+from lifeboat.postgres.base_backup import MANIFEST_STREAM
 from lifeboat.postgres.combining import check_combined, combine
 from lifeboat.postgres.connecting import TICK_SECONDS, no_tick
 from lifeboat.postgres.destination import (
@@ -34,6 +35,7 @@ from lifeboat.postgres.destination import (
     unfinished,
 )
 from lifeboat.postgres.fetching import Progress, fetch
+from lifeboat.postgres.lsn import Lsn
 from lifeboat.postgres.open_server import OpenServer
 from lifeboat.postgres.recovery_server import EndedBeforeTarget, Recovered, RecoveryServer
 from lifeboat.postgres.restore_planning import RestorePlan, Stage
@@ -87,6 +89,7 @@ def restore(
     *,
     progress: Progress = lambda _phase, _done, _total: None,
     tick: Callable[[], None] = no_tick,
+    compare: Callable[[Path], None] | None = None,
     examine: Callable[[OpenServer], None] | None = None,
     confirm: Callable[[Path], None] = lambda _into: None,
 ) -> Restored:
@@ -95,6 +98,7 @@ def restore(
     Args:
         progress: told the phase, what is done of it and how much there is.
         tick: called often; may raise to stop.
+        compare: called with the data directory, PostgreSQL's manifest in it, before any server has begun in it.
         examine: called with the recovered server while it is open, once all of its databases have answered; what it
             changes there stays.
         confirm: called with the data directory once it has its name, stopped; when it raises, what was there before is
@@ -115,10 +119,16 @@ def restore(
     clock = _Phases(repository.outside.clock)
     with unfinished(request, plan, owner) as place:
         with clock.phase("fetch"):
-            links = fetch(repository, plan, request.target, place, progress, tick)
+            whole = compare is not None
+            links = fetch(repository, plan, request.target, place, progress, tick, as_a_backup=whole)
         if links:
             with clock.phase("combine"):
                 _combine(links, plan, request, place, progress, tick)
+        if compare is not None:
+            with clock.phase("examine"):
+                compare(place.data)
+        # It speaks of what was backed up: of what is recovered it would be wrong.
+        (place.data / MANIFEST_STREAM).unlink(missing_ok=True)
         _map_tablespaces(place)
         with clock.phase("stage"):
             _stage(repository, plan, request, place, progress, tick)
@@ -137,7 +147,7 @@ def restore(
                 databases = _prove(server, plan)
                 if examine is not None:
                     clock.turn("examine")
-                    examine(_opened(server, request, plan, room, databases, owner))
+                    examine(_opened(server, request, plan, room, databases, owner, recovered.stopped_at))
                     clock.turn("check")
                 server.stop_cleanly()
         if request.aside is None:
@@ -157,10 +167,13 @@ def _opened(
     room: Path,
     databases: tuple[str, ...],
     owner: Owner | None,
+    stopped_at: Lsn,
 ) -> OpenServer:
     superuser = plan.base.details.superuser
     session = partial(server.session, superuser)
-    return OpenServer(request.binaries, room, PORT, superuser, databases, owner, server.session_options, session)
+    return OpenServer(
+        request.binaries, room, PORT, superuser, databases, owner, server.session_options, session, stopped_at
+    )
 
 
 class _Phases:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 
+from lifeboat.postgres.exports.records import EXPORT
 from lifeboat.recovery.evidence import Record
 
 
@@ -20,15 +21,18 @@ def in_turn(targets: Sequence[str], used: Sequence[str]) -> list[str]:
     return sorted(targets, key=lambda name: last.get(name, -1))
 
 
-def targets_used(records: Iterable[Record], source: str) -> list[str]:
-    """The targets that restore tests read a source's newest recovery point from, oldest first."""
+def targets_used(records: Iterable[Record], source: str, *, exports: bool = False) -> list[str]:
+    """The targets that restore tests read a source's newest recovery point from, or its newest export, oldest first."""
     return [
         proof.target
         for record in records
         if record.kind == "restore_test"
         for proof in record.proofs
         # One that could not be read had its turn, and was not tested.
-        if proof.source == source and proof.chosen == "newest" and proof.recovery_point
+        if proof.source == source
+        and proof.chosen == "newest"
+        and proof.recovery_point
+        and (proof.kind == EXPORT) is exports
     ]
 
 

@@ -8,6 +8,8 @@ from typing import Literal
 
 from lifeboat.errors import Cancelled, LifeboatError
 from lifeboat.policy.postgres_source import PostgresSource
+from lifeboat.postgres.exports.reading import export_details
+from lifeboat.postgres.exports.records import EXPORT
 from lifeboat.postgres.logical_details import LOGICAL
 from lifeboat.postgres.moments import AtRecoveryPoint, Latest
 from lifeboat.postgres.restore_planning import RestorePlan
@@ -48,15 +50,26 @@ class OnTarget:
     Attributes:
         copies: snapshots or logical archives that are good, oldest first.
         offer: of a database, its physical backups and WAL.
+        exports: complete ones that are good, oldest first.
     """
 
     copies: tuple[Copy, ...]
     offer: Offer | None = None
+    exports: tuple[Copy, ...] = ()
 
     @property
     def bases(self) -> dict[str, Copy]:
         """The physical backups, by id."""
         return {} if self.offer is None else {base.manifest.recovery_point: base.copy for base in self.offer.bases}
+
+    @property
+    def has_whole(self) -> bool:
+        """Whether there is anything that the source as a whole comes back from."""
+        return bool(self.bases or self.copies)
+
+    def newest_export(self, target: str) -> Chosen:
+        """The newest export."""
+        return Chosen("newest", target, self.exports[-1].manifest.recovery_point, self.exports[-1])
 
     def newest(self, target: str) -> Chosen:
         """Everything up to the last WAL where there is a physical backup, else the newest copy; raises
@@ -96,24 +109,31 @@ class Offers:
         """The targets that answered."""
         return {*self.by_target, *self.empty}
 
-    def choose(self, source: str, used: Sequence[str], seed: int) -> list[Chosen]:
-        """The newest recovery point on the target whose turn it is, and one at random on the one after it.
+    def choose(
+        self, source: str, used: Sequence[str], seed: int, *, used_for_exports: Sequence[str] = ()
+    ) -> list[Chosen]:
+        """The newest recovery point on the target whose turn it is, and one at random on the one after it; of exports
+        the newest one besides.
 
         Nothing where no target has anything.
 
         Args:
-            used: the targets that the newest was taken from before, oldest first.
+            used, used_for_exports: the targets that the newest was taken from before, oldest first.
 
         Raises:
             MomentUnreachable: what there is can't be brought back.
         """
-        order = in_turn(list(self.by_target), used)
-        if not order:
-            return []
-        newest = self.by_target[order[0]].newest(order[0])
-        other = order[1 % len(order)]
-        drawn = self.by_target[other].drawn(other, newest.recovery_point, seed, source)
-        return [newest, *([drawn] if drawn is not None else [])]
+        order = in_turn([name for name, found in self.by_target.items() if found.has_whole], used)
+        exports = in_turn([name for name, found in self.by_target.items() if found.exports], used_for_exports)
+        chosen: list[Chosen] = []
+        if order:
+            newest = self.by_target[order[0]].newest(order[0])
+            other = order[1 % len(order)]
+            drawn = self.by_target[other].drawn(other, newest.recovery_point, seed, source)
+            chosen += [newest, *([drawn] if drawn is not None else [])]
+        if exports:
+            chosen.append(self.by_target[exports[0]].newest_export(exports[0]))
+        return chosen
 
 
 def offers_of(repository: SystemRepository, source: str, targets: Sequence[str], tick: Callable[[], None]) -> Offers:
@@ -128,7 +148,7 @@ def offers_of(repository: SystemRepository, source: str, targets: Sequence[str],
         except LifeboatError as error:
             offers.away[target] = error
             continue
-        if found.bases or found.copies:
+        if found.has_whole or found.exports:
             offers.by_target[target] = found
         else:
             offers.empty.append(target)
@@ -141,4 +161,9 @@ def _on_target(repository: SystemRepository, source: str, target: str) -> OnTarg
         return OnTarget(tuple(snapshots_of(catalogue, source)))
     points = catalogue.recovery_points(source)
     archives = tuple(copy for copy in points.of_kind(LOGICAL) if copy.manifest.state == "good")
-    return OnTarget(archives, offer_from(repository, target, points, catalogue.wal(source)))
+    exports = tuple(
+        copy
+        for copy in points.of_kind(EXPORT)
+        if copy.manifest.state == "good" and not export_details(copy.manifest).partial
+    )
+    return OnTarget(archives, offer_from(repository, target, points, catalogue.wal(source)), exports)

@@ -3,7 +3,8 @@
 The server reads nothing but what was restored, listens on a socket of its own, archives nothing, subscribes to nothing
 and follows nobody: see :mod:`lifeboat.postgres.recovery_server`.
 
-Source: https://www.postgresql.org/docs/current/app-pgchecksums.html
+Sources: https://www.postgresql.org/docs/current/app-pgverifybackup.html,
+https://www.postgresql.org/docs/current/app-pgchecksums.html
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from lifeboat.recovery.restored import CameBack, Stopwatch
 from lifeboat.repository.system import SystemRepository
 
 _EXAMINE = "examine"
+_VERIFIER = "pg_verifybackup"
 
 
 class PhysicalTest:
@@ -68,7 +70,12 @@ class PhysicalTest:
         def look(opened: OpenServer) -> None:
             came.checks += self._checks.look(opened)
 
-        restored = restore(self._repository, plan, request, tick=self._tick, examine=look)
+        def compare(data: Path) -> None:
+            if (programs / _VERIFIER).is_file():
+                owner = run_as(self._user, request.into.parent)
+                came.checks.append(self._watch.check(_VERIFIER, lambda: self._verified(programs, data, owner)))
+
+        restored = restore(self._repository, plan, request, tick=self._tick, compare=compare, examine=look)
         came.phases = {phase: seconds for phase, seconds in restored.phases.items() if phase != _EXAMINE}
         came.size = plan.plain_bytes
         latest = isinstance(plan.moment, Latest)
@@ -89,6 +96,14 @@ class PhysicalTest:
             came.checks.append(
                 self._watch.check("data checksums", lambda: self._checksums(programs, request.into, owner))
             )
+
+    def _verified(self, programs: Path, data: Path, owner: Owner | None) -> tuple[bool, str]:
+        """PostgreSQL's own comparison with its manifest, by another program's eyes than ours. WAL is left out: a
+        standby's last segment goes on behind the backup, and recovery reads every record."""
+        log = self._place / f"{_VERIFIER}.log"
+        arguments = [str(programs / _VERIFIER), "--quiet", "--no-parse-wal", str(data)]
+        code = run_program(arguments, log, owner, self._tick)
+        return code == 0, "PostgreSQL finds every file as its manifest has it" if code == 0 else last_words(log, code)
 
     def _checksums(self, programs: Path, data: Path, owner: Owner | None) -> tuple[bool, str]:
         log = self._place / "pg_checksums.log"

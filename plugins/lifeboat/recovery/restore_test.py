@@ -18,12 +18,15 @@ from pathlib import Path
 from lifeboat import __version__
 from lifeboat.errors import Cancelled, LifeboatError, MomentUnreachable, RestoreError, TargetUnavailable
 from lifeboat.policy.built import built_targets, sources_tested
+from lifeboat.policy.naming import Tier
 from lifeboat.policy.postgres_source import PostgresSource
+from lifeboat.postgres.exports.records import EXPORT
 from lifeboat.postgres.restore_planning import RestorePlan
 from lifeboat.postgres.server_programs import run_as
 from lifeboat.recovery.choosing import targets_used
 from lifeboat.recovery.database_checks import DatabaseChecks
 from lifeboat.recovery.evidence import Proof, Record
+from lifeboat.recovery.exports import ExportTest
 from lifeboat.recovery.keeping import keep, read_evidence, signed
 from lifeboat.recovery.logical import LogicalTest
 from lifeboat.recovery.offers import Chosen, Offers, offers_of
@@ -120,7 +123,8 @@ class RestoreTest:
             # A target that can't be read is one that could not serve: its turn would never come.
             proofs += [self._out_of_reach(source, *away) for away in offers[source].away.items()]
             try:
-                chosen = offers[source].choose(source, targets_used(earlier, source), self._seed)
+                used, exported = targets_used(earlier, source), targets_used(earlier, source, exports=True)
+                chosen = offers[source].choose(source, used, self._seed, used_for_exports=exported)
             except MomentUnreachable as error:
                 lacking[source] = str(error)
                 continue
@@ -143,7 +147,7 @@ class RestoreTest:
             raise RestoreError(
                 f"Of {self._policy.system}, {', '.join(unknown) or 'every source'} can be brought back by no restore "
                 "test.",
-                f"It has: {', '.join(tested) or 'none'}. Exports come back by `lifeboat restore`.",
+                f"It has: {', '.join(tested) or 'none'}.",
             )
         return [source for source in tested if not self._wish.sources or source in self._wish.sources]
 
@@ -239,6 +243,11 @@ class RestoreTest:
         if not isinstance(policy, PostgresSource):
             assert isinstance(chosen.what, Copy)
             SnapshotTest(self._repository, place, self._tick).run(policy.kind, chosen.what, came)
+            return
+        if chosen.kind == EXPORT:
+            assert isinstance(chosen.what, Copy)
+            alone = set(policy.tiers) == {Tier.EXPORT}
+            ExportTest(self._repository, self._tick).run(chosen.what, chosen.target, came, alone=alone)
             return
         if (owner := run_as(self._wish.user, place.parent)) is not None:
             # The server's user must be able to enter; nobody else is.

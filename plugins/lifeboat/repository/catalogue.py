@@ -310,5 +310,5 @@ def _listing(found: Iterable[Copy | Unreadable]) -> Listing:
     # What was read together depends on which days have bundles: the order must not.
     found = sorted(found, key=lambda one: (one.manifest.folder if isinstance(one, Copy) else one.folder).path)
     copies = [one for one in found if isinstance(one, Copy)]
-    copies.sort(key=lambda copy: (copy.manifest.begun, copy.manifest.sequence))
+    copies.sort(key=lambda copy: (copy.manifest.placed, copy.manifest.sequence))
     return Listing(tuple(copies), tuple(one for one in found if isinstance(one, Unreadable)))

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.commit import Place, commit, wrapped_keys
 from lifeboat.repository.journal import Journal
-from lifeboat.repository.manifest import Manifest
+from lifeboat.repository.manifest import Manifest, Rebuilt
 from lifeboat.repository.system import PRIMARY, SystemRepository, Work, tool_versions
 from lifeboat.streams.stored import StoredStream
 
@@ -21,6 +21,7 @@ class Made:
 
     Attributes:
         chain: empty: it stands alone.
+        rebuilt: where it was made of other recovery points.
         versions: of the programs that had a hand in it, besides our own.
     """
 
@@ -34,6 +35,7 @@ class Made:
     timeline: int | None = None
     state: Literal["good", "damaged"] = "good"
     findings: tuple[str, ...] = ()
+    rebuilt: Rebuilt | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -83,6 +85,7 @@ def commit_made(
         policy_digest=repository.loaded.digest,
         run=work.run,
         note=work.note,
+        rebuilt=made.rebuilt,
     )
     repository.keep_policy(target)
     return commit(target, manifest, repository.signer, retain_until=retain_until)

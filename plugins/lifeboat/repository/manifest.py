@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from datetime import datetime
 from typing import Any, Literal, Self, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -36,6 +37,22 @@ class WrappedKey(_Model):
 
     provider: str
     name: str
+
+
+class Rebuilt(_Model):
+    """How a recovery point was made of others: its source was brought back to the moment, and read there.
+
+    Attributes:
+        base: the full, or the last link of the chain, that it began with.
+        target: where that and the WAL were read.
+        timeline: of the WAL, where it was left.
+        wal_until: the position at which it was left; ``None`` where that is not known.
+    """
+
+    base: str
+    target: str
+    timeline: int
+    wal_until: str | None
 
 
 class Run(_Model):
@@ -74,6 +91,8 @@ class Manifest(_Model):
         policy_digest: ``sha256:`` of the policy's file, kept beside the recovery points.
         run: who made it.
         note: what the person who started it wrote.
+        rebuilt: where it was not read from its source but made of other recovery points, later than its ``moment``:
+            ``begun`` and ``committed`` say when. Written only then, as ``needs`` is.
     """
 
     format_version: Literal[1] = 1
@@ -102,13 +121,17 @@ class Manifest(_Model):
     policy_digest: str = Field(pattern=r"^sha256:[0-9a-f]{64}$")
     run: Run
     note: str = ""
+    rebuilt: Rebuilt | None = Field(default=None, exclude_if=lambda rebuilt: rebuilt is None)
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
         if not is_recovery_point(self.recovery_point) or not is_attempt(self.attempt):
             raise ValueError("recovery_point or attempt is not a name of that form")
-        if RecoveryPointId.parse(self.recovery_point).kind != self.kind:
+        point = RecoveryPointId.parse(self.recovery_point)
+        if point.kind != self.kind:
             raise ValueError("kind is another one than recovery_point says")
+        if self.rebuilt is not None and point.begun != self.moment.replace(microsecond=0):
+            raise ValueError("it was rebuilt, and recovery_point says another time than moment")
         if any(not is_recovery_point(name) or name == self.recovery_point for name in self.needs):
             raise ValueError("needs names itself, or what is no recovery point")
         if (self.sequence == 1) != (self.previous is None):
@@ -128,6 +151,11 @@ class Manifest(_Model):
     def stands_on(self) -> tuple[str, ...]:
         """What it can't be restored without, itself left out: its parent, and what it refers to."""
         return (*((self.parent,) if self.parent is not None else ()), *self.needs)
+
+    @property
+    def placed(self) -> datetime:
+        """Its place in time among its source's recovery points: when it was begun, or what it was rebuilt for."""
+        return self.begun if self.rebuilt is None else self.moment
 
     @property
     def folder(self) -> RecoveryPointFolder:

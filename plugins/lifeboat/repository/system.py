@@ -14,6 +14,7 @@ from lifeboat import __version__
 from lifeboat.errors import PolicyError, RepositoryError
 from lifeboat.outside import Outside
 from lifeboat.policy.model import LoadedPolicy
+from lifeboat.policy.slots import Slot
 from lifeboat.repository.catalogue import Catalogue, Copy
 from lifeboat.repository.commit import keep_policy
 from lifeboat.repository.journal import Journal
@@ -48,6 +49,7 @@ class Work:
         due: the day on which a schedule wanted it, on the clock of the policy's zone; ``None`` when a person did.
         share: the part of the source that it takes; ``None``: all of it.
         shares: the recovery points that took all parts of it before, to be brought together.
+        past: the place in the past that it is made for, of what was kept; ``None``: the source is read as it is now.
     """
 
     recovery_point: RecoveryPointId
@@ -60,6 +62,7 @@ class Work:
     due: date | None = None
     share: Share | None = None
     shares: tuple[str, ...] = ()
+    past: Slot | None = None
 
     @classmethod
     def new(
@@ -75,16 +78,18 @@ class Work:
         note: str = "",
         only: tuple[str, ...] = (),
         due: date | None = None,
+        past: Slot | None = None,
     ) -> Work:
         """Name a new attempt.
 
         Args:
-            begun: the moment that the id carries.
+            begun: the moment that the id carries; that of ``past``, where one is given.
             mark: the four hexadecimal digits at the id's end, where a retry has to find the same id again.
             attempt: the number of the try.
         """
-        point = RecoveryPointId(begun, kind, mark or secrets.token_hex(2))
-        return cls(point, attempt_name(attempt, secrets.token_hex(4)), tiers, run, actor, note, only, due)
+        point = RecoveryPointId(begun if past is None else past.moment, kind, mark or secrets.token_hex(2))
+        attempted = attempt_name(attempt, secrets.token_hex(4))
+        return cls(point, attempted, tiers, run, actor, note, only, due, past=past)
 
     def after(self, newest: str | None) -> Work:
         """The same work under an id that sorts behind the newest recovery point of its kind.

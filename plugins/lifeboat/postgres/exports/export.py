@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
@@ -40,6 +40,8 @@ from lifeboat.postgres.exports.tables import (
     Table,
     read_columns,
 )
+from lifeboat.postgres.parameters import ConnectionParameters
+from lifeboat.postgres.past_server import PastServer
 from lifeboat.postgres.standby import is_standby, promoted
 from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.commit import newest_id, next_place, refuse_if_committed
@@ -61,6 +63,7 @@ def back_up_export(
     progress: Progress,
     tick: Callable[[], None],
     retain_until: datetime | None = None,
+    past: PastServer | None = None,
 ) -> Copy:
     """Make and commit an export on the primary target.
 
@@ -69,6 +72,7 @@ def back_up_export(
         progress: told the plain bytes read; how many there will be nobody knows.
         tick: called about four times a second; may raise to cancel.
         retain_until: the object lock, if the target sets one.
+        past: the server that is read in the source's place; the export stands for its moment then.
 
     Raises:
         PolicyError: a list names what is not there.
@@ -77,22 +81,29 @@ def back_up_export(
     target = repository.target(PRIMARY)
     catalogue = repository.catalogue(PRIMARY)
     refuse_if_committed(target, RecoveryPointFolder(repository.system, source_name, str(work.recovery_point)))
-    work = work.after(newest_id(catalogue.recovery_points(source_name, deleted=True).of_kind(EXPORT)))
+    if past is None:
+        work = work.after(newest_id(catalogue.recovery_points(source_name, deleted=True).of_kind(EXPORT)))
     if work.only:
         work = replace(work, tiers=())
     begun = repository.outside.clock()
     destination = repository.destination(target, source_name, work, retain_until=retain_until)
     packer = Packer(destination, repository.streams, begun, tick=tick)
 
+    def living(database: str | None = None) -> ConnectionParameters:
+        return export_parameters(repository, source, "export", database=database)
+
     def tick_and_tell() -> None:
         tick()
         progress(packer.plain_size, 0)
 
     with ExitStack() as stack:
-        session = stack.enter_context(exact_session(export_parameters(repository, source, "export"), tick=tick))
+        to = living if past is None else past.parameters
+        session = stack.enter_context(exact_session(to(), tick=tick))
         standby = is_standby(session, allowed=source.standby)
-        _keep_others_out(session, repository.system, source_name)
-        export = _Export(repository, source, work.only, packer, tick_and_tell)
+        lock = f"lifeboat export {repository.system} {source_name}"
+        if past is None:
+            _keep_others_out(session, lock, f"{repository.system} {source_name}")
+        export = _Export(to, source, work.only, packer, tick_and_tell, past.moment if past is not None else None)
         export.survey(session)
         journal_begun(journal, source_name, work)
         try:
@@ -104,27 +115,30 @@ def back_up_export(
             packer.abort(failure)
             raise
         details = export.details(session, standby=standby)
-        # Under the lock still: another one would take the same place in the row.
-        place = next_place(catalogue.recovery_points(source_name, deleted=True).of_kind(EXPORT))
         partial_words = (f"A partial export: {', '.join(work.only)}.",) if work.only else ()
+        alarm = promoted(source.standby, standby) if past is None else ""
         made = Made(
             begun=begun,
             moment=min(database.moment for database in details.databases),
-            findings=(*partial_words, *export.remarks, *filter(None, [promoted(source.standby, standby)])),
+            findings=(*partial_words, *export.remarks, *filter(None, [alarm])),
             details=details.model_dump(mode="json"),
             streams=streams,
+            rebuilt=past.rebuilt if past is not None else None,
             versions={"postgresql": details.version},
         )
-        copy = commit_made(repository, source_name, work, place, made, retain_until=retain_until)
+        # Under the lock still, or again: another one would take the same place in the row.
+        with past.row(lock) if past is not None else nullcontext():
+            place = next_place(catalogue.recovery_points(source_name, deleted=True).of_kind(EXPORT))
+            copy = commit_made(repository, source_name, work, place, made, retain_until=retain_until)
     journal_committed(journal, copy)
     return copy
 
 
-def _keep_others_out(session: Sql, system: str, source: str) -> None:
+def _keep_others_out(session: Sql, lock: str, what: str) -> None:
     """Two exports at once would take the same place in their row. The lock goes with its session."""
-    if not take_lock(session, f"lifeboat export {system} {source}"):
+    if not take_lock(session, lock):
         raise BackupFailed(
-            f"Another export of {system} {source} is under way.",
+            f"Another export of {what} is under way.",
             "Let it end, and try again. After a worker's death the server frees its lock when it notices the broken "
             "connection, within a few minutes.",
         )
@@ -143,13 +157,15 @@ class _Export:
 
     def __init__(
         self,
-        repository: SystemRepository,
+        to: Callable[[str], ConnectionParameters],
         source: PostgresSource,
         only: tuple[str, ...],
         packer: Packer,
         tick: Callable[[], None],
+        stands_for: datetime | None,
     ) -> None:
-        self._repository = repository
+        self._to = to
+        self._stands_for = stands_for
         self._source = source
         self._only = only
         self._packer = packer
@@ -162,17 +178,16 @@ class _Export:
 
     def survey(self, session: Sql) -> None:
         """Look at what there is, and insist on the policy's lists' fitting it, before anything is written."""
-        self.inventories = survey(self._repository, self._source, session, tick=self._tick)
+        self.inventories = survey(self._to, self._source, session, tick=self._tick)
         choice = choice_of(self.inventories, self._source, self._only)
         choice.insist()
         self.remarks = choice.remarks
 
     def database(self, name: str) -> None:
         """Export one database."""
-        parameters = export_parameters(self._repository, self._source, "export", database=name)
-        with exact_session(parameters, tick=self._tick) as session:
+        with exact_session(self._to(name), tick=self._tick) as session:
             session.execute(MAKE_MASK_KEY)
-            moment, encoding, choice = take_snapshot(session, name, self.inventories, self._source, self._only)
+            taken, encoding, choice = take_snapshot(session, name, self.inventories, self._source, self._only)
             tables, rows = choice.tables[name], 0
             for some in in_batches(tables, TABLES_AT_ONCE):
                 columns = read_columns(session, [table.oid for table in some])
@@ -181,7 +196,9 @@ class _Export:
                     rows += self._table(session, wanted, choice.masks.get((name, table.oid), {}), encoding)
             session.execute("COMMIT")
         self._databases.append(
-            ExportedDatabase(name=name, encoding=encoding, moment=moment, tables=len(tables), rows=rows)
+            ExportedDatabase(
+                name=name, encoding=encoding, moment=self._stands_for or taken, tables=len(tables), rows=rows
+            )
         )
 
     def _table(self, session: Sql, wanted: _Wanted, masks: Mapping[str, Hidden], encoding: str) -> int:

@@ -35,6 +35,10 @@ def preflight_export(
         PostgresError: the server can't be reached.
     """
     parameters = export_parameters(repository, source, "preflight")
+
+    def to(database: str) -> ConnectionParameters:
+        return export_parameters(repository, source, "preflight", database=database)
+
     with exact_session(parameters, tick=tick) as session:
         findings = [
             *_version(session),
@@ -43,7 +47,7 @@ def preflight_export(
         ]
         findings += clock_findings(session, repository.outside.clock)
         try:
-            inventories = survey(repository, source, session, tick=tick)
+            inventories = survey(to, source, session, tick=tick)
         except PostgresError as error:
             findings.append(Finding("error", "databases", error.what, error.remedy))
         else:

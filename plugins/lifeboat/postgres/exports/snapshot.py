@@ -12,11 +12,11 @@ from psycopg import sql
 from lifeboat.errors import BackupFailed, PostgresError
 from lifeboat.policy.postgres_source import PostgresSource
 from lifeboat.postgres.exports.choosing import Choice, choose, masked_tables
-from lifeboat.postgres.exports.session import Sql, exact_session, export_parameters
+from lifeboat.postgres.exports.session import Sql, exact_session
 from lifeboat.postgres.exports.tables import Inventory, Table, read_column_names, read_databases, read_tables
+from lifeboat.postgres.parameters import ConnectionParameters
 from lifeboat.postgres.refusals import clean_message
 from lifeboat.postgres.standby import in_recovery, replayed
-from lifeboat.repository.system import SystemRepository
 
 TABLES_AT_ONCE = 200
 """How many tables are locked, and looked up, in one statement."""
@@ -26,9 +26,12 @@ _Item = TypeVar("_Item")
 
 
 def survey(
-    repository: SystemRepository, source: PostgresSource, session: Sql, *, tick: Callable[[], None]
+    to: Callable[[str], ConnectionParameters], source: PostgresSource, session: Sql, *, tick: Callable[[], None]
 ) -> dict[str, Inventory]:
     """What there is in each database that the policy means.
+
+    Args:
+        to: libpq's parameters for a database.
 
     Raises:
         PostgresError: a database is not there, or does not let the role in.
@@ -48,8 +51,7 @@ def survey(
         )
     found: dict[str, Inventory] = {}
     for name in wanted:
-        parameters = export_parameters(repository, source, "export", database=name)
-        with exact_session(parameters, tick=tick) as inside:
+        with exact_session(to(name), tick=tick) as inside:
             found[name] = read_all(inside, name, source)
     return found
 

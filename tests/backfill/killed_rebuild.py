@@ -1,0 +1,60 @@
+"""The making of a past moment's export in a process of its own that is killed with -9 in one of its phases.
+
+The processes are forks of one server that has Lifeboat loaded, and no threads.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from datetime import datetime
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from lifeboat.backup.steps import back_up
+from lifeboat.connections import outside_from
+from lifeboat.outside import utc_now
+from lifeboat.policy.loading import load_policy
+from lifeboat.policy.naming import Tier
+from lifeboat.policy.slots import slot_of
+from lifeboat.repository.manifest import Run
+from lifeboat.repository.system import SystemRepository, Work
+from tests.backfill.past import Past
+from tests.recovery.line import SOURCE
+
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload([__name__])
+
+PHASES: dict[str, Callable[[Path], bool]] = {
+    "unpacking": lambda scratch: any(scratch.rglob("global/pg_control")),
+    "recovering": lambda scratch: any(scratch.rglob("recovery.signal")),
+    "reading": lambda scratch: any(scratch.rglob("postmaster.pid")) and not any(scratch.rglob("recovery.signal")),
+}
+"""What is seen in the scratch directory once a phase has begun."""
+
+
+def killed_rebuild(past: Past, moment: datetime, phase: str) -> BaseProcess:
+    """An export of a past moment that is killed once a phase has begun."""
+    line = past.line
+    return _FORKS.Process(target=_run, args=(line.system.policy, moment, line.place, phase))
+
+
+def _run(policy: Path, moment: datetime, scratch: Path, phase: str) -> None:
+    def tick() -> None:
+        if PHASES[phase](scratch):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    repository = SystemRepository(load_policy(policy), outside_from({}))
+    work = Work.new(
+        "export",
+        begun=utc_now(),
+        tiers=("export",),
+        run=Run(command="test"),
+        actor="a test",
+        only=("public.ledger",),
+        past=slot_of(None, repository.policy.zone, moment),
+    )
+    journal = repository.journal("primary", run="command-killed", actor="a test")
+    back_up(repository, SOURCE, Tier.EXPORT, work, journal, progress=lambda *_: None, tick=tick)
