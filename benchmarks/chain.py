@@ -7,9 +7,10 @@ By hand is a script as a careful operator would have it at hand: ``openssl | zst
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
@@ -21,7 +22,7 @@ from benchmarks.report import mark_of, table_of
 from benchmarks.rounds import Say, change, write_wal
 from benchmarks.running import KEY, Taken
 from benchmarks.scene import Scene
-from sandbox.accounts import hand_over, server_account, server_directory
+from sandbox.accounts import hand_over, remove_server_directory, server_account, server_directory
 from sandbox.erp import DATABASE
 from sandbox.postgres import SUPERUSER
 
@@ -88,16 +89,27 @@ def chain(here: Scene, level: int, wal_level: int, wal_megabytes: int, rounds: i
     here.server.write_settings(summarize_wal="on")
     here.server.reload()
     room = server_directory(here.directory / "by-hand")
-    _take(here, room, level, wal_level, wal_megabytes, say)
-    found: Rounds = {}
-    for number in range(1, rounds + 1):
-        say(f"the chain's way back, round {number} of {rounds}")
-        found.setdefault("ours", []).append(_ours(here, level))
-        for name, script in SCRIPTS.items():
-            found.setdefault(name, []).append(_by_hand(here, room, script))
-    shutil.rmtree(room)
-    here.server.write_settings(summarize_wal="off")
-    here.server.reload()
+    try:
+        _take(here, room, level, wal_level, wal_megabytes, say)
+        return _back_in_turns(here, room, level, rounds, say)
+    finally:
+        remove_server_directory(here.directory / "by-hand")
+        here.server.write_settings(summarize_wal="off")
+        here.server.reload()
+
+
+def _back_in_turns(here: Scene, room: Path, level: int, rounds: int, say: Say) -> Rounds:
+    contestants: dict[str, Callable[[Path], Back]] = {"ours": lambda into: _ours(here, level, into)}
+    for name, script in SCRIPTS.items():
+        contestants[name] = partial(_by_hand, here, script)
+    found: Rounds = {name: [] for name in contestants}
+    names = list(contestants)
+    for number in range(rounds):
+        say(f"the chain's way back, round {number + 1} of {rounds}")
+        # Each is first in turn, and nothing is removed between the rounds: ext4 looks long for a free inode where many
+        # were freed a minute ago, and whoever comes next would pay for it.
+        for name in names[number % len(names) :] + names[: number % len(names)]:
+            found[name].append(contestants[name](room / f"{name}-{number}"))
     return found
 
 
@@ -150,13 +162,11 @@ def _take_wal(here: Scene, room: Path, end: str, level: int) -> None:
     )
 
 
-def _ours(here: Scene, level: int) -> Back:
-    into = here.restore_directory() / "data"
+def _ours(here: Scene, level: int, into: Path) -> Back:
     here.settle()
     taken = running.ours(here, "restore", level, into=str(into), binaries=str(here.server.binaries))
     if not (into / "PG_VERSION").exists():
         raise BenchmarkFailed("our way back made no data directory")
-    here.restore_directory()
     return _back_of(taken)
 
 
@@ -168,9 +178,7 @@ def _back_of(taken: Taken) -> Back:
     return Back(sum(phases.values()), taken.seconds, phases, taken.peak_memory, taken.start_up)
 
 
-def _by_hand(here: Scene, room: Path, script: ByHand) -> Back:
-    into = room / "back"
-    shutil.rmtree(into, ignore_errors=True)
+def _by_hand(here: Scene, script: ByHand, into: Path) -> Back:
     into.mkdir(mode=0o700)
     hand_over(into)
     here.settle()
@@ -186,7 +194,6 @@ def _by_hand(here: Scene, room: Path, script: ByHand) -> Back:
         environment=here.environment(SUPERUSER) | {"PGHOST": str(into), "PGDATABASE": DATABASE},
         directory=into,
     )
-    shutil.rmtree(into)
     return _told(measured)
 
 
@@ -239,7 +246,7 @@ def _told(measured: Measured) -> Back:
     moments = [line.split() for line in measured.output.splitlines()]
     at = {name: float(moment) for name, moment in moments}
     names = ("begun", *_TO_THE_ANSWER)
-    phases = {after: at[after] - at[before] for before, after in zip(names, names[1:], strict=False)}
+    phases = {after: at[after] - at[before] for before, after in pairwise(names)}
     return Back(sum(phases.values()), at["stopped"] - at["begun"], phases, measured.peak_memory)
 
 
