@@ -16,7 +16,7 @@ from importlib.metadata import version
 import psutil  # type: ignore[import-untyped]
 from rich.console import Console
 
-from benchmarks import files, history, lag, logical, parsing, report, retention, rounds, sftp
+from benchmarks import chain, files, history, lag, logical, parsing, report, retention, rounds, sftp
 from benchmarks.measuring import BenchmarkFailed
 from benchmarks.scene import Scene, scene
 from lifeboat.errors import LifeboatError
@@ -80,11 +80,14 @@ def _on_one_scene(
     """The sections that share one database, in the order in which they run."""
     wal = 256 if quick else 1024
     flush, lasting = (5.0, 12.0) if quick else (60.0, 150.0)
+
+    def restore(here: Scene) -> None:
+        report.show_restore(console, rounds.restore(here, level, times, say), here.plain_size())
+        chain.show(console, chain.chain(here, level, wal_level, wal // 2, times, say), wal // 2, here.plain_size())
+
     return {
         "full": lambda here: report.show_full(console, rounds.full(here, level, times, say), level),
-        "restore": lambda here: report.show_restore(
-            console, rounds.restore(here, level, times, say), here.plain_size()
-        ),
+        "restore": restore,
         "incremental": lambda here: report.show_incremental(console, rounds.incremental(here, level, times, say)),
         "wal": lambda here: report.show_wal(console, rounds.wal(here, wal_level, wal, times, say), wal_level),
         "follow": lambda here: report.show_follow(console, lag.follow(here, wal_level, flush, lasting, say)),

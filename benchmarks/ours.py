@@ -21,7 +21,7 @@ from lifeboat.policy.loading import load_policy  # noqa: E402
 from lifeboat.policy.postgres_source import PostgresSource  # noqa: E402
 from lifeboat.postgres.base_backup import BaseBackupOptions, stream_base_backup  # noqa: E402
 from lifeboat.postgres.full import back_up_full, source_parameters  # noqa: E402
-from lifeboat.postgres.moments import AtRecoveryPoint  # noqa: E402
+from lifeboat.postgres.moments import AtRecoveryPoint, Latest  # noqa: E402
 from lifeboat.postgres.replication import ReplicationConnection  # noqa: E402
 from lifeboat.postgres.wal_collection import collect_wal  # noqa: E402
 from lifeboat.repository.catalogue import Copy  # noqa: E402
@@ -110,11 +110,13 @@ def follow(repository: SystemRepository, job: Job) -> Figures:
 
 
 def restore(repository: SystemRepository, job: Job) -> Figures:
-    """A whole restore of one recovery point; the phases say what of it was fetching and unpacking."""
+    """A whole restore of one recovery point, or of all there is; the phases say what of it was fetching and
+    unpacking."""
     from lifeboat.postgres.restore import Request, restore
     from lifeboat.postgres.restore_sources import read_offer
 
-    plan = read_offer(repository, SOURCE, TARGET).plan(AtRecoveryPoint(job["point"]))
+    moment = AtRecoveryPoint(job["point"]) if "point" in job else Latest()
+    plan = read_offer(repository, SOURCE, TARGET).plan(moment)
     restored = restore(repository, plan, Request(TARGET, Path(job["into"]), Path(job["binaries"])))
     return {"phases": restored.phases}
 

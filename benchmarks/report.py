@@ -38,7 +38,8 @@ def table_of(title: str, *columns: str) -> Table:
     return table
 
 
-def _mark(value: float, limit: float, *, least: bool = False) -> str:
+def mark_of(value: float, limit: float, *, least: bool = False) -> str:
+    """Whether a figure reached its mark."""
     reached = value >= limit if least else value <= limit
     return f"[green]{'≥' if least else '≤'} {limit:g} ✓[/green]" if reached else f"[red]missed: {limit:g}[/red]"
 
@@ -81,7 +82,7 @@ def show_full(console: Console, section: Section, level: int) -> None:
     limits = {"shell": MOST_OF_SHELL, "seed": MOST_OF_SEED}
     for name, runs in section.runs.items():
         ratio = None if name == "ours" else ratio_of(section, name)
-        mark = _mark(ratio, limits[name]) if ratio is not None and name in limits else ""
+        mark = mark_of(ratio, limits[name]) if ratio is not None and name in limits else ""
         table.add_row(*row_of(name, runs, 0 if name == "seed" else plain, ratio, mark))
     console.print(table)
     _start_up(console, [run.seconds for run in ours], ours, section.runs["shell"])
@@ -107,7 +108,7 @@ def show_restore(console: Console, section: Section, plain: int) -> None:
     table.add_row("Lifeboat: fetch, check, unpack", f"{median(fetch):.2f} s", rate, "", "", memory, "", "")
     whole = row_of("ours", ours, plain, None, "")
     table.add_row("Lifeboat: until the server answered", *whole[1:])
-    row = row_of("shell", shell, plain, ratio, _mark(ratio, MOST_OF_SHELL))
+    row = row_of("shell", shell, plain, ratio, mark_of(ratio, MOST_OF_SHELL))
     table.add_row("openssl | zstd | tar, nothing checked", *row[1:])
     console.print(table)
     phases = {
@@ -151,7 +152,7 @@ def show_wal(console: Console, section: Section, level: int) -> None:
     plain = ours[0].plain
     table = table_of(f"Collecting {plain / 1e6:,.0f} MB of WAL, zstd level {level}", *COLUMNS)
     rate = median(run.plain / 1e6 / run.seconds for run in ours)
-    table.add_row(*row_of("ours", ours, plain, None, _mark(round(rate, 1), LEAST_WAL_RATE, least=True) + " MB/s"))
+    table.add_row(*row_of("ours", ours, plain, None, mark_of(round(rate, 1), LEAST_WAL_RATE, least=True) + " MB/s"))
     row = row_of("shell", section.runs["shell"], plain, ratio_of(section, "shell"), "")
     table.add_row("pg_receivewal, then zstd | openssl", *row[1:])
     console.print(table)
@@ -170,7 +171,7 @@ def show_follow(console: Console, lag: Lag) -> None:
         f"runs that follow, a flush every {lag.flush:.0f} s, hand-over included",
         f"{lag.middle:.1f} s",
         f"{max(lag.waits):.1f} s",
-        _mark(round(max(lag.waits), 1), most) + " s",
+        mark_of(round(max(lag.waits), 1), most) + " s",
     )
     for minutes in (5, 15):
         middle, worst = lag.of_batch_runs(minutes)
@@ -216,10 +217,10 @@ def show_memory(console: Console, sections: dict[int, Section]) -> None:
     for megabytes, section in sections.items():
         peak, shell = (max(run.peak_memory for run in section.runs[name]) for name in ("ours", "shell"))
         peaks.append(peak)
-        mark = _mark(round(peak / MIB, 1), MOST_MEMORY / MIB) + " MiB"
+        mark = mark_of(round(peak / MIB, 1), MOST_MEMORY / MIB) + " MiB"
         table.add_row(f"{megabytes:,} MB", f"{peak / MIB:,.0f} MiB", f"{shell / MIB:,.0f} MiB", mark)
     growth = peaks[-1] / peaks[0]
-    table.add_row("large ÷ small", f"{growth:.2f}x", "", _mark(round(growth, 3), SAME_MEMORY))
+    table.add_row("large ÷ small", f"{growth:.2f}x", "", mark_of(round(growth, 3), SAME_MEMORY))
     console.print(table)
 
 
@@ -237,6 +238,6 @@ def show_parsing(console: Console, looks: list[Parsed]) -> None:
         seconds = largest.of(file)
         growth = (seconds / smallest.of(file)) / (largest.systems / smallest.systems)
         cells = [f"{look.parsing[file]:.2f} + {look.serialising[file]:.2f}" for look in looks]
-        table.add_row(file, *cells, f"{growth:.2f}x", _mark(round(seconds, 1), MOST_PARSING) + " s")
+        table.add_row(file, *cells, f"{growth:.2f}x", mark_of(round(seconds, 1), MOST_PARSING) + " s")
     console.print(table)
     console.print(f"{largest.dags:,} DAGs; each had the same version when another process parsed it.\n")

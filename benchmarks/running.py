@@ -15,7 +15,7 @@ from sandbox.accounts import CLONE
 from sandbox.erp import DATABASE
 from sandbox.postgres import SUPERUSER
 
-_KEY = "-aes-256-ctr -pbkdf2 -pass env:BENCH_PASSPHRASE"
+KEY = "-aes-256-ctr -pbkdf2 -pass env:BENCH_PASSPHRASE"
 
 
 @dataclass(frozen=True)
@@ -75,11 +75,12 @@ def ours(scene: Scene, verb: str, level: int, **job: str | float) -> Taken:
     )
 
 
-def _shell(scene: Scene, script: str, *, user: str = ROLE) -> Measured:
+def shell(scene: Scene, script: str, *, user: str = ROLE, directory: Path | None = None) -> Measured:
+    """A script of the shell's, ended by the first of its programs that fails."""
     return measure(
         ["/bin/bash", "-euo", "pipefail", "-c", script],
         environment=scene.environment(user),
-        directory=scene.directory,
+        directory=directory or scene.directory,
     )
 
 
@@ -91,10 +92,10 @@ def shell_full(scene: Scene, level: int) -> Taken:
     """``pg_basebackup | zstd | openssl`` into a file, which is synced as our target syncs its own."""
     file = scene.directory / "shell.tar.zst.enc"
     file.unlink(missing_ok=True)
-    measured = _shell(
+    measured = shell(
         scene,
         f"pg_basebackup --format=tar --wal-method=fetch --checkpoint=fast --pgdata=- | zstd -q -T2 -{level} "
-        f"| openssl enc {_KEY} > {file.name}; sync {file.name}; sync .",
+        f"| openssl enc {KEY} > {file.name}; sync {file.name}; sync .",
     )
     return _taken(measured, stored=file.stat().st_size)
 
@@ -104,8 +105,8 @@ def shell_restore(scene: Scene) -> Taken:
     into = scene.directory / "shell-restored"
     shutil.rmtree(into, ignore_errors=True)
     into.mkdir()
-    measured = _shell(
-        scene, f"openssl enc -d {_KEY} < shell.tar.zst.enc | zstd -q -d | tar --extract --directory={into.name}"
+    measured = shell(
+        scene, f"openssl enc -d {KEY} < shell.tar.zst.enc | zstd -q -d | tar --extract --directory={into.name}"
     )
     if not (into / "PG_VERSION").exists():
         raise BenchmarkFailed("the shell's way back made no data directory")
@@ -117,7 +118,7 @@ def seed_script(scene: Scene) -> Taken:
     """The ERP strategy's own script: ``pg_dump -F c`` to a file, then ``gzip`` of it. Its upload is left out."""
     for old in scene.directory.glob("seed.backup*"):
         old.unlink()
-    measured = _shell(
+    measured = shell(
         scene,
         f"pg_dump -d {DATABASE} -F c -f seed.backup; gzip seed.backup; sync seed.backup.gz; sync .",
         user=SUPERUSER,
@@ -127,7 +128,7 @@ def seed_script(scene: Scene) -> Taken:
 
 def shell_logical(scene: Scene) -> Taken:
     """``pg_dump -Fc | gzip`` of the ERP database into a file, as the ERP strategy's script does it, in one pipe."""
-    measured = _shell(scene, f"pg_dump -d {DATABASE} -F c | gzip > logical.gz; sync logical.gz; sync .", user=SUPERUSER)
+    measured = shell(scene, f"pg_dump -d {DATABASE} -F c | gzip > logical.gz; sync logical.gz; sync .", user=SUPERUSER)
     return _taken(measured, stored=(scene.directory / "logical.gz").stat().st_size)
 
 
@@ -136,7 +137,7 @@ def shell_logical_restore(scene: Scene, database: str) -> Taken:
     script = (
         f"createdb -T template0 {database}; gzip -dc logical.gz | pg_restore -e -d {database}; vacuumdb -qZ {database}"
     )
-    return _taken(_shell(scene, script, user=SUPERUSER))
+    return _taken(shell(scene, script, user=SUPERUSER))
 
 
 def shell_wal(scene: Scene, slot: str, end: str, level: int) -> Taken:
@@ -144,11 +145,11 @@ def shell_wal(scene: Scene, slot: str, end: str, level: int) -> Taken:
     into = scene.directory / "shell-wal"
     shutil.rmtree(into, ignore_errors=True)
     into.mkdir()
-    measured = _shell(
+    measured = shell(
         scene,
         f"cd {into.name}; pg_receivewal --slot={slot} --endpos={end} --no-loop --directory=. ; "
         f"printf '%s\\n' * | xargs -P2 -I@ /bin/bash -euo pipefail -c "
-        f"'zstd -q -{level} < @ | openssl enc {_KEY} > @.zst.enc; sync @.zst.enc'; sync .",
+        f"'zstd -q -{level} < @ | openssl enc {KEY} > @.zst.enc; sync @.zst.enc'; sync .",
     )
     segments = [file for file in Path(into).iterdir() if file.suffix != ".enc"]
     stored = sum(file.stat().st_size for file in into.glob("*.zst.enc"))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from lifeboat.errors import NotEnoughDisk, PostgresError, RestoreError, VerificationFailed
@@ -30,7 +31,7 @@ _WAL = "pg_wal"
 def combine(
     links: Sequence[Path], place: Place, binaries: Path, major: int, log: Path, *, tick: Callable[[], None]
 ) -> None:
-    """Combine the links into ``place.data``, and remove them.
+    """Combine the links into ``place.data``; they stay, since what came out is compared with them.
 
     Args:
         links: the data directories of the links, the full first.
@@ -54,7 +55,6 @@ def combine(
         *map(str, links),
     ]
     _run(arguments, place, log, tick)
-    place.remove_links()
 
 
 def _escaped(path: Path) -> str:
@@ -115,10 +115,14 @@ def _run(arguments: Sequence[str], place: Place, log: Path, tick: Callable[[], N
         )
 
 
-def check_combined(data: Path, *, passed: Callable[[int], None]) -> int:
+def check_combined(data: Path, links: Sequence[Path], *, passed: Callable[[int], None]) -> int:
     """Compare the combined directory, file by file, with the manifest that was written for it.
 
+    A file that is a link's own, under a second name, was compared with that link's manifest while it was written, and
+    is not read again: only its size is looked at.
+
     Args:
+        links: the data directories that it was combined from.
         passed: told the bytes that were compared; may raise to stop.
 
     Returns:
@@ -134,7 +138,7 @@ def check_combined(data: Path, *, passed: Callable[[int], None]) -> int:
         for entry in BackupManifestReader(stream):
             listed += not entry.path.startswith(f"{_WAL}/")
             size += entry.size
-            if fault := _fault(data, entry, passed):
+            if fault := _fault(data, links, entry, passed):
                 faults.append(fault)
             if len(faults) >= MOST_FAULTS:
                 break
@@ -149,13 +153,16 @@ def check_combined(data: Path, *, passed: Callable[[int], None]) -> int:
     return size
 
 
-def _fault(data: Path, entry: ManifestFile, passed: Callable[[int], None]) -> str:
+def _fault(data: Path, links: Sequence[Path], entry: ManifestFile, passed: Callable[[int], None]) -> str:
     try:
         checksum = file_checksum(entry.checksum_algorithm)
         with (data / entry.path).open("rb") as file:
-            found = os.fstat(file.fileno()).st_size
-            if found != entry.size:
-                return f"{entry.path} has {found} bytes instead of {entry.size}"
+            found = os.fstat(file.fileno())
+            if found.st_size != entry.size:
+                return f"{entry.path} has {found.st_size} bytes instead of {entry.size}"
+            if _is_of_a_link(found, entry.path, links):
+                passed(entry.size)
+                return ""
             while piece := file.read(PIECE_BYTES):
                 checksum.update(piece)
                 passed(len(piece))
@@ -164,6 +171,16 @@ def _fault(data: Path, entry: ManifestFile, passed: Callable[[int], None]) -> st
     except PostgresError as error:
         return f"{entry.path}: {error.what}"
     return "" if checksum.hexdigest() == entry.checksum else f"{entry.path} differs from its checksum"
+
+
+def _is_of_a_link(found: os.stat_result, path: str, links: Sequence[Path]) -> bool:
+    if found.st_nlink < 2:
+        return False
+    for link in reversed(links):
+        with suppress(FileNotFoundError):
+            if os.path.samestat(found, (link / path).stat()):
+                return True
+    return False
 
 
 def _files(data: Path) -> Iterator[Path]:

@@ -1,8 +1,8 @@
 """A base on its way to the disk: each link fetched, opened, and compared file by file with its own manifest while it is
 written.
 
-A full goes to where the data directory is built. The links of a chain go to scratch places beside it, one each, for
-``pg_combinebackup`` to read: it looks whether they belong to each other, and takes a flipped byte for data.
+A full goes to where the data directory is built. The links of a chain go to scratch places beside it, one each, two at
+a time, for ``pg_combinebackup`` to read: it looks whether they belong to each other, and takes a flipped byte for data.
 """
 
 from __future__ import annotations
@@ -10,22 +10,27 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from lifeboat.errors import ObjectDamaged, VerificationFailed
+from lifeboat.errors import Cancelled, ObjectDamaged, VerificationFailed
 from lifeboat.postgres.base_backup import MANIFEST_STREAM
+from lifeboat.postgres.connecting import TICK_SECONDS
 from lifeboat.postgres.destination import Place
 from lifeboat.postgres.reach import Base
 from lifeboat.postgres.restore_planning import RestorePlan
 from lifeboat.postgres.restore_sources import origin_of
 from lifeboat.postgres.tar_check import check_archives
+from lifeboat.postgres.under_way import UnderWay
 from lifeboat.postgres.unpacking import TABLESPACES, Unpacker, on_disk
 from lifeboat.repository.system import SystemRepository
 from lifeboat.streams.reading import opened
 from lifeboat.targets.target import Readable
 
 Progress = Callable[[str, int, int], None]
+AT_ONCE = 2
+"""Links that are unpacked at the same time: while the large full is, the small incrementals are, too."""
 
 
 def fetch(
@@ -51,28 +56,35 @@ def fetch(
     """
     links = plan.base.links
     total = sum(link.details.plain_total for link in links)
-    done = 0
-    folders: list[Path] = []
-    for number, link in enumerate(links):
-        if len(links) == 1:
-            root = place.data
-            elsewhere = {space.oid: space.building for space in place.tablespaces}
-        else:
-            root = place.link(number)
-            elsewhere = {space.oid: space.link(number) for space in place.tablespaces}
-            folders.append(root)
-        unpacker = Unpacker(root, elsewhere, place.owner)
+    unpackers = [_unpacker(place, None if len(links) == 1 else number) for number in range(len(links))]
 
-        def watch(unpacker: Unpacker = unpacker, before: int = done) -> None:
-            tick()
-            progress("fetch", before + unpacker.written, total)
+    def bring(link: Base, unpacker: Unpacker) -> None:
+        def watch() -> None:
+            if jobs.given_up:
+                raise Cancelled(f"{link.manifest.recovery_point} is not needed any more.")
 
         with _named(link, plan):
-            _unpack(repository, target, link, unpacker, watch, keep_manifest=as_a_backup or bool(folders))
-        if as_a_backup or folders:
+            _unpack(repository, target, link, unpacker, watch, keep_manifest=as_a_backup or len(links) > 1)
+        if as_a_backup or len(links) > 1:
             _show_tablespaces(unpacker)
-        done += unpacker.written
-    return folders
+
+    each = zip(links, unpackers, strict=True)
+    jobs = UnderWay("link", [partial(bring, link, unpacker) for link, unpacker in each], AT_ONCE)
+    progress("fetch", 0, total)
+    with jobs:
+        ended = False
+        while not ended:
+            ended = jobs.wait(TICK_SECONDS)
+            tick()
+            progress("fetch", sum(unpacker.written for unpacker in unpackers), total)
+    return [unpacker.root for unpacker in unpackers] if len(links) > 1 else []
+
+
+def _unpacker(place: Place, number: int | None) -> Unpacker:
+    """What puts a link where it belongs: the link of this number, or a full by itself."""
+    if number is None:
+        return Unpacker(place.data, {space.oid: space.building for space in place.tablespaces}, place.owner)
+    return Unpacker(place.link(number), {space.oid: space.link(number) for space in place.tablespaces}, place.owner)
 
 
 def _unpack(
@@ -112,7 +124,10 @@ class _Watched:
 
     def read(self, size: int = -1, /) -> bytes:
         self._watch()
-        return self._stream.read(size)
+        data = self._stream.read(size)
+        # It may have waited long, and what it would write to may be gone by now.
+        self._watch()
+        return data
 
 
 class _Kept:

@@ -1,6 +1,7 @@
 """A restore: from a plan to a data directory that is proven open.
 
-    plan ─▶ room and destination ─▶ fetch, open, check and unpack ─▶ ( combine ) ─▶ stage WAL ─▶ recover ─▶ prove
+    plan ─▶ room and destination ─┬─▶ fetch, open, check and unpack ─▶ ( combine ) ─┬─▶ recover ─▶ prove
+                                  └─▶ stage WAL ────────────────────────────────────┘
          ( ─▶ examine ) ─▶ hand over
 
 Everything is built beside the destination, and gets its name only when the recovered database has answered. What was
@@ -12,17 +13,15 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from threading import Event
 
 import psycopg
 
-from lifeboat.errors import NotEnoughDisk, RestoreError
+from lifeboat.errors import RestoreError
 from lifeboat.postgres.base_backup import MANIFEST_STREAM
 from lifeboat.postgres.combining import check_combined, combine
 from lifeboat.postgres.connecting import TICK_SECONDS, no_tick
@@ -38,20 +37,16 @@ from lifeboat.postgres.fetching import Progress, fetch
 from lifeboat.postgres.lsn import Lsn
 from lifeboat.postgres.open_server import OpenServer
 from lifeboat.postgres.recovery_server import EndedBeforeTarget, Recovered, RecoveryServer
-from lifeboat.postgres.restore_planning import RestorePlan, Stage
-from lifeboat.postgres.restore_sources import origin_of
+from lifeboat.postgres.restore_planning import RestorePlan
 from lifeboat.postgres.room import whole_size
-from lifeboat.postgres.segments import SegmentName, covering
 from lifeboat.postgres.server_process import PORT, server_room
 from lifeboat.postgres.server_programs import check_combiner, check_ready, run_as
-from lifeboat.postgres.tablespace_records import created_locations
-from lifeboat.postgres.unpacking import NO_SPACE, Owner
+from lifeboat.postgres.staging import staging
+from lifeboat.postgres.under_way import NO_LIMIT, UnderWay
+from lifeboat.postgres.unpacking import Owner
 from lifeboat.repository.system import SystemRepository
-from lifeboat.streams.reading import opened
 
 __all__ = ["Progress", "Request", "Restored", "check_destination", "moved_tablespaces", "restore", "tablespace_place"]
-
-STAGED_SIDE_BY_SIDE = 4
 
 
 @dataclass
@@ -65,7 +60,8 @@ class Restored:
             before the moment asked for.
         databases: which of them answered.
         phases: seconds by phase: ``fetch``, ``combine`` for a chain, ``stage``, ``replay``, ``check``, ``examine``
-            where somebody looked closer, and ``swap`` where a data directory that was there gave way.
+            where somebody looked closer, and ``swap`` where a data directory that was there gave way. WAL is staged
+            from the beginning on, and ``stage`` is what was left of it.
         aside: where that one lies now; ``None``: none was there.
     """
 
@@ -118,38 +114,47 @@ def restore(
         check_combiner(request.binaries, major, owner)
     clock = _Phases(repository.outside.clock)
     with unfinished(request, plan, owner) as place:
-        with clock.phase("fetch"):
-            whole = compare is not None
-            links = fetch(repository, plan, request.target, place, progress, tick, as_a_backup=whole)
-        if links:
-            with clock.phase("combine"):
-                _combine(links, plan, request, place, progress, tick)
-        if compare is not None:
-            with clock.phase("examine"):
-                compare(place.data)
-        # It speaks of what was backed up: of what is recovered it would be wrong.
-        (place.data / MANIFEST_STREAM).unlink(missing_ok=True)
-        _map_tablespaces(place)
-        with clock.phase("stage"):
-            _stage(repository, plan, request, place, progress, tick)
-            _refuse_to_leave(plan, place)
-        with server_room(owner) as room, clock.phase("replay"):
-            progress("replay", 0, 1)
-            server = RecoveryServer(request.binaries, place.data, room, plan.base.details.server, place.owner)
-            with server:
-                try:
-                    recovered, to_the_end = _recover(server, plan, place, tick, request.limit_seconds)
-                except RestoreError:
-                    _keep_log(room, request)
-                    raise
-                clock.turn("check")
-                progress("check", 0, 1)
-                databases = _prove(server, plan)
-                if examine is not None:
-                    clock.turn("examine")
-                    examine(_opened(server, request, plan, room, databases, owner, recovered.stopped_at))
+        with staging(repository, plan, request.target, place) as wal:
+
+            def look() -> None:
+                tick()
+                wal.check()
+
+            with clock.phase("fetch"):
+                whole = compare is not None
+                links = fetch(repository, plan, request.target, place, progress, look, as_a_backup=whole)
+            if links:
+                with clock.phase("combine"):
+                    _combine(links, plan, request, place, progress, look)
+            if compare is not None:
+                with clock.phase("examine"):
+                    compare(place.data)
+            # It speaks of what was backed up: of what is recovered it would be wrong.
+            (place.data / MANIFEST_STREAM).unlink(missing_ok=True)
+            _map_tablespaces(place)
+            with clock.phase("stage"):
+                wal.finish(progress, tick)
+        # On a busy disk this takes as long as combining, and nobody needs to wait for it.
+        with UnderWay("links", [place.remove_links], 1, patience=NO_LIMIT) as removing:
+            with server_room(owner) as room, clock.phase("replay"):
+                progress("replay", 0, 1)
+                server = RecoveryServer(request.binaries, place.data, room, plan.base.details.server, place.owner)
+                with server:
+                    try:
+                        recovered, to_the_end = _recover(server, plan, place, tick, request.limit_seconds)
+                    except RestoreError:
+                        _keep_log(room, request)
+                        raise
                     clock.turn("check")
-                server.stop_cleanly()
+                    progress("check", 0, 1)
+                    databases = _prove(server, plan)
+                    if examine is not None:
+                        clock.turn("examine")
+                        examine(_opened(server, request, plan, room, databases, owner, recovered.stopped_at))
+                        clock.turn("check")
+                    server.stop_cleanly()
+            while not removing.wait(TICK_SECONDS):
+                tick()
         if request.aside is None:
             replaced = place.hand_over(request, confirm)
         else:
@@ -223,7 +228,7 @@ def _combine(
 
     progress("combine", 0, total)
     combine(links, place, request.binaries, base.details.server.major, place.root / "combine.log", tick=tick)
-    check_combined(place.data, passed=passed)
+    check_combined(place.data, links, passed=passed)
 
 
 def _map_tablespaces(place: Place) -> None:
@@ -242,84 +247,6 @@ def _map_tablespaces(place: Place) -> None:
 
 def _escaped(path: str) -> str:
     return "".join(f"\\{character}" if character in "\n\r\\" else character for character in path)
-
-
-def _stage(
-    repository: SystemRepository,
-    plan: RestorePlan,
-    request: Request,
-    place: Place,
-    progress: Progress,
-    tick: Callable[[], None],
-) -> None:
-    stages = [*plan.histories, *plan.stages]
-    size = plan.base.details.server.wal_segment_size
-    given_up = Event()
-
-    def fetch(stage: Stage) -> None:
-        copy = stage.run.copy
-        path = place.staging / stage.name
-        stream = copy.manifest.stream(stage.stream)
-        with opened(stream, origin_of(repository, request.target, copy)) as plain, path.open("xb") as file:
-            while not given_up.is_set() and (piece := plain.read(1024 * 1024)):
-                _write(file.write, piece, path)
-            if stage.stream.endswith(".partial"):
-                # Recovery wants whole segments; what was never written there is zero.
-                file.truncate(size)
-        if place.owner is not None:
-            os.chown(path, place.owner.uid, place.owner.gid)
-
-    progress("stage", 0, len(stages))
-    with ThreadPoolExecutor(STAGED_SIDE_BY_SIDE, thread_name_prefix="stage") as pool:
-        left: set[Future[None]] = {pool.submit(fetch, stage) for stage in stages}
-        try:
-            while left:
-                ended, left = wait(left, TICK_SECONDS, FIRST_EXCEPTION)
-                for job in ended:
-                    job.result()
-                tick()
-                progress("stage", len(stages) - len(left), len(stages))
-        finally:
-            # What is under way writes into a directory that is about to be removed: it has to end first.
-            given_up.set()
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _refuse_to_leave(plan: RestorePlan, place: Place) -> None:
-    """Insist on the WAL's creating no tablespace: its replay would write to the place that the record names, which may
-    be a living server's."""
-    details = plan.base.details
-    size = details.server.wal_segment_size
-    staged = {stage.name: place.staging / stage.name for stage in plan.stages}
-    own = covering(details.start_lsn, details.stop_lsn, details.timeline, size)
-    names = [*(str(name) for name in own if str(name) not in staged), *staged]
-
-    def read(name: str) -> bytes:
-        if name in staged:
-            return staged[name].read_bytes()
-        # Without WAL runs recovery goes up to the base's own stop; a standby's segment goes on behind it.
-        used = details.stop_lsn - SegmentName.parse(name).start(size)
-        return (place.data / "pg_wal" / name).read_bytes()[:used]
-
-    for location in created_locations(read(name) for name in sorted(names, key=lambda name: name[8:])):
-        raise RestoreError(
-            f"The WAL up to this moment creates a tablespace in {location}, and its replay would write to that very "
-            "place.",
-            "Restore from a full that was taken after that (--base), or to a moment before it. A full after CREATE "
-            "TABLESPACE makes later moments reachable.",
-        )
-
-
-def _write(write: Callable[[bytes], int], piece: bytes, path: Path) -> None:
-    try:
-        write(piece)
-    except OSError as error:
-        if error.errno == NO_SPACE:
-            raise NotEnoughDisk(
-                f"The disk is full at {path}.",
-                "Make room there, or name another destination; what was written so far is removed.",
-            ) from error
-        raise RestoreError(f"{path} can't be written: {error.strerror}.", "Look at the disk.") from error
 
 
 def _recover(

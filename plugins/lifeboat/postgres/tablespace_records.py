@@ -22,18 +22,20 @@ _BEFORE_CRC = 20
 _LONGEST = 2048
 _LENGTH = struct.Struct("<I")
 _CRC = struct.Struct("<I")
-# In the record's header: no flags, resource manager 5, padding, CRC; then one part of data: an oid and a path.
-_CREATES = re.compile(rb"\x00\x05\x00\x00(?=.{4}(?:\xff.|\xfe.{4}).{4}/)", re.DOTALL)
-_INFO_AT = 16
+# In the record's header: no flags, resource manager 5, padding, CRC; then one part of data: an oid and a path. The
+# flags are looked at afterwards: a search that begins with a zero takes three times as long in WAL full of them.
+_CREATES = re.compile(rb"\x05\x00\x00(?=.{4}(?:\xff.|\xfe.{4}).{4}/)", re.DOTALL)
+_FLAGS_AT = 16
+_MANAGER_AT = 17
 
 
 def created_locations(segments: Iterable[bytes]) -> Iterator[str]:
     """The absolute locations of the tablespaces that consecutive WAL segments create, in their order."""
     rest = b""
     for segment in segments:
-        payload = rest + _payload(segment)
+        payload = _payload(rest, segment)
         for found in _CREATES.finditer(payload):
-            begin = found.start() - _INFO_AT
+            begin = found.start() - _MANAGER_AT
             location = _location(payload, begin)
             if location is not None and begin + _length(payload, begin) > len(rest):
                 yield location
@@ -41,11 +43,11 @@ def created_locations(segments: Iterable[bytes]) -> Iterator[str]:
         rest = payload[-_LONGEST:]
 
 
-def _payload(segment: bytes) -> bytes:
-    """A segment without its page headers: a record may lie on two pages."""
-    pages = [segment[LONG_HEADER:PAGE]]
-    pages += [segment[at + SHORT_HEADER : at + PAGE] for at in range(PAGE, len(segment), PAGE)]
-    return b"".join(pages)
+def _payload(before: bytes, segment: bytes) -> bytes:
+    """What stood before a segment, and it without its page headers: a record may lie on two pages."""
+    view = memoryview(segment)
+    pages = [view[at + SHORT_HEADER : at + PAGE] for at in range(PAGE, len(segment), PAGE)]
+    return b"".join([before, view[LONG_HEADER:PAGE], *pages])
 
 
 def _length(payload: bytes, begin: int) -> int:
@@ -55,7 +57,7 @@ def _length(payload: bytes, begin: int) -> int:
 
 def _location(payload: bytes, begin: int) -> str | None:
     """The path in the record that begins there; ``None`` when its length or CRC says that it is no record."""
-    if begin < 0:
+    if begin < 0 or payload[begin + _FLAGS_AT] != 0:
         return None
     total = _length(payload, begin)
     if not _HEADER < total <= _LONGEST or begin + total > len(payload):
