@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from lifeboat.policy.drills import ProofPolicy
 from lifeboat.policy.files_source import FilesSource
 from lifeboat.policy.model import Policy
 from lifeboat.policy.naming import Tier
@@ -39,7 +40,7 @@ class Built:
     methods: frozenset[str] = frozenset({"physical", "logical"})
     targets: frozenset[str] = frozenset({"s3", "file", "sftp"})
     channels: frozenset[str] = frozenset({"slack"})
-    keys: frozenset[str] = frozenset({"tests"})
+    keys: frozenset[str] = frozenset({"tests", "drills"})
 
     def has(self, source: SourcePolicy, tier: Tier) -> bool:
         """Whether a tier of a source runs."""
@@ -66,7 +67,7 @@ def built_tiers(policy: Policy, built: Built = BUILT) -> Iterator[tuple[str, Tie
 
 
 def sources_tested(policy: Policy, built: Built = BUILT) -> list[str]:
-    """The sources that a restore test brings back: exports are not among what it can."""
+    """The sources that restore tests and drills bring back: exports are not among what they can."""
     return list(dict.fromkeys(name for name, tier in built_tiers(policy, built) if tier is not Tier.EXPORT))
 
 
@@ -90,8 +91,9 @@ def not_built(policy: Policy, built: Built = BUILT) -> list[str]:
         for name, channel in policy.alerts.channels.items()
         if channel.kind not in built.channels
     ]
-    if policy.tests is not None:
-        notices += _untested(policy, built)
+    for proof, name in ((policy.tests, "restore test"), (policy.drills, "drill")):
+        if proof is not None:
+            notices += _untested(policy, proof, name, built)
     asked = {
         "tests": (policy.tests, f"The restore test {_NOT_BUILT}: nobody runs it."),
         "drills": (policy.drills, f"The drill {_NOT_BUILT}: nobody runs it."),
@@ -101,12 +103,12 @@ def not_built(policy: Policy, built: Built = BUILT) -> list[str]:
     return notices + [notice for key, (wanted, notice) in asked.items() if wanted and key not in built.keys]
 
 
-def _untested(policy: Policy, built: Built) -> list[str]:
+def _untested(policy: Policy, proof: ProofPolicy, name: str, built: Built) -> list[str]:
     tested = sources_tested(policy, built)
-    left_out = dict.fromkeys(name for name, _ in built_tiers(policy, built) if name not in tested)
-    notices = [f"The restore test of `{name}`, of exports alone, {_NOT_BUILT}." for name in left_out]
-    if policy.tests is not None and policy.tests.connection is not None:
-        notices.append(f"The staging connection of the restore test {_NOT_BUILT}: it restores into a scratch place.")
+    left_out = dict.fromkeys(source for source, _ in built_tiers(policy, built) if source not in tested)
+    notices = [f"The {name} of `{source}`, of exports alone, {_NOT_BUILT}." for source in left_out]
+    if proof.connection is not None:
+        notices.append(f"The staging connection of the {name} {_NOT_BUILT}: it restores into a scratch place.")
     return notices
 
 
