@@ -10,8 +10,8 @@ import pytest
 
 from lifeboat.errors import RestoreError, TargetUnavailable
 from lifeboat.kit.export import export
+from lifeboat.policy.drill_steps import PlannedStep
 from lifeboat.recovery.actions import Topic, corrective_actions
-from lifeboat.recovery.drill.planning import PlannedStep
 from tests.drills.story import PAPERS, Story, outcomes, proof_of, rows, what_of
 from tests.recovery.line import SOURCE
 

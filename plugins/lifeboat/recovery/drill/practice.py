@@ -14,16 +14,10 @@ from pathlib import Path
 from lifeboat import __version__
 from lifeboat.errors import Cancelled, LifeboatError, RestoreError, TargetUnavailable
 from lifeboat.policy.built import built_targets, sources_tested
+from lifeboat.policy.drill_steps import PlannedStep, drill_policy, hook_of, planned_steps
 from lifeboat.policy.drills import Scenario
 from lifeboat.recovery.bringing_back import BringingBack, Means
 from lifeboat.recovery.drill.leaving import OpenKit, left_by
-from lifeboat.recovery.drill.planning import (
-    PlannedStep,
-    hook_of,
-    planned_steps,
-    recovery_milliseconds,
-    together,
-)
 from lifeboat.recovery.drill.recording import (
     Begun,
     begun_drill,
@@ -33,7 +27,8 @@ from lifeboat.recovery.drill.recording import (
     step_details,
 )
 from lifeboat.recovery.drill.recovering import SourceRecovery
-from lifeboat.recovery.drill.scenarios import choose_scenario, drill_policy, moments_of, targets_left
+from lifeboat.recovery.drill.results import recovery_milliseconds, together
+from lifeboat.recovery.drill.scenarios import choose_scenario, moments_of, targets_left
 from lifeboat.recovery.evidence import Drill, Proof, Record, Step
 from lifeboat.recovery.hooks import call_hook
 from lifeboat.recovery.keeping import keep, read_evidence, signed

@@ -10,6 +10,7 @@ from typing import get_args
 
 from lifeboat.errors import RestoreError
 from lifeboat.policy.built import built_targets
+from lifeboat.policy.drill_steps import drill_policy
 from lifeboat.policy.drills import DrillPolicy, Scenario
 from lifeboat.policy.encryption import EncryptionPolicy, KeyPolicy, RsaPublicKey
 from lifeboat.policy.model import Policy
@@ -41,11 +42,6 @@ class Moments:
     incident: datetime
     known_until: datetime
     back_to: datetime | None = None
-
-
-def drill_policy(policy: Policy) -> DrillPolicy:
-    """What the policy says of drills, or what holds where it says nothing."""
-    return policy.drills or DrillPolicy()
 
 
 def why_not(scenario: Scenario, policy: Policy, *, glass: bool, kit: bool) -> str:

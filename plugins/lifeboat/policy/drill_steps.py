@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 
 from lifeboat.policy.built import sources_tested
+from lifeboat.policy.drills import DrillPolicy
 from lifeboat.policy.hooks import HookPolicy
 from lifeboat.policy.model import Policy
-from lifeboat.recovery.drill.scenarios import drill_policy
-from lifeboat.recovery.evidence import Step
 
 PROVISION, DNS, VERIFY, MONITOR = "provision", "dns", "verify", "monitor"
 _KINDS = {"code": "code", "database": "postgres", "files": "files", "configuration": "configuration"}
 STEPS = (PROVISION, *_KINDS, DNS, VERIFY, MONITOR)
 """All of them. Those between the first and the last three bring back the sources of one kind each."""
-LOST = "It left no result: its task was killed, or was never begun."
+
+
+def drill_policy(policy: Policy) -> DrillPolicy:
+    """What the policy says of drills, or what holds where it says nothing."""
+    return policy.drills or DrillPolicy()
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,11 @@ class PlannedStep:
     def id(self) -> str:
         """By which it is known again: ``dns``, ``files.uploads``."""
         return f"{self.name}.{self.source}" if self.source else self.name
+
+    @property
+    def task(self) -> str:
+        """What its task in Airflow is called: ``dns``, ``database``, ``files_uploads``."""
+        return self.name if self.source in ("", self.name) else f"{self.name}_{self.source}"
 
     @property
     def recovers(self) -> bool:
@@ -58,25 +64,3 @@ def hook_of(policy: Policy, step: PlannedStep) -> HookPolicy | None:
         PROVISION: hooks.provision, DNS: hooks.dns, VERIFY: hooks.verify, MONITOR: hooks.monitor
     }  # fmt: skip
     return found.get(step.name)
-
-
-def together(planned: Sequence[PlannedStep], results: Mapping[str, Step]) -> tuple[Step, ...]:
-    """The results of all steps in their order; one that left none has failed.
-
-    Args:
-        results: by the steps' ids.
-    """
-    return tuple(
-        results.get(step.id)
-        or Step(
-            name=step.name, source=step.source, passed=False, what=LOST,
-            remedy="Look at its log and at its worker, and make the drill again.",
-        )
-        for step in planned
-    )  # fmt: skip
-
-
-def recovery_milliseconds(begun: datetime, steps: Sequence[Step]) -> int:
-    """From the drill's beginning to the end of its last step, with every wait between: the measured recovery time."""
-    last = max((step.ended for step in steps if step.ended is not None), default=begun)
-    return max(0, (last - begun) // timedelta(milliseconds=1))
