@@ -32,7 +32,7 @@ def test_after_a_total_loss_everything_comes_back_with_both_objectives_measured(
     assert 0 < drill.recovery_milliseconds < drill.rto_milliseconds
     database = proof_of(record)
     assert (database.recovery_point, database.target) == (story.new.manifest.recovery_point, "primary")
-    assert set(database.milliseconds) == {"approve", "find", "fetch", "stage", "replay", "open", "check"}
+    assert set(database.milliseconds) == {"approve", "find", "fetch", "decrypt", "stage", "replay", "open", "check"}
     assert database.milliseconds["approve"] == 0
     assert all(outcomes(database).values())
     assert database.newest_change is not None

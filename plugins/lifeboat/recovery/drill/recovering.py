@@ -18,10 +18,12 @@ from lifeboat.recovery.wording import length_of
 from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.system import SystemRepository
 
-APPROVE, FIND, FAILED, OPEN, LOOK = "approve", "find", "failed tries", "open", "check"
+APPROVE, FIND, FAILED, DECRYPT, OPEN, LOOK = "approve", "find", "failed tries", "decrypt", "open", "check"
 AFTERWARDS, FALLEN_BACK = "nothing after the incident", "fallen back"
 _PHASES = {"check": OPEN, "restore": "fetch"}
-"""How a drill's clock calls what restores call otherwise. To fetch is to decrypt and to unpack as well: one pass."""
+"""How a drill's clock calls what restores call otherwise."""
+_READ = ("fetch", "stage")
+"""The phases in which stored bytes are read and opened, in one pass."""
 _MILLISECOND = timedelta(milliseconds=1)
 
 
@@ -76,6 +78,7 @@ class SourceRecovery:
         phases = {APPROVE: 0, FIND: (found - begun) // _MILLISECOND}
         for candidate in there:
             self._tick()
+            metered = self._repository.opening.meter.now()
             came, failure, milliseconds = self._try(source, candidate)
             if failure is None:
                 break
@@ -84,7 +87,14 @@ class SourceRecovery:
             return self._failed(source, there[-1], phases, tried)
         if spent := sum(one.milliseconds for one in tried):
             phases[FAILED] = spent
-        return self._proof(source, candidate, came, phases | _clocked(came), tuple(tried), there[0].reaches)
+        return self._proof(
+            source,
+            candidate,
+            came,
+            phases | _clocked(came, self._repository.opening.meter.share_of_opening(metered)),
+            tuple(tried),
+            there[0].reaches,
+        )
 
     def _counts(self, copy: Copy) -> bool:
         manifest = copy.manifest
@@ -175,11 +185,17 @@ def newest_change(came: CameBack) -> datetime | None:
     return max(known) if known else came.moment
 
 
-def _clocked(came: CameBack) -> dict[str, int]:
-    """The phases of a recovery, that of opening apart from that of looking."""
+def _clocked(came: CameBack, decrypting: float) -> dict[str, int]:
+    """The phases of a recovery, decryption apart from fetching, and opening apart from looking.
+
+    Args:
+        decrypting: the share that decryption had in what the reading threads did: they do it in one pass.
+    """
     phases = {_PHASES.get(phase, phase): taken for phase, taken in came.milliseconds.items()}
+    opened = {phase: round(phases[phase] * decrypting) for phase in _READ if phase in phases}
+    phases |= {phase: phases[phase] - taken for phase, taken in opened.items()}
     looked = sum(check.milliseconds for check in came.checks)
-    return phases | {LOOK: max(looked, round(came.looking * 1000))}
+    return phases | {DECRYPT: sum(opened.values()), LOOK: max(looked, round(came.looking * 1000))}
 
 
 def _within_rpo(lost: timedelta, incident: datetime, objective: timedelta) -> Check:
