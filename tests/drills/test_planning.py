@@ -16,6 +16,7 @@ from lifeboat.policy.encryption import EncryptionPolicy, LocalKey, RsaPublicKey
 from lifeboat.policy.loading import parse_policy
 from lifeboat.policy.model import Policy
 from lifeboat.policy.problems import PolicyRefused
+from lifeboat.recovery.comparing import changes_since
 from lifeboat.recovery.drill.recovering import nothing_after
 from lifeboat.recovery.drill.results import LOST, recovery_milliseconds, together
 from lifeboat.recovery.drill.scenarios import (
@@ -27,6 +28,7 @@ from lifeboat.recovery.drill.scenarios import (
     targets_left,
     why_not,
 )
+from lifeboat.recovery.estimating import estimate
 from lifeboat.recovery.evidence import Drill, Record, Step
 from tests.policy.conftest import MINIMAL
 from tests.proving.test_evidence import BEGUN, record
@@ -166,3 +168,11 @@ def test_a_change_after_the_incident_is_found_and_one_before_it_is_kept(
 ) -> None:
     check = nothing_after(NOW, newest, until)
     assert check.passed == (newest is None or newest <= NOW)
+
+
+def test_a_drill_is_compared_with_drills_alone_and_makes_no_estimate_of_a_restore() -> None:
+    test, drill = record(begun=BEGUN), drilled("total_loss", 1)
+    assert [change.before for change in changes_since(drilled("key_lost", 2), [test, drill])] == [drill]
+    assert [change.before for change in changes_since(record(begun=BEGUN + timedelta(days=3)), [test, drill])] == [test]
+    assert estimate([drill], "database", "primary", 5) is None
+    assert estimate([test, drill], "database", "primary", 5) == estimate([test], "database", "primary", 5)
