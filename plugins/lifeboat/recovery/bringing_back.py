@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lifeboat.errors import RestoreError
+from lifeboat.outside import Outside
 from lifeboat.policy.drills import HeartbeatPolicy
 from lifeboat.policy.hooks import HookPolicy
 from lifeboat.policy.postgres_source import PostgresSource
@@ -41,6 +42,7 @@ class Means:
         application: by source, the policy's hook that is called while the restored copy is there.
         variables: what such a command is told besides where the copy is.
         heartbeat: where the newest row of a database tells what was lost.
+        outside: where hooks get their connections; ``None``: where the repository gets its own.
     """
 
     scratch: Path | None = None
@@ -50,6 +52,7 @@ class Means:
     application: Mapping[str, HookPolicy] = field(default_factory=dict)
     variables: Mapping[str, str] = field(default_factory=dict)
     heartbeat: HeartbeatPolicy | None = None
+    outside: Outside | None = None
 
 
 class BringingBack:
@@ -132,4 +135,5 @@ class BringingBack:
             **where,
         }
         hook = self._means.application[source]
-        return call_hook(hook, variables, self._repository.outside, self._tick, place=place, owner=owner)
+        outside = self._means.outside or self._repository.outside
+        return call_hook(hook, variables, outside, self._tick, place=place, owner=owner)

@@ -248,6 +248,8 @@ class Practice:
             scratch=given.scratch or policy.scratch or (tests.scratch if tests is not None else None),
             application={**of_tests, **policy.application},
             heartbeat=policy.heartbeat,
+            # A kit holds what a restore needs, and no connection of a hook's.
+            outside=self._repository.outside,
             variables={"LIFEBOAT_SCENARIO": begun.scenario, "LIFEBOAT_INCIDENT": begun.moments.incident.isoformat()},
         )
         bringing_back = BringingBack(left, means, f"{self._policy.system}-drill", self._tick)
