@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-tests demo up down status test test-bare lint bench requirements clean
+.PHONY: help install install-tests demo drill up down status test test-bare lint bench requirements clean
 
 help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ install-tests: install ## Fetch the servers that tests need: PostgreSQL 15 to 17
 
 demo: install ## Back a database up, lose it, bring it back, clean up two years: five minutes, nothing left running
 	@$(BIN)/python -m sandbox demo
+
+drill: install ## Practise the total loss of the demo system: back it up, bring all of it back, measure RTO and RPO
+	@$(BIN)/python -m sandbox drill
 
 up: install ## Start the sandbox with Airflow's page and leave it running
 	@$(BIN)/python -m sandbox up

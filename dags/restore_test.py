@@ -15,9 +15,9 @@ from lifeboat.operators.dag_parts import scheduled
 from lifeboat.operators.policies import policies_for_dags
 from lifeboat.operators.restore_test import RestoreTestTask
 from lifeboat.policy.built import built_targets, sources_tested
+from lifeboat.policy.drills import ProofPolicy
 from lifeboat.policy.model import LoadedPolicy
 from lifeboat.policy.naming import work_dag_id
-from lifeboat.policy.upkeep import ProofPolicy
 
 
 def restore_test_dag(loaded: LoadedPolicy, tests: ProofPolicy, dag_id: str) -> DAG:

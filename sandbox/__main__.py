@@ -1,11 +1,11 @@
-"""The sandbox's commands: ``python -m sandbox up | down | status | demo | clean``."""
+"""The sandbox's commands: ``python -m sandbox up | down | status | demo | drill | clean``."""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
 
 import psutil  # type: ignore[import-untyped]
@@ -83,6 +83,15 @@ def status() -> int:
 
 def demo() -> int:
     """Tell the whole story in the foreground, and leave nothing running whatever happens."""
+    return _told(story.STORY)
+
+
+def drill() -> int:
+    """The same with the drill alone, and the backups that it needs."""
+    return _told(story.DRILL)
+
+
+def _told(parts: Sequence[Callable[[Services, Steps], None]]) -> int:
     ROOM.mkdir(exist_ok=True)
     sweep()
     require_room(ROOM, 3_000)
@@ -92,7 +101,7 @@ def demo() -> int:
     try:
         with steps.step("Start the services") as step:
             services.start(step.doing)
-        story.run(services, steps)
+        story.run(services, steps, parts)
     except BaseException:
         end_recorded(directory)
         _console.print(f"Logs are in {directory} until the next demo.", soft_wrap=True)
@@ -122,7 +131,7 @@ def _end_in_order(number: int, _: FrameType | None) -> None:
 
 def main() -> int:
     """Run the command that is named."""
-    commands: dict[str, Callable[[], int]] = {c.__name__: c for c in (up, down, status, demo, clean)}
+    commands: dict[str, Callable[[], int]] = {c.__name__: c for c in (up, down, status, demo, drill, clean)}
     if len(sys.argv) != 2 or sys.argv[1] not in commands:
         print(f"usage: python -m sandbox {' | '.join(commands)}", file=sys.stderr)
         return 2

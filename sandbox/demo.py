@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from rich.table import Table
 
@@ -11,6 +11,7 @@ from sandbox import erp
 from sandbox.demo_archive import archive, bring_one_table_back
 from sandbox.demo_backup import back_up, back_up_changes, collect_wal, show_recovery_points
 from sandbox.demo_disaster import bring_back, lose_the_database, measure_what_was_lost
+from sandbox.demo_drill import practise_a_total_loss
 from sandbox.demo_restore_test import prove_that_it_comes_back
 from sandbox.demo_retention import show_retention
 from sandbox.demo_sources import back_up_the_rest, bring_one_file_back, change_and_back_up_again
@@ -65,6 +66,7 @@ STORY: tuple[Callable[[Services, Steps], None], ...] = (
     bring_one_file_back,
     show_recovery_points,
     prove_that_it_comes_back,
+    practise_a_total_loss,
     lose_the_database,
     bring_back,
     measure_what_was_lost,
@@ -72,10 +74,21 @@ STORY: tuple[Callable[[Services, Steps], None], ...] = (
 )
 
 
-def run(services: Services, steps: Steps) -> None:
-    """Tell the story with services that were started; a step that fails ends it with its error."""
+DRILL: tuple[Callable[[Services, Steps], None], ...] = (
+    fill_the_erp,
+    wait_for_airflow,
+    back_up,
+    collect_wal,
+    back_up_the_rest,
+    practise_a_total_loss,
+)
+"""What of it a drill alone needs."""
+
+
+def run(services: Services, steps: Steps, story: Sequence[Callable[[Services, Steps], None]] = STORY) -> None:
+    """Tell a story with services that were started; a step that fails ends it with its error."""
     begun = time.monotonic()
-    for part in STORY:
+    for part in story:
         part(services, steps)
     steps.fact("duration", f"{time.monotonic() - begun:.0f} s")
     steps.summary("What happened")

@@ -268,7 +268,7 @@ def _make_tiered(stage: Stage) -> None:
     lines = "".join(f"      {tier}: {{retention: 90d, retries: 0}}\n" for tier in tiers)
     source = f"    checkpoint: fast\n    binaries: {binaries()}"
     system = stage.system("tiered", source=source, tiers=lines)
-    system.change("alerts:\n", f'tests: {{schedule: "{NEVER}"}}\nalerts:\n')
+    system.change("alerts:\n", f'tests: {{schedule: "{NEVER}"}}\ndrills: {{schedule: "{NEVER}"}}\nalerts:\n')
     server = system.server
     for table in ("invoices", "users"):
         server.run_sql(f"CREATE TABLE {table} AS SELECT generate_series(1, 1000) AS n")

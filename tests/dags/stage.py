@@ -115,6 +115,10 @@ class System:
     def restore_test(self) -> str:
         return f"{self.name}_restore_test"
 
+    @property
+    def drill(self) -> str:
+        return f"{self.name}_dr_drill"
+
     def dag(self, tier: str) -> str:
         """The DAG of a tier."""
         return f"{self.name}_database_{tier}"

@@ -123,6 +123,7 @@ def test_the_erp_policy_makes_a_dag_for_each_tier_that_is_built(erp):
         "erp_database_wal": "database_wal.py",
         "erp_database_weekly": "source_tiers.py",
         "erp_database_yearly": "source_tiers.py",
+        "erp_dr_drill": "dr_drill.py",
         "erp_files_daily": "source_tiers.py",
         "erp_files_incremental": "source_tiers.py",
         "erp_restore_test": "restore_test.py",
@@ -131,6 +132,7 @@ def test_the_erp_policy_makes_a_dag_for_each_tier_that_is_built(erp):
         "sales_scorecard_configuration_daily": "source_tiers.py",
         "sales_scorecard_database_daily": "source_tiers.py",
         "sales_scorecard_database_export": "source_tiers.py",
+        "sales_scorecard_dr_drill": "dr_drill.py",
         "sales_scorecard_restore_test": "restore_test.py",
         "sales_scorecard_retention_cleanup": "retention_cleanup.py",
     }
@@ -337,6 +339,21 @@ def test_the_restore_test_is_one_task_on_a_form_that_knows_sources_and_targets(e
     assert parse(policies)["dags"]["shop_restore_test"]["tasks"]["restore_test"]["queue"] == "scratch"
 
 
+def test_a_drill_is_the_eight_steps_one_after_the_other_whatever_became_of_those_before(erp, parse, policies):
+    dag = erp["dags"]["erp_dr_drill"]
+    steps = ["provision", "code", "database", "files", "configuration", "dns", "verify", "monitor", "record"]
+    assert sorted(dag["tasks"]) == sorted(steps)
+    assert {name: task["downstream"] for name, task in dag["tasks"].items()} == {
+        name: [following] if following else [] for name, following in zip(steps, [*steps[1:], ""], strict=True)
+    }  # fmt: skip
+    assert {task["rule"] for task in dag["tasks"].values()} == {"all_done"}
+    assert dag["defaults"] == {"scenario": None, "incident": None, "reason": ""}
+    assert "late_corruption" in dag["params"]["scenario"]["enum"]
+    write(policies, "shop", ("sources:\n", "drills: {queue: scratch}\nsources:\n"))
+    tasks = parse(policies)["dags"]["shop_dr_drill"]["tasks"]
+    assert {task["queue"] for task in tasks.values()} == {"scratch"}
+
+
 def test_a_set_of_files_is_read_by_the_workers_that_see_it(erp):
     assert {task["queue"] for task in erp["dags"]["erp_files_incremental"]["tasks"].values()} == {"erp_files"}
 
@@ -391,6 +408,8 @@ def test_each_dag_has_a_page_that_says_where_its_copies_are_and_how_to_bring_the
             backs = (f"retention plan {system}",)
         if "restore test" in dag["tags"]:
             backs = (f"test {system}",)
+        if "drill" in dag["tags"]:
+            backs = (f"drill {system}",)
         assert any(f"lifeboat {back}" in dag["doc"] for back in backs)
     assert "--only schema.table" in erp["dags"]["sales_scorecard_database_export"]["doc"]
 

@@ -168,6 +168,26 @@ def test_a_restore_test_of_what_is_too_old_fails_and_somebody_is_told(play: Play
     assert any("recovery point: the last" in one.text for one in play.stage.messages(play.runs["too old"][1]))
 
 
+def test_a_drill_makes_its_steps_as_tasks_and_records_what_they_left_in_the_journal(play: Play) -> None:
+    assert play.end("full") == "success"
+    tiered = play.system("tiered")
+    play.begin("drilled", tiered.drill, {"scenario": "total_loss", "reason": "the quarter's end"})
+    assert play.end("drilled") == "success"
+    assert set(play.states("drilled").values()) == {"success"}
+    told = play.client.xcom(*play.runs["drilled"], "record")
+    assert (told["passed"], told["scenario"]) == (True, "total_loss")
+    assert list(told["lost"]) == [SOURCE]
+    (announced,) = [event for event in tiered.events("evidence_recorded") if event.details["record"] == told["id"]]
+    assert announced.details["sha256"] == told["sha256"]
+    steps = [event for event in tiered.events("drill_step") if f"{play.runs['drilled'][1]}" in event.actor]
+    assert [event.details["step"] for event in steps] == [
+        "provision", "code", "database.database", "files", "configuration", "dns", "verify", "monitor"
+    ]  # fmt: skip
+    assert "nothing after the incident" in play.log("drilled", "database")
+    [message] = play.stage.messages(play.runs["drilled"][1])
+    assert "*tiered comes back* from total loss" in message.text
+
+
 def test_an_incremental_builds_upon_the_full_that_another_dag_made(play: Play) -> None:
     assert play.end("full") == "success"
     play.begin("incremental", play.system("tiered").dag("incremental"), {"deep_verification": True})
@@ -538,6 +558,7 @@ def test_each_failed_run_is_told_once_and_no_other_is(play: Play) -> None:
     # A restore test says how it ended, and a failed run is told of besides.
     again["too old"] = 2
     assert told.pop("tested") == 1
+    assert told.pop("drilled") == 1
     assert told == {name: again.get(name, 1) if play.end(name) == "failed" else 0 for name in told}
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from lifeboat.errors import KeyUnavailable, TargetError
-from lifeboat.recovery.evidence import Check, Proof, Record, evidence_schema_text
+from lifeboat.recovery.evidence import Check, Drill, Proof, Record, Step, evidence_schema_text
 from lifeboat.recovery.keeping import Unbelievable, keep, read_evidence, signed
 from lifeboat.repository.journal import Event, read_journal
 from lifeboat.repository.manifest import Run
@@ -187,3 +187,33 @@ def test_names_that_are_no_text_can_be_recorded() -> None:
     one = record(proof(error="\udcff can't be read", checks=(Check(name="\udcff", passed=False),)))
     assert Record.model_validate_json(one.to_json()) == one
     assert one.proofs[0].checks[0].name == "\\udcff"
+
+
+def test_a_record_that_is_no_drill_s_has_the_bytes_that_it_had_before_there_were_drills() -> None:
+    told = json.loads(record().to_json())
+    assert not {"drill", "tried", "newest_change", "lost_milliseconds"} & {*told, *told["proofs"][0]}
+
+
+def test_what_a_drill_has_besides_is_signed_with_the_rest() -> None:
+    drill = Drill(
+        scenario="total_loss", incident=BEGUN, known_until=BEGUN, targets=("primary",), steps=(),
+        rto_milliseconds=1, recovery_milliseconds=0,
+    )  # fmt: skip
+    one = record(proof(lost_milliseconds=0), kind="drill", drill=drill)
+    told = json.loads(one.to_json())
+    assert told["drill"]["scenario"] == "total_loss"
+    assert told["proofs"][0]["lost_milliseconds"] == 0
+    assert Record.model_validate_json(one.to_json()) == one
+
+
+@pytest.mark.parametrize("wrong", [{"recovery_milliseconds": 2}, {"steps": (Step(name="dns", passed=False),)}])
+def test_a_drill_with_a_failed_step_or_beyond_its_time_can_not_say_that_it_passed(wrong: dict[str, Any]) -> None:
+    drill = Drill(
+        **{
+            "scenario": "total_loss", "incident": BEGUN, "known_until": BEGUN, "targets": ("primary",), "steps": (),
+            "rto_milliseconds": 1, "recovery_milliseconds": 0,
+        } | wrong
+    )  # fmt: skip
+    with pytest.raises(ValidationError, match="if and only if"):
+        record(kind="drill", drill=drill, passed=True)
+    assert not record(kind="drill", drill=drill, passed=False).passed

@@ -9,8 +9,8 @@ from zoneinfo import ZoneInfo
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lifeboat.policy.drills import ProofPolicy
 from lifeboat.policy.model import Policy
-from lifeboat.policy.upkeep import ProofPolicy
 from lifeboat.recovery.evidence import Record, RecordKind
 from lifeboat.recovery.missed import MissedRun, due_times, missed_runs, read_until
 from tests.proving.test_evidence import record

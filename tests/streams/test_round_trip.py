@@ -21,6 +21,7 @@ from lifeboat.errors import StreamError
 from lifeboat.streams.context import ObjectContext
 from lifeboat.streams.encryption import wrapping_keys_of
 from lifeboat.streams.keys import WrappingKey
+from lifeboat.streams.metering import Meter
 from lifeboat.streams.reading import Origin, opened
 from lifeboat.streams.settings import StreamSettings
 from lifeboat.streams.writing import Destination, StreamWriter, one_of_many
@@ -122,6 +123,29 @@ def test_progress_counts_every_stored_byte(store: LocalTarget, to: To, back_from
     with opened(stream, back_from(store), seen.append) as plain:
         plain.read()
     assert sum(seen) == stream.stored_size
+
+
+def test_a_keyring_knows_how_long_was_waited_and_how_long_it_opened(
+    store: LocalTarget, to: To, back_from: From
+) -> None:
+    stream = write_all(to(store), DATA, volume_size=4 * MIB)
+    origin = back_from(store)
+    fetching, opening = origin.keyring.meter.now()
+    read_all(stream, origin)
+    after = origin.keyring.meter.now()
+    assert after[0] > fetching
+    assert after[1] > opening
+    assert 0 < origin.keyring.meter.share_of_opening((fetching, opening)) < 1
+
+
+def test_the_share_of_opening_is_that_of_what_came_since() -> None:
+    meter = Meter()
+    assert meter.share_of_opening() == 0
+    meter.add(3, 1)
+    assert meter.share_of_opening() == 0.25
+    before = meter.now()
+    meter.add(1, 1)
+    assert meter.share_of_opening(before) == 0.5
 
 
 def test_an_object_opens_with_the_public_libraries_alone(store: LocalTarget, to: To, key_files: Path) -> None:

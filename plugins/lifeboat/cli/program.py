@@ -19,6 +19,7 @@ from lifeboat.cli.backup import backup_verb
 from lifeboat.cli.bundle import bundle_verb
 from lifeboat.cli.cancellation import STOP
 from lifeboat.cli.copying import copy_verb
+from lifeboat.cli.drill import drill_verb
 from lifeboat.cli.journal import app as journal_verbs
 from lifeboat.cli.keys import app as key_verbs
 from lifeboat.cli.kit import app as kit_verbs
@@ -58,6 +59,7 @@ app.command("copy")(copy_verb)
 app.command("restore")(restore_verb)
 app.command("attended")(attended_verb)
 app.command("test")(restore_test_verb)
+app.command("drill")(drill_verb)
 app.command("bundle")(bundle_verb)
 app.command("remains")(remains_verb)
 app.add_typer(retention_verbs, name="retention")

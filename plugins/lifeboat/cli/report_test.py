@@ -1,4 +1,4 @@
-"""``lifeboat report test``: what people read of a restore test."""
+"""``lifeboat report test``: what people read of a restore test or a drill."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def report_test_verb(
     target: Annotated[str | None, typer.Option(help="Read this target's; by default the first that answers.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show a restore test: what failed first, recovery times, and what has to be put right until when."""
+    """Show a restore test or a drill: what failed first, recovery times, and what has to be put right until when."""
     here = surroundings(ctx)
     loaded = here.loaded(system)
     repository = here.repository(loaded)

@@ -91,19 +91,15 @@ def show(record: Record) -> None:
     for source, why in record.lacking.items():
         note(f"  {source}: {why}", "red")
     for proof in failed:
-        _show_failure(proof)
+        show_failure(proof)
     show_table(
         "Restore test",
         ("source", "recovery point", "chosen", "from", "size", "data until", "took", "outcome"),
         [_row(proof) for proof in record.proofs],
         right=(4, 6),
     )
-    for proof in (proof for proof in record.proofs if proof.checks):
-        show_table(
-            proof.named,
-            ("looked at", "outcome", "what was seen"),
-            [(check.name, "good" if check.passed else "NOT GOOD", check.what) for check in proof.checks],
-        )
+    for proof in record.proofs:
+        show_checks(proof)
     show_fields(
         "Record",
         [
@@ -116,7 +112,18 @@ def show(record: Record) -> None:
     )
 
 
-def _show_failure(proof: Proof) -> None:
+def show_checks(proof: Proof) -> None:
+    """What was looked at in what came back."""
+    if proof.checks:
+        show_table(
+            proof.named,
+            ("looked at", "outcome", "what was seen"),
+            [(check.name, "good" if check.passed else "NOT GOOD", check.what) for check in proof.checks],
+        )
+
+
+def show_failure(proof: Proof) -> None:
+    """Why a source did not come back, or was not as it should be."""
     what = proof.named
     if proof.error:
         note(f"  {what} did not come back: {proof.error}", "red")

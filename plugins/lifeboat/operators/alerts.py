@@ -95,6 +95,16 @@ def restore_failure_callbacks(policy: Policy) -> list[SlackAlert]:
     )
 
 
+def drill_failure_callbacks(policy: Policy) -> list[SlackAlert]:
+    """The alerts of the drill's DAG."""
+    return _alerts(
+        policy,
+        f"{policy.system} may not come back from a loss, or not in time: a step of its drill failed.",
+        f"`lifeboat report test {policy.system}` says which, and what has to be put right; "
+        f"`lifeboat drill {policy.system}` does it again by hand.",
+    )
+
+
 def _alerts(policy: Policy, risk: str, remedy: str) -> list[SlackAlert]:
     return [
         SlackAlert(channel.connection, risk, remedy, _whom(policy))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from lifeboat.policy.drills import ProofPolicy
 from lifeboat.policy.files_source import FilesSource
 from lifeboat.policy.model import Policy
 from lifeboat.policy.naming import Tier
@@ -39,7 +40,7 @@ class Built:
     methods: frozenset[str] = frozenset({"physical", "logical"})
     targets: frozenset[str] = frozenset({"s3", "file", "sftp"})
     channels: frozenset[str] = frozenset({"slack"})
-    keys: frozenset[str] = frozenset({"tests"})
+    keys: frozenset[str] = frozenset({"tests", "drills"})
 
     def has(self, source: SourcePolicy, tier: Tier) -> bool:
         """Whether a tier of a source runs."""
@@ -70,6 +71,11 @@ def sources_tested(policy: Policy, built: Built = BUILT) -> list[str]:
     return list(dict.fromkeys(name for name, _ in built_tiers(policy, built)))
 
 
+def sources_drilled(policy: Policy, built: Built = BUILT) -> list[str]:
+    """The sources that a drill brings back: an export is no way to bring a system back."""
+    return list(dict.fromkeys(name for name, tier in built_tiers(policy, built) if tier is not Tier.EXPORT))
+
+
 def built_targets(policy: Policy, built: Built = BUILT) -> dict[str, TargetPolicy]:
     """The targets that are written to, `primary` first; of the others, those named in a notice are left out."""
     found = {name: target for name, target in policy.targets.items() if target.scheme in built.targets}
@@ -90,8 +96,9 @@ def not_built(policy: Policy, built: Built = BUILT) -> list[str]:
         for name, channel in policy.alerts.channels.items()
         if channel.kind not in built.channels
     ]
-    if policy.tests is not None:
-        notices += _untested(policy, built)
+    for proof, name in ((policy.tests, "restore test"), (policy.drills, "drill")):
+        if proof is not None:
+            notices += _untested(policy, proof, name, built)
     asked = {
         "tests": (policy.tests, f"The restore test {_NOT_BUILT}: nobody runs it."),
         "drills": (policy.drills, f"The drill {_NOT_BUILT}: nobody runs it."),
@@ -100,10 +107,14 @@ def not_built(policy: Policy, built: Built = BUILT) -> list[str]:
     return notices + [notice for key, (wanted, notice) in asked.items() if wanted and key not in built.keys]
 
 
-def _untested(policy: Policy, built: Built) -> list[str]:
+def _untested(policy: Policy, proof: ProofPolicy, name: str, built: Built) -> list[str]:
     notices = []
-    if policy.tests is not None and policy.tests.connection is not None:
-        notices.append(f"The staging connection of the restore test {_NOT_BUILT}: it restores into a scratch place.")
+    if name == "drill":
+        drilled = sources_drilled(policy, built)
+        left_out = dict.fromkeys(source for source, _ in built_tiers(policy, built) if source not in drilled)
+        notices += [f"The drill of `{source}`, of exports alone, {_NOT_BUILT}." for source in left_out]
+    if proof.connection is not None:
+        notices.append(f"The staging connection of the {name} {_NOT_BUILT}: it restores into a scratch place.")
     return notices
 
 

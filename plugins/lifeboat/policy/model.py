@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from lifeboat.policy.apart import may_overlap
 from lifeboat.policy.configuration_source import ConfigurationSource
+from lifeboat.policy.drills import DrillPolicy, ProofPolicy
 from lifeboat.policy.encryption import EncryptionPolicy
 from lifeboat.policy.files_source import FilesSource
 from lifeboat.policy.naming import Name, SourceName, SystemName, collisions
@@ -23,7 +24,7 @@ from lifeboat.policy.signing import SigningPolicy
 from lifeboat.policy.size import ByteSize
 from lifeboat.policy.sources import SourcePolicy
 from lifeboat.policy.targets import PRIMARY, TargetPolicy
-from lifeboat.policy.upkeep import BudgetPolicy, ProofPolicy, RetentionPolicy, ReviewPolicy
+from lifeboat.policy.upkeep import BudgetPolicy, RetentionPolicy, ReviewPolicy
 
 _SMALLEST_VOLUME, _LARGEST_VOLUME = 1024**2, 1024**4
 
@@ -114,7 +115,7 @@ class Policy(Part):
     tests: ProofPolicy | None = None
     """The regular restore test."""
 
-    drills: ProofPolicy | None = None
+    drills: DrillPolicy | None = None
     """The regular drill: recovery from the loss of everything."""
 
     retention: RetentionPolicy = RetentionPolicy()
@@ -181,6 +182,13 @@ class Policy(Part):
                     f"The sources are {', '.join(f'`{known}`' for known in self.sources)}.",
                     key=("objectives", "sources", name),
                 )
+        for key, name in self._sources_asked():
+            if name not in self.sources:
+                raise Refused(
+                    f"There is no source `{name}`.",
+                    f"The sources are {', '.join(f'`{known}`' for known in self.sources)}.",
+                    key=key,
+                )
         for collision in collisions({self.system: self.sources}):
             raise Refused(
                 f"Two DAGs would be called `{collision.id}`: {' and '.join(collision.owners)}.",
@@ -188,6 +196,14 @@ class Policy(Part):
                 key=("sources",),
             )
         return self
+
+    def _sources_asked(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        """The sources that restore tests and drills name, each with its key."""
+        for key, proof in (("tests", self.tests), ("drills", self.drills)):
+            for name in proof.application if proof is not None else ():
+                yield (key, "application", name), name
+        if self.drills is not None and self.drills.heartbeat is not None:
+            yield ("drills", "heartbeat", "source"), self.drills.heartbeat.source
 
 
 @dataclass(frozen=True)

@@ -1,48 +1,20 @@
-"""What keeps backups worth having: restore tests, drills, retention, reviews, the budget."""
+"""What keeps backups worth having: retention, reviews, the budget."""
 
 from __future__ import annotations
 
 from datetime import date
 from decimal import Decimal
-from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from lifeboat.policy.cron import Cron
 from lifeboat.policy.duration import Duration, ExactDuration, Span
 from lifeboat.policy.naming import Name
-from lifeboat.policy.part import ConnectionId, Part, Queue
+from lifeboat.policy.part import Part
 from lifeboat.policy.people import Percent, Text
 from lifeboat.policy.problems import Refused
 from lifeboat.policy.size import ByteSize
-
-
-class ProofPolicy(Part):
-    """A restore test or a drill."""
-
-    schedule: Cron
-    """When: the first Monday of each month is `0 6 * * 1#1`, the ends of the quarters `0 6 L 3,6,9,12 *`."""
-
-    connection: ConnectionId | None = None
-    """The Airflow connection of the staging environment it restores into; without one, a scratch server."""
-
-    steps: tuple[Text, ...] = ()
-    """What is done, in order."""
-
-    scratch: Path | None = None
-    """A directory on the worker with room for the largest source; without one, the worker's own for temporary files.
-    What is restored there is removed in every case."""
-
-    queue: Queue | None = None
-    """The workers that do it: they have the room, the server programs, and see `file://` targets."""
-
-    @field_validator("scratch")
-    @classmethod
-    def _absolute(cls, path: Path | None) -> Path | None:
-        if path is not None and not path.is_absolute():
-            raise Refused("This path is not absolute.", "Write it from `/` on.")
-        return path
 
 
 class RetentionPolicy(Part):

@@ -1,4 +1,5 @@
-"""Corrective actions: what restore tests found wrong, carried on until a later one shows that it was put right.
+"""Corrective actions: what restore tests and drills found wrong, carried on until a later one shows that it was put
+right.
 
 Pure functions of a system's records. Nobody ticks an action off: only a later record closes it, and what was not tested
 again stays open.
@@ -6,12 +7,12 @@ again stays open.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from lifeboat.recovery.evidence import RECOVERY_POINT, RECOVERY_TIME, Check, Proof, Record
+from lifeboat.recovery.evidence import RECOVERY_POINT, RECOVERY_TIME, Check, Drill, Proof, Record
 from lifeboat.recovery.wording import length_of
 
 DUE_AFTER = timedelta(days=30)
@@ -28,6 +29,14 @@ class Topic(StrEnum):
     UNLOOKED = "nothing was looked at"
     CHECK = "check"
     TIME = "recovery time"
+    FALLEN_BACK = "fallen back"
+    STEP = "step"
+    SYSTEM_TIME = "recovery time of the system"
+
+
+_NO_FAILURE = frozenset({Topic.TIME, Topic.FALLEN_BACK})
+SYSTEM = "the whole system"
+"""What stands for the source where a finding is of a drill as a whole."""
 
 
 Key = tuple[str, Topic, str]
@@ -39,7 +48,7 @@ class Finding:
     """One thing of one source that a record shows as wrong.
 
     Attributes:
-        source: which.
+        source: which; of a drill, the step, or all of it, where that is no source's.
         topic: what it is about.
         check: the name of the failed check; empty for the other topics.
         happened: what was found, in a sentence.
@@ -64,8 +73,8 @@ class Finding:
 
     @property
     def fails(self) -> bool:
-        """Whether a record with it can't have passed: one that took too long can."""
-        return self.topic is not Topic.TIME
+        """Whether a record with it can't have passed: one that took too long can, and one that fell back."""
+        return self.topic not in _NO_FAILURE
 
 
 @dataclass(frozen=True)
@@ -174,6 +183,13 @@ def shown_right(record: Record) -> set[Key]:
             right |= {(proof.source, Topic.RECOVERY, ""), (proof.source, Topic.UNLOOKED, "")}
         if proof.in_time:
             right.add((proof.source, Topic.TIME, ""))
+        # A restore test takes what it was told to: only a drill can fall back.
+        if record.drill is not None and not proof.tried:
+            right.add((proof.source, Topic.FALLEN_BACK, ""))
+    if record.drill is not None:
+        right |= {(step.title, Topic.STEP, "") for step in record.drill.steps if step.passed and step.practised}
+        if record.drill.in_time:
+            right.add((SYSTEM, Topic.SYSTEM_TIME, ""))
     return right
 
 
@@ -181,6 +197,8 @@ def findings(record: Record) -> tuple[Finding, ...]:
     """What a record shows as wrong: what did not come back first, then failed checks, then what took too long."""
     found = [finding for proof in record.proofs for finding in _findings_of(proof)]
     found += [_lack(source, why) for source, why in record.lacking.items()]
+    if record.drill is not None:
+        found += _findings_of_drill(record.drill, {proof.source for proof in record.proofs} | set(record.lacking))
     topics = list(Topic)
     return tuple(sorted(found, key=lambda finding: topics.index(finding.topic)))
 
@@ -204,6 +222,31 @@ def _findings_of(proof: Proof) -> Iterator[Finding]:
     yield from (_failed(proof, check) for check in proof.checks if not check.passed)
     if not proof.in_time and RECOVERY_TIME not in (check.name for check in proof.checks):
         yield Finding(proof.source, Topic.TIME, "", *_too_long(proof))
+
+    if proof.tried and not proof.error:
+        yield Finding(proof.source, Topic.FALLEN_BACK, "", *_fallen_back(proof))
+
+
+def _findings_of_drill(drill: Drill, told: Collection[str]) -> Iterator[Finding]:
+    """What is wrong with a drill and is not told by its proofs."""
+    for step in drill.steps:
+        if not step.passed and step.source not in told:
+            remedy = step.remedy or f"Mend what the step {step.title} needs, and make the drill again."
+            yield Finding(step.title, Topic.STEP, "", step.what or "It failed, and did not say why.", remedy)
+    if not drill.in_time:
+        taken, objective = length_of(drill.recovery_milliseconds), length_of(drill.rto_milliseconds)
+        yield Finding(
+            SYSTEM, Topic.SYSTEM_TIME, "", f"The recovery of the system took {taken}, and its RTO is {objective}.",
+            "Begin with the step that took longest: make it faster, or agree upon an RTO that can be kept.",
+        )  # fmt: skip
+
+
+def _fallen_back(proof: Proof) -> tuple[str, str]:
+    """What happened, and what to do next."""
+    told = next((check.what for check in proof.checks if check.name == "fallen back"), "")
+    first = proof.tried[0]
+    named = f"{first.recovery_point} on {first.target}" if first.recovery_point else first.target
+    return told or f"{named} did not come back.", f"{first.error} {first.remedy}".strip()
 
 
 def _failed(proof: Proof, check: Check) -> Finding:

@@ -5,20 +5,23 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 from lifeboat.postgres.exports.records import EXPORT
 from lifeboat.recovery.evidence import Record
 
+Named = TypeVar("Named", bound=str)
 
-def in_turn(targets: Sequence[str], used: Sequence[str]) -> list[str]:
-    """The targets, the one that was tested longest ago first; those that never were before all others.
+
+def in_turn(names: Sequence[Named], used: Sequence[str]) -> list[Named]:
+    """Targets or scenarios, the one whose turn was longest ago first; those that never had one before all others.
 
     Args:
-        targets: in the policy's order.
-        used: those that earlier tests read from, oldest first.
+        names: in the policy's order.
+        used: those that had theirs, oldest first.
     """
     last = {name: number for number, name in enumerate(used)}
-    return sorted(targets, key=lambda name: last.get(name, -1))
+    return sorted(names, key=lambda name: last.get(name, -1))
 
 
 def targets_used(records: Iterable[Record], source: str, *, exports: bool = False) -> list[str]:

@@ -1,7 +1,8 @@
 """What changed since a source was tested before: newly failing, newly passing, no longer looked at, faster or slower.
 
-Tests often take some sources of a system only. So each source is compared with the newest earlier record that has it,
-be it that it came back or that there was nothing to bring back.
+Tests often take some sources of a system only. So each source is compared with the newest earlier record of the same
+kind that has it, be it that it came back or that there was nothing to bring back: a drill looks at other things than a
+restore test does, and counts more as recovery time.
 """
 
 from __future__ import annotations
@@ -36,18 +37,18 @@ class Change:
 
 
 def changes_since(record: Record, earlier: Sequence[Record]) -> tuple[Change, ...]:
-    """Each source of a record, compared with its newest earlier test or drill.
+    """Each source of a record, compared with its newest earlier record of the same kind.
 
     Args:
         record: what is looked at.
         earlier: records of the same system, oldest first.
     """
-    return tuple(_change(source, record, _newest_with(source, earlier)) for source in sources_of(record))
+    return tuple(_change(source, record, _newest_with(source, record, earlier)) for source in sources_of(record))
 
 
 def untested_since(record: Record, earlier: Sequence[Record]) -> tuple[str, ...]:
-    """Sources that the newest earlier test or drill has, and this record has not."""
-    tests = [one for one in earlier if one.kind != "restore"]
+    """Sources that the newest earlier record of the same kind has, and this record has not."""
+    tests = [one for one in earlier if one.kind == record.kind != "restore"]
     return tuple(source for source in sources_of(tests[-1]) if source not in sources_of(record)) if tests else ()
 
 
@@ -56,8 +57,9 @@ def sources_of(record: Record) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*(proof.source for proof in record.proofs), *record.lacking]))
 
 
-def _newest_with(source: str, earlier: Sequence[Record]) -> Record | None:
-    return next((one for one in reversed(earlier) if one.kind != "restore" and source in sources_of(one)), None)
+def _newest_with(source: str, record: Record, earlier: Sequence[Record]) -> Record | None:
+    alike = (one for one in reversed(earlier) if one.kind == record.kind != "restore")
+    return next((one for one in alike if source in sources_of(one)), None)
 
 
 def _change(source: str, record: Record, before: Record | None) -> Change:

@@ -5,19 +5,26 @@ Source: https://www.postgresql.org/docs/current/app-pgamcheck.html
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
 from psycopg import sql
 
+from lifeboat.policy.drills import HeartbeatPolicy
 from lifeboat.postgres.open_server import OpenServer
 from lifeboat.postgres.server_programs import run_program
+from lifeboat.postgres.unpacking import Owner
 from lifeboat.recovery.evidence import Check
 from lifeboat.recovery.restored import Stopwatch
 from lifeboat.recovery.sql_checks import SqlCheck, ask
 
 LAST_WORDS = 3
+APPLICATION, HEARTBEAT = "application", "heartbeat"
+
+Application = Callable[[Mapping[str, str], Owner | None], tuple[bool, str]]
+"""Asks the policy's own command or address, given variables that tell where the restored copy is."""
 
 
 class DatabaseChecks:
@@ -27,21 +34,57 @@ class DatabaseChecks:
         place: a directory for the programs' words.
         own: the system's own questions to this source.
         tick: called often; may raise to stop.
+        application: asks the application of this source, where the policy has a hook for it.
+        heartbeat: where the newest row tells what was lost.
+
+    Attributes:
+        beat: the moment of that row, once it was looked at.
     """
 
-    def __init__(self, place: Path, own: Sequence[SqlCheck], watch: Stopwatch, tick: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        place: Path,
+        own: Sequence[SqlCheck],
+        watch: Stopwatch,
+        tick: Callable[[], None],
+        *,
+        application: Application | None = None,
+        heartbeat: HeartbeatPolicy | None = None,
+    ) -> None:
         self._place = place
         self._own = own
         self._watch = watch
         self._tick = tick
+        self._application = application
+        self._heartbeat = heartbeat
+        self.beat: datetime | None = None
 
     def look(self, opened: OpenServer) -> list[Check]:
-        """Tables and indexes first, then the system's own questions."""
+        """Tables and indexes first, then the system's own questions, then its application's."""
         found = [self._watch.check("pg_amcheck", lambda: self._amcheck(opened))]
         for one in self._own:
             self._tick()
             found.append(self._watch.check(one.name, lambda one=one: ask(one, opened.session)))  # type: ignore[misc]
+        if self._heartbeat is not None:
+            heartbeat = self._heartbeat
+            found.append(self._watch.check(HEARTBEAT, lambda: self._beat(opened, heartbeat)))
+        if (application := self._application) is not None:
+            where = _where(opened)
+            found.append(self._watch.check(APPLICATION, lambda: application(where, opened.owner)))
         return found
+
+    def _beat(self, opened: OpenServer, heartbeat: HeartbeatPolicy) -> tuple[bool, str]:
+        try:
+            with opened.session(heartbeat.database) as session:
+                session.execute("SET default_transaction_read_only = on")
+                row = session.execute(heartbeat.query.encode()).fetchone()
+        except psycopg.Error as error:
+            return False, f"it can't be asked: {type(error).__name__}"
+        found = row[0] if row else None
+        if not isinstance(found, datetime) or found.tzinfo is None:
+            return False, "its query gives no moment with a time zone"
+        self.beat = found
+        return True, f"the newest row is of {found.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f} UTC"
 
     def _amcheck(self, opened: OpenServer) -> tuple[bool, str]:
         try:
@@ -58,6 +101,19 @@ class DatabaseChecks:
         log = self._place / "pg_amcheck.log"
         code = run_program(arguments, log, opened.owner, self._tick, {"PGOPTIONS": opened.session_options})
         return code == 0, "tables and indexes are whole" if code == 0 else last_words(log, code)
+
+
+def _where(opened: OpenServer) -> dict[str, str]:
+    """What a command needs to reach the recovered server: libpq's own variables, and the names of its databases."""
+    return {
+        "PGHOST": str(opened.room),
+        "PGPORT": str(opened.port),
+        "PGUSER": opened.superuser,
+        "PGDATABASE": next((name for name in opened.databases if not name.startswith("template")), opened.databases[0]),
+        "PGOPTIONS": opened.session_options,
+        "LIFEBOAT_DATABASES": " ".join(opened.databases),
+        "LIFEBOAT_BINARIES": str(opened.binaries),
+    }
 
 
 def _silence_event_triggers(opened: OpenServer) -> None:

@@ -35,7 +35,14 @@ def estimate(records: Iterable[Record], source: str, target: str, size: int) -> 
         records: oldest first.
         size: plain bytes that will be fetched.
     """
-    proofs = [proof for record in records for proof in record.proofs if proof.source == source and _measured(proof)]
+    # A drill's time is a system's, with what was tried in vain and what was looked at.
+    proofs = [
+        proof
+        for record in records
+        if record.kind != "drill"
+        for proof in record.proofs
+        if proof.source == source and _measured(proof)
+    ]
     near = [proof for proof in proofs if proof.target == target] or proofs
     taken = near[-MOST_LOOKED_AT:]
     if not taken:

@@ -13,9 +13,19 @@ import hashlib
 from datetime import UTC
 from typing import Any, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from lifeboat.errors import ManifestInvalid
+from lifeboat.policy.drills import Scenario
 from lifeboat.repository.canonical import canonical, printable
 from lifeboat.repository.layout import evidence_folder
 from lifeboat.repository.manifest import Run
@@ -25,6 +35,8 @@ from lifeboat.repository.signing import TrustedKeys
 RecordKind = Literal["restore_test", "drill", "restore"]
 _STAMP = "%Y%m%dT%H%M%SZ"
 _MARK = r"^[0-9a-f]{8}$"
+_SINCE_DRILLS = frozenset({"tried", "newest_change", "lost_milliseconds", "drill"})
+"""What a record has only where there is something to say: records from before these fields keep their signatures."""
 RECOVERY_TIME, RECOVERY_POINT = "recovery time", "recovery point"
 """The checks against the objectives, whatever kind of source it is."""
 APPROVE = "approve"
@@ -38,6 +50,11 @@ class _Model(BaseModel):
     @classmethod
     def _is_text(cls, value: Any) -> Any:
         return printable(value) if isinstance(value, dict) else value
+
+    @model_serializer(mode="wrap")
+    def _says_what_there_is(self, told: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = told(self)
+        return {name: value for name, value in fields.items() if value or name not in _SINCE_DRILLS or value == 0}
 
 
 class Check(_Model):
@@ -53,6 +70,24 @@ class Check(_Model):
     name: str
     passed: bool
     what: str = ""
+    milliseconds: int = Field(default=0, ge=0)
+
+
+class Tried(_Model):
+    """A recovery point that was to come back, and did not, so that another one was taken.
+
+    Attributes:
+        recovery_point, target: which, from where; a target that could not be read has no recovery point.
+        reaches: up to when it would have brought everything back, where that is known.
+        error, remedy: why it did not come back, and what to do about that.
+        milliseconds: how long it took to find that out.
+    """
+
+    recovery_point: str
+    target: str
+    reaches: AwareDatetime | None = None
+    error: str
+    remedy: str = ""
     milliseconds: int = Field(default=0, ge=0)
 
 
@@ -72,6 +107,9 @@ class Proof(_Model):
         error: why it did not come back; empty: it did.
         remedy: what to do about that.
         rto_milliseconds, rpo_milliseconds: the policy's objectives for the source.
+        tried: in a drill, what was tried before it.
+        newest_change: in a drill, the newest change that was found in it, where it can be told.
+        lost_milliseconds: in a drill, what was lost before the incident: the measured recovery point.
     """
 
     source: str
@@ -88,6 +126,9 @@ class Proof(_Model):
     remedy: str = ""
     rto_milliseconds: int = Field(ge=0)
     rpo_milliseconds: int = Field(ge=0)
+    tried: tuple[Tried, ...] = ()
+    newest_change: AwareDatetime | None = None
+    lost_milliseconds: int | None = Field(default=None, ge=0)
 
     @property
     def named(self) -> str:
@@ -111,6 +152,66 @@ class Proof(_Model):
         return self.recovery_milliseconds <= self.rto_milliseconds
 
 
+class Step(_Model):
+    """One step of a drill.
+
+    Attributes:
+        name: which of the eight, such as ``database`` or ``verify``.
+        source: whose recovery it is, where it is one.
+        begun, ended: when; neither where its task left no result.
+        practised: whether anything was done: a step without a hook, or a source, is none.
+        passed: whether it ended as it should; what was not practised did not fail.
+        what: what was seen, in a sentence.
+        remedy: what to do where it failed.
+    """
+
+    name: str
+    source: str = ""
+    begun: AwareDatetime | None = None
+    ended: AwareDatetime | None = None
+    practised: bool = True
+    passed: bool
+    what: str = ""
+    remedy: str = ""
+
+    @property
+    def title(self) -> str:
+        """Its name, with its source where that has another."""
+        return self.name if self.source in ("", self.name) else f"{self.name} ({self.source})"
+
+
+class Drill(_Model):
+    """What a record of a drill says besides its proofs.
+
+    Attributes:
+        scenario: what was taken for lost.
+        incident: the moment of the loss; where corruption was found late, the moment at which it began.
+        known_until: only what was committed by then was used: the incident, or when the corruption was found.
+        targets: those that the scenario left to be read.
+        steps: in their order.
+        rto_milliseconds: the objective for the system as a whole.
+        recovery_milliseconds: from the drill's beginning to the end of its last step, with every wait between.
+    """
+
+    scenario: Scenario
+    incident: AwareDatetime
+    known_until: AwareDatetime
+    targets: tuple[str, ...]
+    steps: tuple[Step, ...]
+    rto_milliseconds: int = Field(ge=0)
+    recovery_milliseconds: int = Field(ge=0)
+
+    @property
+    def in_time(self) -> bool:
+        """Whether the system as a whole was back within its objective."""
+        return self.recovery_milliseconds <= self.rto_milliseconds
+
+    @property
+    def passed(self) -> bool:
+        """Whether every step did, within the objective."""
+        return self.in_time and all(step.passed for step in self.steps)
+
+
 class Record(_Model):
     """One restore test, drill or restore.
 
@@ -129,6 +230,7 @@ class Record(_Model):
         lacking: sources of which there was nothing to bring back, and why.
         passed: whether every proof passed, and nothing was lacking.
         key_id, signature: who signed it, and the signature in base64.
+        drill: of a drill, its scenario and steps.
     """
 
     format_version: Literal[1] = 1
@@ -148,6 +250,7 @@ class Record(_Model):
     passed: bool
     key_id: str
     signature: str = ""
+    drill: Drill | None = None
 
     @model_validator(mode="after")
     def _is_honest(self) -> Self:
@@ -158,7 +261,8 @@ class Record(_Model):
     @property
     def shown(self) -> bool:
         """Whether what is in it shows a recovery without a fault."""
-        return bool(self.proofs) and not self.lacking and all(proof.passed for proof in self.proofs)
+        steps = self.drill is None or self.drill.passed
+        return bool(self.proofs) and not self.lacking and steps and all(proof.passed for proof in self.proofs)
 
     @property
     def id(self) -> str:

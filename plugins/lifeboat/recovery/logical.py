@@ -84,6 +84,7 @@ class LogicalTest:
             databases = tuple(names.values()) or ("postgres",)
             opened = OpenServer(binaries, room, PORT, SUPERUSER, databases, owner, server.session_options, session)
             came.checks += self._checks.look(opened)
+            came.beat = self._checks.beat
 
     def _restore(self, copy: Copy, binaries: Path, server: ServerProcess) -> RestoredArchive:
         plan = self._plan(copy, binaries, server)

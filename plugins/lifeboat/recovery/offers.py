@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from lifeboat.errors import Cancelled, LifeboatError
@@ -15,8 +15,8 @@ from lifeboat.postgres.moments import AtRecoveryPoint, Latest
 from lifeboat.postgres.restore_planning import RestorePlan
 from lifeboat.postgres.restore_sources import Offer, offer_from
 from lifeboat.recovery.choosing import at_random, in_turn
-from lifeboat.repository.catalogue import Copy
-from lifeboat.repository.snapshots import snapshots_of
+from lifeboat.repository.catalogue import Copy, Listing
+from lifeboat.repository.snapshots import in_order
 from lifeboat.repository.system import SystemRepository
 
 
@@ -31,7 +31,7 @@ class Chosen:
         what: what is done with it: a plan for a physical backup, else the snapshot or archive.
     """
 
-    chosen: Literal["newest", "random"]
+    chosen: Literal["newest", "random", "asked"]
     target: str
     recovery_point: str
     what: RestorePlan | Copy
@@ -136,13 +136,29 @@ class Offers:
         return chosen
 
 
-def offers_of(repository: SystemRepository, source: str, targets: Sequence[str], tick: Callable[[], None]) -> Offers:
-    """Look at each target."""
+def every_copy(_copy: Copy) -> bool:
+    """Leaves nothing out."""
+    return True
+
+
+def offers_of(
+    repository: SystemRepository,
+    source: str,
+    targets: Sequence[str],
+    tick: Callable[[], None],
+    *,
+    counts: Callable[[Copy], bool] = every_copy,
+) -> Offers:
+    """Look at each target.
+
+    Args:
+        counts: whether a copy is taken for being there.
+    """
     offers = Offers()
     for target in targets:
         tick()
         try:
-            found = _on_target(repository, source, target)
+            found = _on_target(repository, source, target, counts)
         except Cancelled:
             raise
         except LifeboatError as error:
@@ -155,15 +171,20 @@ def offers_of(repository: SystemRepository, source: str, targets: Sequence[str],
     return offers
 
 
-def _on_target(repository: SystemRepository, source: str, target: str) -> OnTarget:
+def _on_target(repository: SystemRepository, source: str, target: str, counts: Callable[[Copy], bool]) -> OnTarget:
     catalogue = repository.catalogue(target)
+    points = _counted(catalogue.recovery_points(source), counts)
     if not isinstance(repository.policy.sources[source], PostgresSource):
-        return OnTarget(tuple(snapshots_of(catalogue, source)))
-    points = catalogue.recovery_points(source)
+        return OnTarget(tuple(in_order(points.copies)))
     archives = tuple(copy for copy in points.of_kind(LOGICAL) if copy.manifest.state == "good")
     exports = tuple(
         copy
         for copy in points.of_kind(EXPORT)
         if copy.manifest.state == "good" and not export_details(copy.manifest).partial
     )
-    return OnTarget(archives, offer_from(repository, target, points, catalogue.wal(source)), exports)
+    wal = _counted(catalogue.wal(source), counts)
+    return OnTarget(archives, offer_from(repository, target, points, wal), exports)
+
+
+def _counted(listing: Listing, counts: Callable[[Copy], bool]) -> Listing:
+    return replace(listing, copies=tuple(copy for copy in listing.copies if counts(copy)))

@@ -10,11 +10,12 @@ https://www.postgresql.org/docs/current/app-pgchecksums.html
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 from lifeboat.postgres.destination import Request
 from lifeboat.postgres.finding_programs import server_programs
-from lifeboat.postgres.moments import Latest
+from lifeboat.postgres.moments import AtTime, Latest
 from lifeboat.postgres.open_server import OpenServer
 from lifeboat.postgres.restore import restore
 from lifeboat.postgres.restore_planning import RestorePlan
@@ -27,6 +28,13 @@ from lifeboat.repository.system import SystemRepository
 
 _EXAMINE = "examine"
 _VERIFIER = "pg_verifybackup"
+
+
+def proven_until(plan: RestorePlan) -> datetime | None:
+    """The moment up to which a plan brings back whatever was committed; ``None`` where only its commits can tell."""
+    if isinstance(plan.moment, Latest):
+        return plan.reach.latest
+    return plan.moment.time if isinstance(plan.moment, AtTime) else None
 
 
 class PhysicalTest:
@@ -77,11 +85,15 @@ class PhysicalTest:
 
         restored = restore(self._repository, plan, request, tick=self._tick, compare=compare, examine=look)
         came.phases = {phase: seconds for phase, seconds in restored.phases.items() if phase != _EXAMINE}
+        came.looking = restored.phases.get(_EXAMINE, 0.0)
         came.size = plan.plain_bytes
-        latest = isinstance(plan.moment, Latest)
-        came.moment = plan.reach.latest if latest else plan.base.details.stopped
-        # Of what is proven up to a moment, that is more than the last commit: an idle database loses nothing.
-        came.data_until = plan.reach.latest if latest else (restored.recovered.last_commit or came.moment)
+        came.last_commit, came.beat = restored.recovered.last_commit, self._checks.beat
+        if (proven := proven_until(plan)) is not None:
+            # That is more than the last commit: an idle database loses nothing.
+            came.moment = came.data_until = proven
+        else:
+            came.moment = plan.base.details.stopped
+            came.data_until = came.last_commit or came.moment
         came.checks.insert(
             0,
             Check(

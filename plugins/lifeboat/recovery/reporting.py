@@ -18,12 +18,24 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, TemplateError, s
 from markupsafe import Markup
 
 from lifeboat.errors import RepositoryError
-from lifeboat.recovery.actions import DUE_AFTER, Action, Actions, Finding, corrective_actions, failures, findings
+from lifeboat.recovery.actions import (
+    DUE_AFTER,
+    Action,
+    Actions,
+    Finding,
+    Topic,
+    corrective_actions,
+    failures,
+    findings,
+)
 from lifeboat.recovery.comparing import Change, changes_since, sources_of, untested_since
-from lifeboat.recovery.evidence import Check, Proof, Record
+from lifeboat.recovery.drill.scenarios import TITLES
+from lifeboat.recovery.evidence import Check, Drill, Proof, Record, Step
 from lifeboat.recovery.wording import day_of, length_of, moment_of, ratio_of, size_of
 
 _KINDS = {"restore_test": "restore test", "drill": "drill", "restore": "restore"}
+_PHASES = ("approve", "find", "failed tries", "fetch", "decrypt", "combine", "stage", "replay", "open", "check")
+"""As they follow each other: a record, whose form is canonical, has them by their letters."""
 _CHOSEN = {"newest": "newest", "random": "at random", "asked": "asked for"}
 # Joiners are part of Persian and Indic words.
 _SEEN_ALTHOUGH_UNPRINTABLE = "\u200c\u200d"
@@ -166,29 +178,47 @@ class _Page:
 
     @property
     def late(self) -> tuple[Finding, ...]:
-        return tuple(finding for finding in self.findings if not finding.fails)
+        return tuple(finding for finding in self.findings if finding.topic is Topic.TIME)
+
+    @property
+    def fallen_back(self) -> tuple[Finding, ...]:
+        return tuple(finding for finding in self.findings if finding.topic is Topic.FALLEN_BACK)
 
     @property
     def state(self) -> str:
         if not self.record.passed:
             return "FAILED"
-        return "Passed, but OVER its RTO" if self.late else "Passed"
+        if self.late:
+            return "Passed, but OVER its RTO"
+        return "Passed, but not by its first choice" if self.fallen_back else "Passed"
 
     @property
     def title(self) -> str:
-        return f"{self.state}: {self.kind} of {self.record.system}, {self.day(self.record.begun)}"
+        scenario = f" ({TITLES[self.drill.scenario]})" if self.drill is not None else ""
+        return f"{self.state}: {self.kind} of {self.record.system}{scenario}, {self.day(self.record.begun)}"
 
     @property
     def verdict(self) -> str:
         sources = sources_of(self.record)
         if not sources:
             return "No source was tested: it shows nothing."
-        failed = self._in_order(self.failures)
-        if failed:
-            return f"{len(failed)} of {_count(len(sources), 'source')} failed: {', '.join(failed)}."
-        passed = f"{_count(len(sources), 'source')} came back and passed every check"
-        late = self._in_order(self.late)
-        return f"{passed}, but these took longer than their RTO: {', '.join(late)}." if late else f"{passed}."
+        parts = []
+        if failed := self._in_order(self.failures):
+            parts.append(f"{len(failed)} of {_count(len(sources), 'source')} failed: {', '.join(failed)}.")
+        else:
+            parts.append(self._all_came_back(len(sources)))
+        steps = [finding.source for finding in self.failures if finding.topic is Topic.STEP]
+        parts += [f"Steps that failed: {', '.join(steps)}."] if steps else []
+        if self.drill is not None and not self.drill.in_time:
+            parts.append("The system as a whole took longer than its RTO.")
+        return " ".join(parts)
+
+    def _all_came_back(self, count: int) -> str:
+        passed = f"{_count(count, 'source')} came back and passed every check"
+        late, back = self._in_order(self.late), self._in_order(self.fallen_back)
+        if late:
+            return f"{passed}, but these took longer than their RTO: {', '.join(late)}."
+        return f"{passed}; what was to be brought back of these did not: {', '.join(back)}." if back else f"{passed}."
 
     def _in_order(self, found: Iterable[Finding]) -> tuple[str, ...]:
         named = {finding.source for finding in found}
@@ -203,7 +233,7 @@ class _Page:
     def tone(self) -> str:
         if not self.record.passed:
             return "failed"
-        return "late" if self.late else "passed"
+        return "late" if self.late or self.fallen_back else "passed"
 
     def is_overdue(self, action: Action) -> bool:
         return action.overdue(self.now)
@@ -258,6 +288,50 @@ class _Page:
     def checks(self, proof: Proof) -> tuple[Check, ...]:
         """Failed ones first."""
         return tuple(sorted(proof.checks, key=lambda check: check.passed))
+
+    def phases(self, proof: Proof) -> tuple[tuple[str, int], ...]:
+        """In the order in which they followed each other; those of other kinds of records behind them."""
+        order = {phase: number for number, phase in enumerate(_PHASES)}
+        return tuple(sorted(proof.milliseconds.items(), key=lambda item: order.get(item[0], len(order))))
+
+    @property
+    def drill(self) -> Drill | None:
+        return self.record.drill
+
+    @property
+    def drill_about(self) -> tuple[tuple[str, str], ...]:
+        """What was taken for lost, when, what was left, and how soon the system was back."""
+        drill = self.record.drill
+        if drill is None:
+            return ()
+        known = "" if drill.known_until == drill.incident else f"; found {self.at(drill.known_until)}"
+        within = "within" if drill.in_time else "OVER"
+        return (
+            ("Scenario", TITLES[drill.scenario]),
+            ("Incident", f"{self.at(drill.incident)}{known}"),
+            ("Left to be read", ", ".join(drill.targets)),
+            (
+                "Measured RTO",
+                f"{length_of(drill.recovery_milliseconds)} of {length_of(drill.rto_milliseconds)}: {within}",
+            ),
+        )
+
+    def outcome(self, step: Step) -> str:
+        if not step.passed:
+            return "FAILED"
+        return "passed" if step.practised else "not practised"
+
+    def lasted(self, step: Step) -> str:
+        if step.begun is None or step.ended is None:
+            return "—"
+        return length_of((step.ended - step.begun) // timedelta(milliseconds=1))
+
+    def lost(self, proof: Proof) -> str:
+        """The measured recovery point beside its objective."""
+        if proof.lost_milliseconds is None:
+            return "—"
+        within = "within" if proof.lost_milliseconds <= proof.rpo_milliseconds else "OVER"
+        return f"{length_of(proof.lost_milliseconds)} of {length_of(proof.rpo_milliseconds)}: {within}"
 
     def took(self, milliseconds: int | None) -> str:
         return "—" if milliseconds is None else length_of(milliseconds)

@@ -7,9 +7,7 @@ what a test left behind that was killed goes with the next one.
 
 from __future__ import annotations
 
-import os
 import secrets
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,24 +16,13 @@ from pathlib import Path
 from lifeboat import __version__
 from lifeboat.errors import Cancelled, LifeboatError, MomentUnreachable, RestoreError, TargetUnavailable
 from lifeboat.policy.built import built_targets, sources_tested
-from lifeboat.policy.naming import Tier
-from lifeboat.policy.postgres_source import PostgresSource
-from lifeboat.postgres.exports.records import EXPORT
-from lifeboat.postgres.restore_planning import RestorePlan
-from lifeboat.postgres.server_programs import run_as
+from lifeboat.recovery.bringing_back import BringingBack, Means
 from lifeboat.recovery.choosing import targets_used
-from lifeboat.recovery.database_checks import DatabaseChecks
 from lifeboat.recovery.evidence import Proof, Record
-from lifeboat.recovery.exports import ExportTest
 from lifeboat.recovery.keeping import keep, read_evidence, signed
-from lifeboat.recovery.logical import LogicalTest
 from lifeboat.recovery.offers import Chosen, Offers, offers_of
-from lifeboat.recovery.physical import PhysicalTest
-from lifeboat.recovery.restored import CameBack, Stopwatch, within_rpo, within_rto
-from lifeboat.recovery.snapshots import SnapshotTest
+from lifeboat.recovery.restored import CameBack, within_rpo, within_rto
 from lifeboat.recovery.sql_checks import SqlCheck
-from lifeboat.repository.building import building_place
-from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.manifest import Run
 from lifeboat.repository.system import SystemRepository
 
@@ -98,6 +85,15 @@ class RestoreTest:
         self._seed = wish.seed if wish.seed is not None else secrets.randbelow(LARGEST_SEED)
         self._policy = repository.policy
         self._targets = [wish.target] if wish.target is not None else list(built_targets(self._policy))
+        tests = self._policy.tests
+        means = Means(
+            scratch=wish.scratch or (tests.scratch if tests is not None else None),
+            binaries=wish.binaries,
+            user=wish.user,
+            checks=wish.checks,
+            application=tests.application if tests is not None else {},
+        )
+        self._bringing_back = BringingBack(repository, means, f"{self._policy.system}-restore-test", tick)
 
     def carry_out(self) -> Record:
         """Do it, record it, and return the record, which may say that it failed.
@@ -211,8 +207,7 @@ class RestoreTest:
         came = CameBack()
         error = remedy = ""
         try:
-            with building_place(self._scratch(), f"{self._policy.system}-restore-test") as place:
-                self._bring_back(source, chosen, place, came)
+            self._bringing_back.bring_back(source, chosen, came)
         except Cancelled:
             raise
         except LifeboatError as failure:
@@ -237,40 +232,6 @@ class RestoreTest:
             remedy=remedy,
             **self._objectives(source),
         )
-
-    def _bring_back(self, source: str, chosen: Chosen, place: Path, came: CameBack) -> None:
-        policy = self._policy.sources[source]
-        if not isinstance(policy, PostgresSource):
-            assert isinstance(chosen.what, Copy)
-            SnapshotTest(self._repository, place, self._tick).run(policy.kind, chosen.what, came)
-            return
-        if chosen.kind == EXPORT:
-            assert isinstance(chosen.what, Copy)
-            alone = set(policy.tiers) == {Tier.EXPORT}
-            ExportTest(self._repository, self._tick).run(chosen.what, chosen.target, came, alone=alone)
-            return
-        if (owner := run_as(self._wish.user, place.parent)) is not None:
-            # The server's user must be able to enter; nobody else is.
-            os.chown(place, owner.uid, owner.gid)
-        watch = Stopwatch(self._clock)
-        own = [check for check in self._wish.checks if check.source == source]
-        checks = DatabaseChecks(place, own, watch, self._tick)
-        binaries, user = self._wish.binaries or policy.binaries, self._wish.user
-        if isinstance(chosen.what, RestorePlan):
-            test = PhysicalTest(self._repository, place, binaries, user, checks, watch, self._tick)
-            test.run(chosen.what, chosen.target, came)
-        else:
-            LogicalTest(self._repository, place, binaries, user, checks, self._tick).run(chosen.what, came)
-
-    def _scratch(self) -> Path:
-        tests = self._policy.tests
-        scratch = self._wish.scratch or (tests.scratch if tests is not None else None) or Path(tempfile.gettempdir())
-        if not scratch.is_dir():
-            raise RestoreError(
-                f"The scratch directory {scratch} is not there.",
-                "Make it, or mount it; `scratch` under `tests` in the policy, or --scratch, names another one.",
-            )
-        return scratch
 
     def _record(self, begun: datetime, proofs: Sequence[Proof], lacking: Mapping[str, str]) -> Record:
         record = Record(

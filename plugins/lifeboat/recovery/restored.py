@@ -18,14 +18,20 @@ class CameBack:
     Attributes:
         moment: what the recovered data stands for; ``None`` where that is not known.
         data_until: the newest change that is in it, or up to when it is proven that there was none.
+        last_commit: of a database, the last commit that recovery has replayed.
+        beat: the moment of the newest row that tells what was lost, where there is one.
         phases: seconds by phase of the recovery itself.
+        looking: seconds that were spent looking at what came back.
         size: bytes that came back.
         checks: what was looked at.
     """
 
     moment: datetime | None = None
     data_until: datetime | None = None
+    last_commit: datetime | None = None
+    beat: datetime | None = None
     phases: dict[str, float] = field(default_factory=dict)
+    looking: float = 0.0
     size: int = 0
     checks: list[Check] = field(default_factory=list)
 

@@ -29,8 +29,8 @@ class SnapshotTest:
         self._tick = tick
         self._watch = Stopwatch(repository.outside.clock)
 
-    def run(self, kind: str, copy: Copy, came: CameBack) -> None:
-        """Restore it, and write what was seen into ``came``.
+    def run(self, kind: str, copy: Copy, came: CameBack) -> Path:
+        """Restore it, and write what was seen into ``came``; returns the directory that it is in.
 
         Args:
             kind: of the source, as in a policy.
@@ -42,6 +42,7 @@ class SnapshotTest:
         verbs = {"files": self._files, "configuration": self._configuration, "code": self._code}
         verbs[kind](copy, came)
         came.checks += [Check(name="what the backup itself says", passed=True, what=one) for one in _findings(copy)]
+        return self._into
 
     def _files(self, copy: Copy, came: CameBack) -> None:
         from lifeboat.files.details import snapshot_details

@@ -26,7 +26,8 @@ from lifeboat.repository.signing import Signer, TrustedKeys
 from lifeboat.targets.target import ObjectInfo, Target
 
 _log = logging.getLogger(__name__)
-_STAMP = "%Y%m%dT%H%M%S.%fZ"
+STAMP = "%Y%m%dT%H%M%S.%fZ"
+"""The time that an event's file begins with: files sort by it."""
 
 EventKind = Literal[
     "backup_begun",
@@ -67,6 +68,8 @@ EventKind = Literal[
     "restore_failed",
     "restore_handed_over",
     "restore_test_begun",
+    "drill_begun",
+    "drill_step",
     "evidence_recorded",
     "kit_exported",
     "code_history_rewritten",
@@ -131,7 +134,7 @@ class Event(BaseModel):
     @property
     def file(self) -> str:
         """The last part of its key: sorts by time, and is the event's own."""
-        return f"{self.time.astimezone(UTC).strftime(_STAMP)}-{self.run}-{self.number:04d}.json"
+        return f"{self.time.astimezone(UTC).strftime(STAMP)}-{self.run}-{self.number:04d}.json"
 
     @property
     def key(self) -> str:

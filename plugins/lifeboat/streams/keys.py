@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from lifeboat.errors import ConnectionUnknown, KeyUnavailable
 from lifeboat.outside import Outside
 from lifeboat.policy.encryption import AwsKmsKey, EncryptionPolicy, KeyPolicy, LocalKey, RsaPublicKey
+from lifeboat.streams.metering import Meter
 
 NAMESPACE = "lifeboat"
 """The key namespace of raw keyrings: with the key's name it finds the wrapped key in a message's header."""
@@ -54,11 +55,13 @@ class Keyring:
         keyring: the Material Providers Library's keyring.
         wrapping_keys: what each message's header must name when this keyring has sealed it.
         left_out: names of the policy's optional keys that could not be used, each with the reason.
+        meter: how long what it opens takes.
     """
 
     keyring: Any
     wrapping_keys: frozenset[WrappingKey]
     left_out: tuple[str, ...] = ()
+    meter: Meter = field(default_factory=Meter, compare=False, repr=False)
 
 
 @cache

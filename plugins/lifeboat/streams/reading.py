@@ -8,6 +8,7 @@ the stream has ended without an error.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from lifeboat.streams.encryption import OpenedObject
 from lifeboat.streams.handing_over import hand_over_sooner
 from lifeboat.streams.keys import Keyring
 from lifeboat.streams.memory import share_one_heap
+from lifeboat.streams.metering import TimedReader
 from lifeboat.streams.stored import StoredStream, StoredVolume
 from lifeboat.streams.waking import Stage
 from lifeboat.targets.target import Readable, Target
@@ -153,16 +155,23 @@ def _unseal(
     passed: Callable[[int], None] | None,
 ) -> None:
     try:
+        waiting = 0.0  # for the thread that decompresses
         with origin.target.open(key) as body:
-            stored = DigestingReader(body)
+            begun = time.perf_counter()
+            arriving = TimedReader(body)
+            stored = DigestingReader(arriving)
             message = OpenedObject(stored, context, origin.keyring, what)
             before = 0
             while piece := message.read(PIECE_BYTES):
+                handing = time.perf_counter()
                 compressed.write(piece)
+                waiting += time.perf_counter() - handing
                 if passed is not None:
                     passed(stored.size - before)
                     before = stored.size
             message.finish()
+            taken = time.perf_counter() - begun - waiting
+            origin.keyring.meter.add(arriving.seconds, max(0.0, taken - arriving.seconds))
         if passed is not None:
             passed(stored.size - before)
         compare(stored, volume, what)
