@@ -19,7 +19,7 @@ from lifeboat.operators.policies import policies_for_dags
 from lifeboat.operators.restore import CarryOutRestore, HandOver, PlanRestore
 from lifeboat.operators.restore_approval import ApproveRestore
 from lifeboat.operators.restore_form import restore_form
-from lifeboat.policy.built import built_tiers
+from lifeboat.policy.built import built_targets, built_tiers
 from lifeboat.policy.model import LoadedPolicy
 from lifeboat.policy.naming import work_dag_id
 
@@ -62,6 +62,7 @@ def restore_dag(loaded: LoadedPolicy, dag_id: str) -> DAG:
 def page(loaded: LoadedPolicy) -> str:
     """The DAG's page in Airflow."""
     policy, who = loaded.policy, loaded.policy.restore
+    rows = "\n".join(f"| {name} | `{target.url}` |" for name, target in built_targets(policy).items())
     stale = "\n> **The policy's file is broken: its last valid copy is followed.**\n" if loaded.stale else ""
     return f"""# Restore of {policy.system}
 {stale}
@@ -73,6 +74,10 @@ def page(loaded: LoadedPolicy) -> str:
 
 Marking a task a success approves nothing and restores nothing. Without Airflow: `lifeboat restore` on the command line,
 with `--break-glass REASON` where no scratch place is meant.
+
+| target | where |
+| --- | --- |
+{rows}
 """
 
 
