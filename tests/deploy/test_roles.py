@@ -51,9 +51,17 @@ def allows(role: str, action: str, resource: str) -> bool:
         statement["Effect"]
         for statement in statements(ROLES / "aws" / f"{role}.json")
         if any(fnmatchcase(action, pattern) for pattern in as_list(statement["Action"]))
-        and any(fnmatchcase(resource, pattern) for pattern in as_list(statement["Resource"]))
+        and concerns(statement, resource)
     ]
     return "Allow" in matching and "Deny" not in matching
+
+
+def concerns(statement: dict[str, Any], resource: str) -> bool:
+    """Whether a statement is about a resource: one that it names, or none of those that it leaves out."""
+    left_out = as_list(statement.get("NotResource", []))
+    named = as_list(statement.get("Resource", "*" if left_out else []))
+    fits = any(fnmatchcase(resource, pattern) for pattern in named)
+    return fits and not any(fnmatchcase(resource, pattern) for pattern in left_out)
 
 
 DELETING = ("s3:DeleteObject", "s3:DeleteObjectVersion")
@@ -75,6 +83,18 @@ def test_restore_reads_and_opens_and_writes_nothing() -> None:
     writing = ("s3:PutObject", "s3:PutObjectRetention", "s3:AbortMultipartUpload", *DELETING, *BREAKING)
     assert not any(allows("restore", action, place) for action in writing for place in (ROOT, DATA, MANIFEST, EVENT))
     assert not allows("restore", "kms:GenerateDataKey", KEY)
+
+
+def test_workers_of_approved_restores_write_what_they_did_and_nothing_else() -> None:
+    role, record = "restore_worker", f"{ROOT}/lifeboat/erp/evidence/2026/11/a-record.json"
+    assert all(allows(role, "s3:PutObject", place) for place in (EVENT, record))
+    assert allows(role, "s3:GetObject", DATA)
+    assert allows(role, "kms:Decrypt", KEY)
+    writing = ("s3:PutObject", "s3:PutObjectRetention", "s3:AbortMultipartUpload")
+    assert not any(allows(role, action, place) for action in writing for place in (ROOT, DATA, MANIFEST))
+    never = (*DELETING, *BREAKING, "s3:PutObjectRetention")
+    assert not any(allows(role, action, place) for action in never for place in (ROOT, DATA, MANIFEST, EVENT, record))
+    assert not allows(role, "kms:GenerateDataKey", KEY)
 
 
 def test_retention_deletes_and_can_read_no_backup_and_passes_no_lock() -> None:
