@@ -348,10 +348,12 @@ def test_what_nobody_attends_to_is_stopped_and_takes_back_what_it_began(shared: 
         return in_replay(into)
 
     wait_until(beaten, within=60, what="the restore is in its replay")
+    begun = time.monotonic()
     if way == "its input ends":
         attended.stdin.close()
     said = attended.stderr.read()
     assert attended.wait(60) == 128 + signal.SIGTERM
+    assert time.monotonic() - begun < 2 * SOON
     assert b"Nobody attends to it any more" in said
     assert b"Stopped." in said
     nothing_left(into)
