@@ -50,6 +50,32 @@ def test_a_destination_that_is_not_empty_is_left_alone(ledger: Ledger, lifeboat:
     assert "is not empty" in planned.json["obstacles"][0]
 
 
+def test_what_looks_like_no_data_directory_is_not_renamed_either(
+    ledger: Ledger, lifeboat: Command, place: Path
+) -> None:
+    (place / "data").mkdir()
+    (place / "data" / "precious").write_text("mine")
+    said = restore(ledger, lifeboat, place / "data", "--replace-directory", "--yes")
+    assert said.code == 1
+    assert "no data directory of PostgreSQL: it won't be renamed" in said.err
+    assert [path.name for path in place.rglob("*")] == ["data", "precious"]
+
+
+@pytest.mark.parametrize(
+    ("words", "piece"),
+    [
+        (("--into", "/nowhere", "--replace-database"), "single databases and tables come from a logical archive"),
+        (("--connection", "any", "--replace-directory"), "for a physical backup"),
+    ],
+)
+def test_each_word_is_for_what_it_replaces(
+    ledger: Ledger, lifeboat: Command, words: tuple[str, ...], piece: str
+) -> None:
+    said = lifeboat(ledger.protected, "restore", "demo", "database", *words, "--yes")
+    assert said.code == 1
+    assert piece in said.err
+
+
 @pytest.mark.parametrize(
     ("words", "piece"),
     [

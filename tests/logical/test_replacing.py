@@ -216,22 +216,34 @@ def test_what_forbids_to_rename_it_is_refused_by_name_before_anything_is_done(
 def test_a_transaction_that_is_prepared_meanwhile_leaves_everything_as_it_was(
     own_archives: Callable[..., Archives],
 ) -> None:
-    archives = own_archives(filled=True)
+    """Of several databases all are exchanged, or none."""
+    archives = own_archives()
     server = archives.home
+    names = ("first", "second")
+    for name in names:
+        server.run_sql(f"CREATE DATABASE {name}")
+        server.run_sql("CREATE TABLE public.things AS SELECT 1 AS n", database=name)
     copy = archives.back_up()
     server.run_sql("ALTER SYSTEM SET max_prepared_transactions TO 5")
     server.stop()
     server.start()
-    plan = plan_for(archives, copy)
-    with server.connect(database=DATABASE) as session:
+    plan = archives.plan(copy, databases=names, replace_databases=True)
+    assert sorted(plan.replaces) == list(names)
+    for name in names:
+        server.run_sql("UPDATE things SET n = 2", database=name)
+    with server.connect(database="second") as session:
         session.execute("BEGIN")
         session.execute("CREATE TABLE public.newer (n int)")
         session.execute("PREPARE TRANSACTION 'of the bank'")
     with pytest.raises(RestoreError, match="of the bank"):
         archives.restore(plan)
-    server.run_sql("COMMIT PREPARED 'of the bank'", database=DATABASE)
-    assert is_old(server)
-    assert archives.databases() == {"postgres", "template0", "template1", DATABASE}
+    server.run_sql("COMMIT PREPARED 'of the bank'", database="second")
+    assert archives.databases() == {"postgres", "template0", "template1", *names}
+    assert [server.run_sql("SELECT n FROM things", database=name) for name in names] == [[(2,)], [(2,)]]
+    again = archives.plan(copy, databases=names, replace_databases=True)
+    archives.restore(again)
+    assert [server.run_sql("SELECT n FROM things", database=name) for name in names] == [[(1,)], [(1,)]]
+    assert {*names, *again.replaces.values()} <= archives.databases()
 
 
 @pytest.mark.parametrize("major", postgres_builds.tested_majors()[:-1])

@@ -187,8 +187,9 @@ def test_a_connection_that_is_cut_ends_it_there(shared: Line, server: SftpServer
         pytest.skip("cutting is sshd's")
     with under_way(shared, host, into, slow) as restore:
         for session in server.sessions():
-            if "sshd" in session.name():
-                session.kill()
+            with suppress(psutil.NoSuchProcess):
+                if "sshd" in session.name():
+                    session.kill()
         error = restore.outcome()
         assert isinstance(error, RestoreError)
         assert "was lost" in error.what
@@ -307,6 +308,21 @@ def test_a_host_that_is_away_is_told(server: SftpServer, free_port: Callable[[],
         run_remote(away, ["policy", "check"], heard=lambda *_: None)
 
 
+def test_a_host_that_says_nothing_holds_nobody_who_is_cancelled(server: SftpServer) -> None:
+    begun = time.monotonic()
+
+    def tick() -> None:
+        if time.monotonic() - begun > 1:
+            raise Cancelled("A person stopped it.")
+
+    with SilentProxy(server.port) as proxy:
+        proxy.fall_silent()
+        silent = remote_host(connection_to(server, port=proxy.port))
+        with pytest.raises(Cancelled, match="A person"):
+            run_remote(silent, ["policy", "check"], heard=lambda *_: None, tick=tick)
+    assert time.monotonic() - begun < 8
+
+
 def test_a_connection_that_is_not_of_that_form_is_refused() -> None:
     good = Connection("db", "ssh", "db1", 22, "dba", "secret")
     for wrong, words in (
@@ -348,10 +364,12 @@ def test_what_nobody_attends_to_is_stopped_and_takes_back_what_it_began(shared: 
         return in_replay(into)
 
     wait_until(beaten, within=60, what="the restore is in its replay")
+    begun = time.monotonic()
     if way == "its input ends":
         attended.stdin.close()
     said = attended.stderr.read()
     assert attended.wait(60) == 128 + signal.SIGTERM
+    assert time.monotonic() - begun < 2 * SOON
     assert b"Nobody attends to it any more" in said
     assert b"Stopped." in said
     nothing_left(into)

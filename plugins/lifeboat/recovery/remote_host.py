@@ -250,6 +250,7 @@ class _Call:
         self._beating = beating
         self._lines: queue.SimpleQueue[tuple[Stream, str]] = queue.SimpleQueue()
         self._leave = asyncio.Event()
+        self._begun = False
 
     def run(self) -> int:
         """The exit code; raises what ``tick`` and ``listen`` raise, once nothing of it is left there."""
@@ -260,9 +261,10 @@ class _Call:
                 self._tick()
             self._hear(0)
         except BaseException:
-            ssh_loop().call_soon_threadsafe(self._leave.set)
-            with suppress(Exception):
-                future.result(LEAVING_SECONDS + self._silence)
+            if self._begun:
+                ssh_loop().call_soon_threadsafe(self._leave.set)
+                with suppress(Exception):
+                    future.result(2 * LEAVING_SECONDS)
             future.cancel()
             raise
         return self._outcome(future)
@@ -300,6 +302,7 @@ class _Call:
         return await connected(self._host.access, self._host.speaker, self._silence, self._converse)
 
     async def _converse(self, connection: asyncssh.SSHClientConnection) -> int | None:
+        self._begun = True
         process = await connection.create_process(self._command, encoding="utf-8", errors="replace")
         pumps = [under_way(self._pump(process.stdout, "out")), under_way(self._pump(process.stderr, "err"))]
         beats = under_way(self._beat(process))
