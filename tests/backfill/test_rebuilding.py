@@ -22,7 +22,7 @@ from sandbox.accounts import remove_server_directory, server_directory
 from sandbox.postgres import SUPERUSER, PostgresServer
 from sandbox.postgres_role import let_read_everything
 from tests.backfill.killed_rebuild import PHASES, killed_rebuild
-from tests.backfill.past import Past, left_in, past_system, servers_in
+from tests.backfill.past import Past, left_in, past_system, patiently_committed, servers_in
 from tests.recovery.line import Line, commit, prepare
 
 
@@ -36,19 +36,19 @@ def past(module_path: Path) -> Iterator[Past]:
         server.run_sql(f"CREATE TABLESPACE far LOCATION '{space}'")
         server.run_sql("CREATE TABLE distant (n int) TABLESPACE far")
         # What would run, or end every look at once, wherever this cluster comes back.
-        server.run_sql(f"ALTER ROLE {SUPERUSER} SET statement_timeout = '1ms'")
         server.run_sql(
             "CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS"
             " $$BEGIN IF current_setting('application_name') LIKE 'lifeboat rebuild%' THEN"
             " RAISE EXCEPTION 'refused'; END IF; END$$"
         )
         server.run_sql("CREATE EVENT TRIGGER at_login ON login EXECUTE FUNCTION refuse()")
+        server.run_sql(f"ALTER ROLE {SUPERUSER} SET statement_timeout = '1ms'")
         line = Line(module_path, place, server, past_system(module_path, place))
         found = Past(line)
-        [found.moments["before"]] = commit(server, 1)
+        found.moments["before"] = patiently_committed(server, 1)
         line.verify(line.full())
-        [found.moments["second"]] = commit(server, 2)
-        [found.moments["third"]] = commit(server, 3)
+        found.moments["second"] = patiently_committed(server, 2)
+        found.moments["third"] = patiently_committed(server, 3)
         line.wal()
         server.stop()
         yield found
