@@ -122,7 +122,7 @@ def _due(manifest: Manifest) -> date | None:
 def preflight_rebuilding(
     repository: SystemRepository, source_name: str, tier: Tier, slot: Slot, *, whole: bool = True
 ) -> list[Finding]:
-    """Look at what this machine needs for it: a key, programs, a user, room. The source itself is not asked: it may be gone.
+    """Look at what this machine needs for it: a key, programs, a user, room. The source is not asked: it may be gone.
 
     Raises:
         RebuildSkipped: as :func:`plan_rebuilding` does, and all else that it raises.
