@@ -107,6 +107,9 @@ def test_single_tables_of_a_past_moment_count_for_no_tier_and_stand_in_no_other_
     assert first.manifest.tiers == second.manifest.tiers == ()
     assert first.manifest.recovery_point != second.manifest.recovery_point
     assert past.exported(second) == [1, 2]
+    with suppress(RebuildSkipped):
+        past.make(Tier.EXPORT, past.moments["second"])
+    assert past.make(Tier.EXPORT, past.moments["second"], "public.ledger").manifest.tiers == ()
 
 
 def test_what_is_there_already_is_not_made_again(past: Past) -> None:
