@@ -23,6 +23,7 @@ from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.manifest import Run
 from lifeboat.repository.system import SystemRepository, Work
 from sandbox.demo_system import DemoSystem
+from sandbox.postgres import PostgresServer
 from tests.recovery.line import SOURCE, Line, system_in
 
 Tick = Callable[[], None]
@@ -101,6 +102,16 @@ class Past:
     def committed(self, target: str = "primary") -> list[Copy]:
         points = self.line.repository.catalogue(target).recovery_points(SOURCE).copies
         return [copy for copy in points if copy.manifest.kind in ("logical", "export")]
+
+
+def patiently_committed(server: PostgresServer, number: int) -> datetime:
+    """Insert a row, whatever the role's own time-out is; returns the moment just after its commit."""
+    with server.connect(options="-c statement_timeout=0") as session:
+        session.execute("INSERT INTO ledger VALUES (%s)", (number,))
+        row = session.execute("SELECT clock_timestamp()").fetchone()
+    assert row is not None
+    moment: datetime = row[0]
+    return moment
 
 
 def left_in(place: Path) -> list[str]:

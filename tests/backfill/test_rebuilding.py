@@ -12,9 +12,11 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]
 import pytest
 
+from lifeboat.backup.preflight import preflight
 from lifeboat.errors import Cancelled, PolicyError, RebuildSkipped
 from lifeboat.outside import utc_now
 from lifeboat.policy.naming import Tier
+from lifeboat.postgres.connecting import no_tick
 from lifeboat.postgres.logical_details import logical_details
 from lifeboat.repository.layout import RecoveryPointId
 from lifeboat.repository.sequence import sequence_findings
@@ -22,8 +24,8 @@ from sandbox.accounts import remove_server_directory, server_directory
 from sandbox.postgres import SUPERUSER, PostgresServer
 from sandbox.postgres_role import let_read_everything
 from tests.backfill.killed_rebuild import PHASES, killed_rebuild
-from tests.backfill.past import Past, left_in, past_system, servers_in
-from tests.recovery.line import Line, commit, prepare
+from tests.backfill.past import Past, left_in, past_system, patiently_committed, servers_in
+from tests.recovery.line import SOURCE, Line, commit, prepare
 
 
 @pytest.fixture(scope="module")
@@ -36,19 +38,19 @@ def past(module_path: Path) -> Iterator[Past]:
         server.run_sql(f"CREATE TABLESPACE far LOCATION '{space}'")
         server.run_sql("CREATE TABLE distant (n int) TABLESPACE far")
         # What would run, or end every look at once, wherever this cluster comes back.
-        server.run_sql(f"ALTER ROLE {SUPERUSER} SET statement_timeout = '1ms'")
         server.run_sql(
             "CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS"
             " $$BEGIN IF current_setting('application_name') LIKE 'lifeboat rebuild%' THEN"
             " RAISE EXCEPTION 'refused'; END IF; END$$"
         )
         server.run_sql("CREATE EVENT TRIGGER at_login ON login EXECUTE FUNCTION refuse()")
+        server.run_sql(f"ALTER ROLE {SUPERUSER} SET statement_timeout = '1ms'")
         line = Line(module_path, place, server, past_system(module_path, place))
         found = Past(line)
-        [found.moments["before"]] = commit(server, 1)
+        found.moments["before"] = patiently_committed(server, 1)
         line.verify(line.full())
-        [found.moments["second"]] = commit(server, 2)
-        [found.moments["third"]] = commit(server, 3)
+        found.moments["second"] = patiently_committed(server, 2)
+        found.moments["third"] = patiently_committed(server, 3)
         line.wal()
         server.stop()
         yield found
@@ -72,6 +74,8 @@ def test_an_archive_of_a_moment_in_the_middle_holds_what_was_committed_by_then_a
     )  # fmt: skip
     assert manifest.rebuilt.wal_until is not None
     assert manifest.tiers == ("weekly",)
+    [committed] = [one for one in past.line.events("backup_committed") if one.recovery_point == manifest.recovery_point]
+    assert committed.details["rebuilt_from"] == base.manifest.recovery_point
     assert left_in(past.line.place) == []
     assert servers_in(past.line.place) == []
 
@@ -103,6 +107,9 @@ def test_single_tables_of_a_past_moment_count_for_no_tier_and_stand_in_no_other_
     assert first.manifest.tiers == second.manifest.tiers == ()
     assert first.manifest.recovery_point != second.manifest.recovery_point
     assert past.exported(second) == [1, 2]
+    with suppress(RebuildSkipped):
+        past.make(Tier.EXPORT, past.moments["second"])
+    assert past.make(Tier.EXPORT, past.moments["second"], "public.ledger").manifest.tiers == ()
 
 
 def test_what_is_there_already_is_not_made_again(past: Past) -> None:
@@ -145,6 +152,25 @@ def test_a_moment_that_its_tier_would_not_keep_any_more_is_skipped(past: Past) -
 def test_physical_backups_and_wal_can_not_be_made_for_the_past(past: Past, tier: Tier) -> None:
     with pytest.raises(PolicyError, match=f"The tier {tier} of demo database can't be made for a moment"):
         past.make(tier, past.moments["second"])
+
+
+def test_without_its_scratch_directory_preflight_says_so_and_the_source_is_not_asked(past: Past) -> None:
+    away = past.line.place.with_name("away")
+    past.line.place.rename(away)
+    try:
+        slot = past.slot(past.moments["second"] + timedelta(microseconds=5))
+        findings = preflight(past.repository(), SOURCE, Tier.WEEKLY, tick=no_tick, past=slot)
+    finally:
+        away.rename(past.line.place)
+    [error] = [finding for finding in findings if finding.severity == "error"]
+    assert (error.subject, error.what) == (
+        "scratch server", f"The scratch directory {past.line.place} is not there, or can't be written to."
+    )  # fmt: skip
+    assert not [
+        finding
+        for finding in preflight(past.repository(), SOURCE, Tier.WEEKLY, tick=no_tick, past=slot)
+        if finding.severity == "error"
+    ]
 
 
 def test_one_that_is_stopped_leaves_nothing(past: Past) -> None:

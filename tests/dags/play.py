@@ -134,33 +134,25 @@ class Play:
         for tier, runs in begun.items():
             self.runs[tier] = (system.dag(tier), str(runs[-1]["dag_run_id"]))
 
-    def let_a_schedule_have_had(self, system: System, tier: str, moment: datetime) -> None:
-        """Give a tier a schedule with a run at a moment, and wait until Airflow knows of it."""
-        text, cron = system.policy.read_text(), f"{moment:%-M %-H} * * *"
+    def backfill(self, system: System, tier: str, **moments: datetime) -> None:
+        """Backfill a tier's runs of these moments, which must be of one minute in several hours; call them by their
+        names."""
+        dates = sorted(moments.values())
+        cron = f"{dates[0]:%-M} {','.join(f'{date:%-H}' for date in dates)} * * *"
+        text, dag = system.policy.read_text(), system.dag(tier)
         system.rewrite(re.sub(rf'(?m)^( +{tier}: \{{)(schedule: "[^"]*", )?', rf'\1schedule: "{cron}", ', text))
-        wanted = f"{moment:%Y-%m-%dT%H:%M}"
 
         def known() -> bool:
-            try:
-                dates = self.client.backfill_dates(system.dag(tier), f"{moment:%Y-%m-%d}")
-            except SandboxError:
-                return False  # It has no schedule at all yet.
-            return [date[:16] for date in dates] == [wanted]
+            with suppress(SandboxError):  # It has no schedule at all yet.
+                return self.client.backfill_dates(dag, dates[0], dates[-1]) == dates
+            return False
 
-        wait_until(known, within=280, what=f"Airflow knows the schedule of {system.dag(tier)}", every=1)
-
-    def backfilled(self, name: str, system: System, tier: str, moment: datetime) -> str:
-        """Backfill a tier's run of a moment, and wait for its end."""
-        dag = system.dag(tier)
-        self.client.backfill(dag, f"{moment:%Y-%m-%d}")
-        date = f"{moment:%Y-%m-%dT%H:%M}"
-        [run] = [
-            run
-            for run in self.client.runs(dag)
-            if run["run_type"] == "backfill" and str(run["logical_date"]).startswith(date)
-        ]
-        self.runs[name] = (dag, str(run["dag_run_id"]))
-        return self.end(name)
+        wait_until(known, within=280, what=f"Airflow knows the schedule of {dag}", every=1)
+        self.client.backfill(dag, dates[0], dates[-1])
+        runs = [run for run in self.client.runs(dag) if run["run_type"] == "backfill"]
+        for name, moment in moments.items():
+            [run] = [run for run in runs if datetime.fromisoformat(run["logical_date"]) == moment]
+            self.runs[name] = (dag, str(run["dag_run_id"]))
 
     def uploads(self) -> list[Any]:
         """The multipart uploads under way in moto's bucket."""

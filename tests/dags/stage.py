@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import httpx
@@ -188,6 +189,10 @@ class Route(SilentProxy):
         self._silent.clear()
 
 
+def _between(dag: str, first: datetime, last: datetime) -> dict[str, str]:
+    return {"dag_id": dag, "from_date": first.isoformat(), "to_date": last.isoformat()}
+
+
 class Client(AirflowClient):
     """What a person does with runs and tasks, besides starting them."""
 
@@ -205,16 +210,14 @@ class Client(AirflowClient):
         body = {"dry_run": False, "only_failed": False}
         self._ask("POST", f"/api/v2/dags/{dag}/dagRuns/{run}/clear", json=body)
 
-    def backfill(self, dag: str, day: str) -> None:
-        """Ask for a backfill of one day."""
-        body = {"dag_id": dag, "from_date": f"{day}T00:00:00Z", "to_date": f"{day}T23:59:59Z"}
-        self._ask("POST", "/api/v2/backfills", json=body)
+    def backfill(self, dag: str, first: datetime, last: datetime) -> None:
+        """Ask for a backfill of all dates from one moment to another."""
+        self._ask("POST", "/api/v2/backfills", json=_between(dag, first, last))
 
-    def backfill_dates(self, dag: str, day: str) -> list[str]:
-        """For which dates a backfill of one day would make runs."""
-        body = {"dag_id": dag, "from_date": f"{day}T00:00:00Z", "to_date": f"{day}T23:59:59Z"}
-        found = self._ask("POST", "/api/v2/backfills/dry_run", json=body)["backfills"]
-        return [str(one["logical_date"]) for one in found]
+    def backfill_dates(self, dag: str, first: datetime, last: datetime) -> list[datetime]:
+        """For which dates such a backfill would make runs."""
+        found = self._ask("POST", "/api/v2/backfills/dry_run", json=_between(dag, first, last))["backfills"]
+        return [datetime.fromisoformat(one["logical_date"]) for one in found]
 
     def log(self, dag_id: str, run_id: str, task_id: str, *, attempt: int = 1, map_index: int = -1) -> str:
         """What a task logged in one of its tries, with everything that belongs to each line."""

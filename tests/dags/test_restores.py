@@ -10,7 +10,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,6 @@ class House:
     system: System
     users: dict[str, Client]
     places: Path
-    asked: list[str] = field(default_factory=list)
 
     @property
     def dag(self) -> str:
@@ -81,16 +80,15 @@ class House:
     def answer(self, run: str, task: str, user: str, option: str = "Approve") -> None:
         """Answer, once the task asks."""
         self.wait_for(run, task, "awaiting_input")
-        # Airflow fails a task whose answer comes before the scheduler knows that it has parked.
-        parked = f"event with state success for task instance TaskInstanceKey(dag_id='{self.dag}', task_id='{task}'"
+        # Airflow fails a task, and tries it again, whose answer comes before its scheduler knows that it has parked.
         scheduler = self.stage.airflow.directory / "scheduler.log"
 
         def is_known() -> bool:
-            lines = [line for line in scheduler.read_text().splitlines() if parked in line and run in line]
-            return len(lines) > len([one for one in self.asked if one == f"{run} {task}"])
+            lines = [line for line in scheduler.read_text().splitlines() if run in line and task in line]
+            begun = max((n for n, line in enumerate(lines) if "Trying to enqueue" in line), default=0)
+            return any("Received executor event with state success" in line for line in lines[begun:])
 
         wait_until(is_known, within=60, what=f"the scheduler knows that {task} waits", every=0.2)
-        self.asked.append(f"{run} {task}")
         path = f"/api/v2/dags/{self.dag}/dagRuns/{run}/taskInstances/{task}/-1/hitlDetails"
         self.users[user]._ask("PATCH", path, json={"chosen_options": [option]})
 

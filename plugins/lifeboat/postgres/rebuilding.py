@@ -122,7 +122,7 @@ def _due(manifest: Manifest) -> date | None:
 def preflight_rebuilding(
     repository: SystemRepository, source_name: str, tier: Tier, slot: Slot, *, whole: bool = True
 ) -> list[Finding]:
-    """Look at what this machine needs for it: programs, a user, room. The source itself is not asked: it may be gone.
+    """Look at what this machine needs for it: a key, programs, a user, room. The source is not asked: it may be gone.
 
     Raises:
         RebuildSkipped: as :func:`plan_rebuilding` does, and all else that it raises.
@@ -132,8 +132,8 @@ def preflight_rebuilding(
     server = found.plan.base.details.server
     scratch = scratch_of(repository)
     try:
-        if not scratch.is_dir():
-            raise _no_scratch(scratch)
+        _ = repository.opening  # A worker that makes backups need not have a key that opens any.
+        _insist_on_scratch(scratch)
         binaries = server_programs(source.binaries, None, server.major)
         owner = run_as(None, scratch)
         check_ready(binaries, server.major, scratch, owner)
@@ -227,18 +227,18 @@ def scratch_of(repository: SystemRepository) -> Path:
     return (tests.scratch if tests is not None else None) or Path(tempfile.gettempdir())
 
 
-def _no_scratch(scratch: Path) -> RestoreError:
-    return RestoreError(
-        f"The scratch directory {scratch} is not there.",
-        "Make it, or mount it; `scratch` under `tests` in the policy names another one.",
-    )
+def _insist_on_scratch(scratch: Path) -> None:
+    if not scratch.is_dir() or not os.access(scratch, os.W_OK | os.X_OK):
+        raise RestoreError(
+            f"The scratch directory {scratch} is not there, or can't be written to.",
+            "Make it, or mount it; `scratch` under `tests` in the policy names another one.",
+        )
 
 
 @contextmanager
 def _place(repository: SystemRepository, source_name: str) -> Iterator[Path]:
     scratch = scratch_of(repository)
-    if not scratch.is_dir():
-        raise _no_scratch(scratch)
+    _insist_on_scratch(scratch)
     with building_place(scratch, f"{repository.system}-{source_name}-rebuild") as place:
         if (owner := run_as(None, scratch)) is not None:
             # The server's user must be able to enter; nobody else is.

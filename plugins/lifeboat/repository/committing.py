@@ -106,6 +106,8 @@ def journal_begun(journal: Journal, source: str, work: Work) -> None:
 def journal_committed(journal: Journal, copy: Copy, **more: Any) -> None:
     """Write down that a recovery point exists, with what else its source has to say of it."""
     manifest = copy.manifest
+    if manifest.rebuilt is not None:
+        more["rebuilt_from"] = manifest.rebuilt.base
     journal.write(
         "backup_committed",
         source=manifest.source,
