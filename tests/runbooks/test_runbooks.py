@@ -329,6 +329,10 @@ def test_the_full_systems_page_brings_everything_back_on_a_new_machine_in_eight_
     assert "127.0.0.1" in told[5]
     assert "2" in told[6].splitlines()
     assert "demo.yaml" in told[7]
+    # The kit brings the very pages along.
+    assert (place / "kit" / "runbooks" / "lifeboat" / "full-system.md").read_text() == (
+        PAGES / "full-system.md"
+    ).read_text()
     for text in told:
         assert lost.password not in text
         assert SECRET_KEY not in text
