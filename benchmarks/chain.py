@@ -91,11 +91,12 @@ def chain(here: Scene, level: int, wal_level: int, wal_megabytes: int, rounds: i
     room = server_directory(here.directory / "by-hand")
     try:
         _take(here, room, level, wal_level, wal_megabytes, say)
-        return _back_in_turns(here, room, level, rounds, say)
+        found = _back_in_turns(here, room, level, rounds, say)
     finally:
         remove_server_directory(here.directory / "by-hand")
-        here.server.write_settings(summarize_wal="off")
-        here.server.reload()
+    here.server.write_settings(summarize_wal="off")
+    here.server.reload()
+    return found
 
 
 def _back_in_turns(here: Scene, room: Path, level: int, rounds: int, say: Say) -> Rounds:

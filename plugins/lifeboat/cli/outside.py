@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +30,8 @@ class Surroundings:
         policies: the directory of policies.
         connections: a file of connections, read after the environment's ``AIRFLOW_CONN_…`` variables.
         break_glass: files with RSA private keys, for reading backups only.
-        kit: a recovery kit, which takes the place of policies and connections when both are lost.
+        kit: a recovery kit, which takes the place of policies and connections when both are lost. Connections that it
+            does not hold may be given beside it.
     """
 
     policies: Path = DEFAULT_POLICIES
@@ -45,7 +46,12 @@ class Surroundings:
         from lifeboat.connections import outside_from
         from lifeboat.kit.access import outside_from_kit
 
-        return outside_from_kit(self.kit, self.break_glass, outside_from)
+        def with_others(sealed: Mapping[str, str]) -> Outside:
+            # A new server to bring something into stands in no kit.
+            others = {name: value for name, value in os.environ.items() if name.startswith("AIRFLOW_CONN_")}
+            return outside_from(others | sealed, self.connections)
+
+        return outside_from_kit(self.kit, self.break_glass, with_others)
 
     def loaded(self, system: str) -> LoadedPolicy:
         """The policy of a system. Broken policies of other systems do no harm.

@@ -35,6 +35,8 @@ _PAPERS = {
     READER_REQUIREMENTS: "include/reader/requirements.txt",
     REQUIREMENTS: "requirements.txt",
 }
+_RUNBOOKS = {f"{RUNBOOKS}lifeboat/": "docs/runbooks", RUNBOOKS: "include/runbooks"}
+"""Lifeboat's own, and what somebody wrote for his systems."""
 _PINNED = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^]]*\])?==([^\s;\\]+)")
 _HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 # https://packaging.python.org/en/latest/specifications/binary-distribution-format/#file-name-convention
@@ -49,9 +51,10 @@ def add_papers(writer: KitWriter, project: Path) -> None:
     """
     for name, place in _PAPERS.items():
         _add(writer, name, project / place, project)
-    runbooks = project / "include" / "runbooks"
-    for path in sorted(path for path in runbooks.rglob("*") if path.is_file() and not path.name.startswith(".")):
-        _add(writer, f"{RUNBOOKS}{path.relative_to(runbooks).as_posix()}", path, project)
+    for folder, place in _RUNBOOKS.items():
+        runbooks = project / place
+        for path in sorted(path for path in runbooks.rglob("*") if path.is_file() and not path.name.startswith(".")):
+            _add(writer, f"{folder}{path.relative_to(runbooks).as_posix()}", path, project)
 
 
 def _add(writer: KitWriter, name: str, path: Path, project: Path) -> None:
