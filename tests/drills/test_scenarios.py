@@ -219,6 +219,19 @@ def test_a_newest_full_that_is_damaged_everywhere_gives_way_to_the_chain_before_
     assert [one.finding.topic for one in corrective_actions([record]).open] == [Topic.FALLEN_BACK]
 
 
+def test_wal_that_is_damaged_everywhere_costs_what_it_held(story: Story) -> None:
+    newest = story.runs[-1]
+    with story.saying(), story.damaged(newest, "primary", "offsite", pattern="0*.zst.enc"):
+        record = story.drill(checks=(rows("3 to 3"),))
+    assert record.passed, record.model_dump_json(indent=1)
+    database = proof_of(record)
+    assert database.recovery_point == story.new.manifest.recovery_point
+    assert outcomes(database)["rows.sql"]
+    assert database.data_until == story.new.manifest.moment
+    assert len(database.tried) >= 2
+    assert "this costs the data of" in what_of(database, "fallen back")
+
+
 def test_falling_back_to_older_files_says_what_it_costs_and_fails_beyond_the_objective(story: Story) -> None:
     snapshots = story.line.repository.catalogue("primary").recovery_points(PAPERS).copies
     older, newest = snapshots

@@ -151,7 +151,8 @@ class SourceRecovery:
         best: datetime,
     ) -> Proof:
         policy, incident = self._repository.policy, self._moments.incident
-        until = came.beat or came.data_until or candidate.reaches
+        # A full brings all until it stopped, though its last commit was long before.
+        until = came.beat or max(came.data_until or candidate.reaches, candidate.reaches)
         lost = max(timedelta(), incident - until)
         newest = newest_change(came)
         came.checks += [
