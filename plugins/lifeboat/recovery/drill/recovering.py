@@ -91,7 +91,7 @@ class SourceRecovery:
             source,
             candidate,
             came,
-            phases | _clocked(came, self._repository.opening.meter.share_of_opening(metered)),
+            phases | self._clocked(came, metered),
             tuple(tried),
             there[0].reaches,
         )
