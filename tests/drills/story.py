@@ -41,6 +41,7 @@ class Story:
 
     Attributes:
         old, new: the two fulls.
+        runs: of WAL, behind each of them.
         moments: by row, just after its commit.
         policy: the policy's text without `drills`.
     """
@@ -48,6 +49,7 @@ class Story:
     line: Line
     old: Copy
     new: Copy
+    runs: list[Copy]
     moments: dict[int, datetime]
     policy: str
 
@@ -128,15 +130,15 @@ class Story:
 
     @contextmanager
     def damaged(self, copy: Copy, *targets: str, pattern: str = "base.tar.*") -> Iterator[None]:
-        """While one byte of a recovery point is another one on some targets."""
+        """While one byte of each of a recovery point's objects of that name is another one on some targets."""
         kept: dict[Path, bytes] = {}
         for target in targets:
             folder = self.line.directory / target / copy.manifest.folder.path
-            volume = min(folder.rglob(pattern))
-            good = kept[volume] = volume.read_bytes()
-            volume.chmod(0o600)
-            middle = len(good) // 2
-            volume.write_bytes(good[:middle] + bytes([good[middle] ^ 1]) + good[middle + 1 :])
+            for volume in folder.rglob(pattern):
+                good = kept[volume] = volume.read_bytes()
+                volume.chmod(0o600)
+                middle = len(good) // 2
+                volume.write_bytes(good[:middle] + bytes([good[middle] ^ 1]) + good[middle + 1 :])
         try:
             yield
         finally:
@@ -180,7 +182,7 @@ sources:
         for copy in (old, new, *runs):
             copy_to(line.new_repository(), SOURCE, Tier.DAILY, "offsite", [Point.of(copy)], line.journal, **_NOBODY)
         server.stop()
-        yield Story(line, old, new, moments, system.policy.read_text())
+        yield Story(line, old, new, runs, moments, system.policy.read_text())
     remove_server_directory(module_path / "place")
 
 

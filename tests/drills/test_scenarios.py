@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from lifeboat.errors import RestoreError, TargetUnavailable
+from lifeboat.errors import ManifestInvalid, RestoreError, TargetUnavailable
 from lifeboat.kit.export import export
 from lifeboat.policy.drill_steps import PlannedStep
 from lifeboat.recovery.actions import Topic, corrective_actions
+from lifeboat.recovery.audit_archive import write_archive
+from lifeboat.recovery.auditing import Period, gather
+from lifeboat.recovery.evidence import parse_record
 from tests.drills.story import PAPERS, Story, outcomes, proof_of, rows, what_of
 from tests.recovery.line import SOURCE
 
-SECOND = timedelta(seconds=1)
+SCRIPT = Path(__file__).parents[2] / "include" / "auditor" / "check_evidence.py"
 
 
 def test_after_a_total_loss_everything_comes_back_with_both_objectives_measured(story: Story) -> None:
@@ -219,6 +224,19 @@ def test_a_newest_full_that_is_damaged_everywhere_gives_way_to_the_chain_before_
     assert [one.finding.topic for one in corrective_actions([record]).open] == [Topic.FALLEN_BACK]
 
 
+def test_wal_that_is_damaged_everywhere_costs_what_it_held(story: Story) -> None:
+    newest = story.runs[-1]
+    with story.saying(), story.damaged(newest, "primary", "offsite", pattern="0*.zst.enc"):
+        record = story.drill(checks=(rows("3 to 3"),))
+    assert record.passed, record.model_dump_json(indent=1)
+    database = proof_of(record)
+    assert database.recovery_point == story.new.manifest.recovery_point
+    assert outcomes(database)["rows.sql"]
+    assert database.data_until == story.new.manifest.moment
+    assert len(database.tried) >= 2
+    assert "this costs the data of" in what_of(database, "fallen back")
+
+
 def test_falling_back_to_older_files_says_what_it_costs_and_fails_beyond_the_objective(story: Story) -> None:
     snapshots = story.line.repository.catalogue("primary").recovery_points(PAPERS).copies
     older, newest = snapshots
@@ -302,3 +320,21 @@ def test_steps_of_several_processes_make_one_record_and_what_a_killed_one_left_o
 def test_a_step_of_a_drill_that_was_never_begun_is_refused(story: Story) -> None:
     with story.saying(), pytest.raises(RestoreError, match="No drill 0000ffff of demo was begun"):
         story.practice(drill="0000ffff").step(PlannedStep("dns"))
+
+
+def test_an_auditor_s_script_believes_the_record_of_a_drill_and_finds_one_that_was_changed(
+    story: Story, tmp_path: Path
+) -> None:
+    with story.saying():
+        begun = story.repository().outside.clock()
+        record = story.drill()
+    repository = story.line.repository
+    period = Period.of(begun, repository.outside.clock())
+    archive = tmp_path / "evidence.tar.gz"
+    write_archive(gather(repository, "primary", period, made_by="a test", tick=lambda: None), archive)
+    told = subprocess.run([sys.executable, SCRIPT, archive], capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stdout
+    assert f"passed  records/{record.id}.json" in told.stdout
+    changed = record.to_json().replace(b'"scenario":"total_loss"', b'"scenario":"primary_lost"')
+    with pytest.raises(ManifestInvalid):
+        parse_record(changed, record.key, repository.trusted)

@@ -135,17 +135,18 @@ def test_a_keyring_knows_how_long_was_waited_and_how_long_it_opened(
     after = origin.keyring.meter.now()
     assert after[0] > fetching
     assert after[1] > opening
-    assert 0 < origin.keyring.meter.share_of_opening((fetching, opening)) < 1
+    assert 0 < origin.keyring.meter.opening_within(3600, (fetching, opening)) == after[1] - opening
 
 
-def test_the_share_of_opening_is_that_of_what_came_since() -> None:
+def test_decrypting_takes_its_share_of_the_time_and_no_more_than_it_took() -> None:
     meter = Meter()
-    assert meter.share_of_opening() == 0
+    assert meter.opening_within(10) == 0
     meter.add(3, 1)
-    assert meter.share_of_opening() == 0.25
+    assert meter.opening_within(2) == 0.5  # several threads at once
+    assert meter.opening_within(100) == 1  # what else was done with the bytes
     before = meter.now()
     meter.add(1, 1)
-    assert meter.share_of_opening(before) == 0.5
+    assert meter.opening_within(1, before) == 0.5
 
 
 def test_an_object_opens_with_the_public_libraries_alone(store: LocalTarget, to: To, key_files: Path) -> None:

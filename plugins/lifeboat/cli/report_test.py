@@ -96,7 +96,8 @@ def _chosen(records: Sequence[Record], wanted: str | None) -> Record:
         record for record in records if (record.id == wanted if wanted is not None else record.kind != "restore")
     ]
     if fitting:
-        return fitting[-1]
+        # Names tell seconds: of two records of one second the later begun is the newer.
+        return max(fitting, key=lambda record: record.begun)
     raise RecoveryPointMissing(
         f"There is no record {wanted} of the last {LOOKED_BACK.days} days."
         if wanted is not None

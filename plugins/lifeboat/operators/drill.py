@@ -188,4 +188,4 @@ def _is_told(record: Record, step: Step) -> bool:
 
 
 def _said(step: Step) -> str:
-    return f"{step.what} {step.remedy}".strip()
+    return f"{step.what.rstrip('.')}. {step.remedy}".strip()

@@ -30,10 +30,16 @@ class Meter:
             self.fetching += fetching
             self.opening += opening
 
-    def share_of_opening(self, since: tuple[float, float] = (0.0, 0.0)) -> float:
-        """The part of both that was spent decrypting, since an earlier :meth:`now`; 0 where nothing was read."""
+    def opening_within(self, seconds: float, since: tuple[float, float] = (0.0, 0.0)) -> float:
+        """How many of some seconds on the wall went by with decrypting: its share in what the threads did, and never
+        more than they did of it. What remains is for fetching, and for whatever was done with the bytes.
+
+        Args:
+            seconds: how long the reading took, by the wall.
+            since: what :meth:`now` said when it began.
+        """
         fetching, opening = self.fetching - since[0], self.opening - since[1]
-        return opening / (fetching + opening) if fetching + opening > 0 else 0.0
+        return min(opening, seconds * opening / (fetching + opening)) if fetching + opening > 0 else 0.0
 
     def now(self) -> tuple[float, float]:
         """Both sums as they are."""

@@ -80,7 +80,7 @@ def _ways(target: str, offer: Offer, base: Base, back_to: datetime | None) -> It
     stopped = base.details.stopped
     if back_to is None or stopped <= back_to:
         alone = offer.plan(AtRecoveryPoint(id_))
-        yield Candidate(Chosen("asked", target, id_, alone), stopped)
+        yield Candidate(Chosen("newest" if back_to is None else "asked", target, id_, alone), stopped)
 
 
 def _along(offer: Offer, base: str, back_to: datetime | None) -> tuple[RestorePlan, datetime] | None:

@@ -282,7 +282,7 @@ class Practice:
     def _earlier(self, now: datetime) -> Sequence[Record]:
         target = self._repository.target(self._targets()[0])
         found = read_evidence(target, self._policy.system, self._repository.trusted, since=now - LOOKED_BACK, until=now)
-        return [one for one in found if isinstance(one, Record)]
+        return sorted((one for one in found if isinstance(one, Record)), key=lambda record: record.begun)
 
     def _targets(self) -> list[str]:
         """The targets that answer, whatever the scenario takes for lost: they keep what was done.

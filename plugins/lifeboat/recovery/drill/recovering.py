@@ -91,7 +91,7 @@ class SourceRecovery:
             source,
             candidate,
             came,
-            phases | _clocked(came, self._repository.opening.meter.share_of_opening(metered)),
+            phases | self._clocked(came, metered),
             tuple(tried),
             there[0].reaches,
         )
@@ -151,7 +151,8 @@ class SourceRecovery:
         best: datetime,
     ) -> Proof:
         policy, incident = self._repository.policy, self._moments.incident
-        until = came.beat or came.data_until or candidate.reaches
+        # A full brings all until it stopped, though its last commit was long before.
+        until = came.beat or max(came.data_until or candidate.reaches, candidate.reaches)
         lost = max(timedelta(), incident - until)
         newest = newest_change(came)
         came.checks += [
@@ -178,24 +179,26 @@ class SourceRecovery:
             **_objectives(policy, source),
         )
 
+    def _clocked(self, came: CameBack, metered: tuple[float, float]) -> dict[str, int]:
+        """The phases of a recovery, decryption apart from fetching, and opening apart from looking.
+
+        Args:
+            metered: what the keyring's meter said when it began.
+        """
+        phases = {_PHASES.get(phase, phase): taken for phase, taken in came.milliseconds.items()}
+        reading = sum(phases.get(phase, 0) for phase in _READ)
+        decrypting = round(self._repository.opening.meter.opening_within(reading / 1000, metered) * 1000)
+        for phase in (phase for phase in _READ if phases.get(phase)):
+            phases[phase] -= round(decrypting * phases[phase] / reading)
+        decrypted = reading - sum(phases.get(phase, 0) for phase in _READ)
+        looked = sum(check.milliseconds for check in came.checks)
+        return phases | {DECRYPT: decrypted, LOOK: max(looked, round(came.looking * 1000))}
+
 
 def newest_change(came: CameBack) -> datetime | None:
     """The newest change that is known to be in what came back."""
     known = [one for one in (came.last_commit, came.beat) if one is not None]
     return max(known) if known else came.moment
-
-
-def _clocked(came: CameBack, decrypting: float) -> dict[str, int]:
-    """The phases of a recovery, decryption apart from fetching, and opening apart from looking.
-
-    Args:
-        decrypting: the share that decryption had in what the reading threads did: they do it in one pass.
-    """
-    phases = {_PHASES.get(phase, phase): taken for phase, taken in came.milliseconds.items()}
-    opened = {phase: round(phases[phase] * decrypting) for phase in _READ if phase in phases}
-    phases |= {phase: phases[phase] - taken for phase, taken in opened.items()}
-    looked = sum(check.milliseconds for check in came.checks)
-    return phases | {DECRYPT: sum(opened.values()), LOOK: max(looked, round(came.looking * 1000))}
 
 
 def _within_rpo(lost: timedelta, incident: datetime, objective: timedelta) -> Check:
