@@ -26,8 +26,6 @@ from sandbox.s3_servers import RcloneS3
 
 PAGES = PROJECT / "docs" / "runbooks"
 LIFEBOAT = Path(sys.executable).with_name("lifeboat")
-NOT_BUILT_YET = ' --break-glass "$REASON"'
-"""What is taken out of the commands as long as `lifeboat restore` does not know it. Empty it when it does."""
 SECRET_KEY = "runbook-secret-key"
 DATABASE = "erp"
 _BLOCK = re.compile(r"^```(\S+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -187,7 +185,7 @@ class Desk:
         told = ""
         for kind, commands in self.sections()[heading]:
             assert kind in self._before
-            told += self._shell(kind, commands.replace(NOT_BUILT_YET, "") if NOT_BUILT_YET else commands)
+            told += self._shell(kind, commands)
         return told
 
     def _shell(self, kind: str, commands: str) -> str:

@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from lifeboat.cli.output import note
 from lifeboat.errors import RestoreError
 
 if TYPE_CHECKING:
@@ -132,6 +133,8 @@ def permission(
         options, granted = _by_request(repository, source, options, approval, break_glass)
     elif looks_only or is_scratch(repository, options):
         granted = FREELY
+        if break_glass is not None:
+            note("No glass is broken: this ends in a scratch place, or nowhere.")
     elif break_glass is not None and break_glass.strip():
         granted = Permission(broken=break_glass.strip(), place=_place(options))
     else:
@@ -169,7 +172,6 @@ def _place(options: RestoreOptions) -> str:
 def _by_request(
     repository: SystemRepository, source: str, options: RestoreOptions, approval: str, break_glass: str | None
 ) -> tuple[RestoreOptions, Permission]:
-    from lifeboat.cli.output import note
     from lifeboat.recovery.approval.options import RestoreOptions
     from lifeboat.recovery.approval.records import approved
     from lifeboat.recovery.approval.ruling import approvers_of
