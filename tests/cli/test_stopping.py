@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import datetime
@@ -16,7 +19,7 @@ import pytest
 from lifeboat.aws_clients import aws_clients
 from sandbox.postgres import PostgresServer
 from sandbox.postgres_template import Template
-from sandbox.processes import wait_until
+from sandbox.processes import is_alive, wait_until
 from sandbox.s3_servers import S3Server
 from tests.cli.conftest import Protected, Said, protect
 from tests.cli.stalling_proxy import StallingProxy
@@ -167,3 +170,44 @@ def test_following_needs_a_tier_that_can_and_a_length_that_is_one(
         ("--tier", "wal", "--follow", "--for", "a while"),
     ):
         assert lifeboat(slow, "backup", "demo", "database", *words).code == 2
+
+
+TASK = """
+import sys
+from pathlib import Path
+from lifeboat.connections import outside_from
+from lifeboat.operators.own_program import OwnProgram
+from lifeboat.policy.loading import load_policy
+
+policy, connections, *words = sys.argv[1:]
+outside = outside_from({}, Path(connections))
+OwnProgram(load_policy(Path(policy)), outside, tell=lambda line: None, tick=lambda: None).run(words)
+"""
+"""What a task of the restore's DAG does with the command line."""
+
+
+def test_a_task_killed_with_9_takes_its_restore_along_which_leaves_nothing_and_can_go_again(
+    ledger_offsite: tuple[Protected, StallingProxy],
+) -> None:
+    protected, proxy = ledger_offsite
+    proxy.stalled.clear()
+    place = protected.restores
+    words = ["restore", "demo", "database", "--into", str(place / "data"), "--yes"]
+    policy = protected.system.policies / "demo.yaml"
+    task = subprocess.Popen(
+        [sys.executable, "-c", TASK, str(policy), str(protected.connections), *words, "--target", "offsite"],
+        env=protected.environment(),
+    )
+    assert proxy.stalled.wait(60)
+    wait_until(lambda: any(place.iterdir()), within=SOON, what="the restore is under way")
+    children = family(task.pid)
+    assert children
+    task.kill()
+    task.wait()
+    wait_until(lambda: not any(is_alive(child) for child in children), within=SOON, what="nothing of it runs on")
+    assert list(place.iterdir()) == []
+    again = protected.start(*words, "--target", "primary")
+    _, err = again.communicate(timeout=120)
+    assert again.returncode == 0, err
+    assert (place / "data" / "PG_VERSION").is_file()
+    shutil.rmtree(place / "data")
