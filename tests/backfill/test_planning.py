@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -9,10 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lifeboat.backup.steps import kept_since
 from lifeboat.policy.naming import Tier
 from lifeboat.policy.slots import Slot
 from lifeboat.postgres.rebuild_planning import nearest, out_of_time, standing_in, unreachable
-from lifeboat.repository.manifest import Manifest
+from lifeboat.repository.manifest import Manifest, Rebuilt
+from lifeboat.repository.retention.points import Role
+from lifeboat.repository.retention.reading import held_point
 from tests.repository.world import World
 
 HOUR = timedelta(hours=1)
@@ -84,3 +88,13 @@ def test_where_nothing_can_be_reached_that_is_said() -> None:
     what, remedy = unreachable(BEGINS, [])
     assert what == "2026-11-22 01:00:00 UTC can't be brought back from what was kept."
     assert remedy == "Reachable: no moment by its time."
+
+
+def test_retention_and_locks_go_by_the_moment_of_what_was_rebuilt(world: World) -> None:
+    copy = world.point()
+    rebuilt = Rebuilt(base="20261122T020000Z-full-7f3a", target="primary", timeline=1, wal_until=None)
+    past = copy.manifest.model_copy(update={"moment": BEGINS - HOUR, "rebuilt": rebuilt})
+    held = held_point(replace(copy, manifest=past), Role.ALONE)
+    assert (held.begun, held.moment, past.placed) == (BEGINS - HOUR, BEGINS - HOUR, BEGINS - HOUR)
+    assert kept_since(world.repository(), past) == BEGINS - HOUR
+    assert kept_since(world.repository(), copy.manifest) == world.clock()
