@@ -116,9 +116,11 @@ def restore(repository: SystemRepository, job: Job) -> Figures:
     from lifeboat.postgres.restore_sources import read_offer
 
     moment = AtRecoveryPoint(job["point"]) if "point" in job else Latest()
+    began = time.monotonic()
     plan = read_offer(repository, SOURCE, TARGET).plan(moment)
+    planned = time.monotonic() - began
     restored = restore(repository, plan, Request(TARGET, Path(job["into"]), Path(job["binaries"])))
-    return {"phases": restored.phases}
+    return {"phases": {"plan": planned} | restored.phases}
 
 
 class _Nothing:

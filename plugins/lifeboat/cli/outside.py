@@ -49,7 +49,7 @@ class Surroundings:
         def with_others(sealed: Mapping[str, str]) -> Outside:
             # A new server to bring something into stands in no kit.
             others = {name: value for name, value in os.environ.items() if name.startswith("AIRFLOW_CONN_")}
-            return outside_from(others | dict(sealed), self.connections)
+            return outside_from({**others, **sealed}, self.connections)
 
         return outside_from_kit(self.kit, self.break_glass, with_others)
 

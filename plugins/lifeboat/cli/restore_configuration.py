@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from lifeboat.cli.agreement import agree
 from lifeboat.cli.cancellation import STOP
 from lifeboat.cli.output import note, show_fields, show_json, show_table, size, warn
+from lifeboat.cli.restore_permission import insist_on_permission
 from lifeboat.cli.restore_snapshots import WantedSnapshot, chosen, recorded
 from lifeboat.cli.snapshot_plan import SnapshotPlan, obstacle_at, place_of
 from lifeboat.errors import RestoreError
@@ -108,6 +109,7 @@ def _into_store(
         return
     due = [one for one in returns if one.state != "same"]
     if due:
+        insist_on_permission()
         agree(f"Put {len(due)} secrets back, where they differ as a new version?", wanted.yes)
     with recorded(repository, copy, reached, to="stores of secrets", only=[one.item for one in due]) as result:
         done: list[str] = []

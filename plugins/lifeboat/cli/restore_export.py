@@ -16,6 +16,7 @@ from lifeboat.cli.outside import in_words, targets_of
 from lifeboat.cli.progress import bar
 from lifeboat.cli.restore_choice import NEAREST_FIRST
 from lifeboat.cli.restore_elsewhere import naming_other_copies
+from lifeboat.cli.restore_permission import insist_on_permission
 from lifeboat.cli.restore_record import on_record
 from lifeboat.errors import Cancelled, LifeboatError, RecoveryPointMissing, RestoreError
 
@@ -79,6 +80,7 @@ def restore_export(repository: SystemRepository, source: str, policy: PostgresSo
         if wanted.as_json:
             show_json(restore.plan_document())
         raise typer.Exit(0)
+    insist_on_permission()
     agree("Restore?", wanted.yes)
     done = restore.carry_out()
     if wanted.as_json:

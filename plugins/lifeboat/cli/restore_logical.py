@@ -18,6 +18,7 @@ from lifeboat.cli.progress import phases
 from lifeboat.cli.restore_choice import NEAREST_FIRST
 from lifeboat.cli.restore_elsewhere import naming_other_copies
 from lifeboat.cli.restore_logical_plan import document, show_plan
+from lifeboat.cli.restore_permission import insist_on_permission
 from lifeboat.cli.restore_record import on_record
 from lifeboat.errors import Cancelled, LifeboatError, RestoreError
 
@@ -113,6 +114,7 @@ def restore_into_connection(
     for obstacle in plan.obstacles:
         raise obstacle
     names = ", ".join(one.name for one in plan.databases)
+    insist_on_permission()
     agree(_question(plan, names), yes)
     restored = _carry_out(repository, source, source_name, wish, plan, reached)
     if as_json:

@@ -35,6 +35,7 @@ class Permission:
         approved: when the last of them did.
         broken: the reason for which the glass was broken; empty: it was not.
         place: where it ends then, in words.
+        missing: what is raised where there is none; ``None``: there is.
     """
 
     request: RestoreRequest | None = None
@@ -42,6 +43,7 @@ class Permission:
     approved: datetime | None = None
     broken: str = ""
     place: str = ""
+    missing: RestoreError | None = None
 
     @property
     def details(self) -> dict[str, Any]:
@@ -111,6 +113,16 @@ PERMISSION: ContextVar[Permission] = ContextVar("permission", default=FREELY)
 """That of the restore under way; every kind of restore goes on record in one place, which looks here."""
 
 
+def insist_on_permission() -> None:
+    """Go on only with a permission: called when the plan was shown, nothing stands in its way, and nothing was done.
+
+    Raises:
+        RestoreError: there is none; the text says how to get one.
+    """
+    if (missing := PERMISSION.get().missing) is not None:
+        raise missing
+
+
 @contextmanager
 def permission(
     repository: SystemRepository,
@@ -121,13 +133,15 @@ def permission(
     break_glass: str | None,
     looks_only: bool,
 ) -> Iterator[RestoreOptions]:
-    """Insist on a permission, and hold it while the block restores; yields what is to be restored.
+    """Find out by what permission the block restores; yields what is to be restored.
+
+    Without one the block goes on, and shows what it would do: :func:`insist_on_permission` stops it there.
 
     Args:
         looks_only: nothing is written anywhere: a plan, one item to standard output.
 
     Raises:
-        RestoreError: there is none.
+        RestoreError: the request is not one that may be carried out.
     """
     if approval is not None:
         options, granted = _by_request(repository, source, options, approval, break_glass)
@@ -138,12 +152,13 @@ def permission(
     elif break_glass is not None and break_glass.strip():
         granted = Permission(broken=break_glass.strip(), place=_place(options))
     else:
-        raise RestoreError(
+        missing = RestoreError(
             f"{_place(options)} is no scratch place, and a restore that ends there needs the approval of two people.",
             f"Trigger the DAG {repository.system}_restore; or name a directory below one of the policy's "
             "`restore.scratch` or below the machine's for temporary files; or say --break-glass REASON, which is "
             "recorded and told to everybody.",
         )
+        granted = Permission(missing=missing)
     token = PERMISSION.set(granted)
     try:
         yield options

@@ -12,6 +12,7 @@ from lifeboat.cli.agreement import agree
 from lifeboat.cli.cancellation import STOP
 from lifeboat.cli.output import exact_moment, length, note, say, show_fields, show_json
 from lifeboat.cli.progress import phases
+from lifeboat.cli.restore_permission import insist_on_permission
 from lifeboat.cli.restore_record import on_record
 from lifeboat.errors import RestoreError
 
@@ -123,6 +124,7 @@ def restore_data_directory(
     for obstacle in proposal.obstacles:
         raise obstacle
     gives_way = holds_something(proposal.request.into)
+    insist_on_permission()
     agree(f"{'Put it in the place of' if gives_way else 'Restore into'} {proposal.request.into}?", yes)
     restored = _carry_out(repository, proposal)
     if as_json:

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from lifeboat.cli.output import warn
-from lifeboat.cli.restore_permission import PERMISSION
+from lifeboat.cli.restore_permission import PERMISSION, insist_on_permission
 from lifeboat.errors import Cancelled, LifeboatError
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def on_record(
     """
     from lifeboat.cli.recording import BestEffortJournal
 
+    insist_on_permission()
     permission = PERMISSION.get()
     reached = list(dict.fromkeys([*reached, *permission.targets(repository)]))
     journal = BestEffortJournal(repository, reached, run="command-restore", tell=warn)

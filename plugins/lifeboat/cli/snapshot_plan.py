@@ -13,6 +13,7 @@ import typer
 from lifeboat.cli.agreement import agree
 from lifeboat.cli.output import exact_moment, iso, length, show_fields, show_json, size, warn
 from lifeboat.cli.restore_estimate import in_words
+from lifeboat.cli.restore_permission import insist_on_permission
 from lifeboat.cli.restore_snapshots import WantedSnapshot
 from lifeboat.errors import LifeboatError, NotEnoughDisk, RestoreError
 
@@ -108,6 +109,7 @@ class SnapshotPlan:
             raise typer.Exit(1 if self.obstacle is not None else 0)
         if self.obstacle is not None:
             raise self.obstacle
+        insist_on_permission()
         agree(" ".join(filter(None, [f"Restore into {self.into}?", self.warning])), self.wanted.yes)
 
     def _show(self) -> None:
