@@ -17,6 +17,7 @@ from lifeboat.policy.loading import parse_policy
 from lifeboat.policy.model import Policy
 from lifeboat.policy.problems import PolicyRefused
 from lifeboat.recovery.comparing import changes_since
+from lifeboat.recovery.drill.candidates import MOST_TRIED, candidates
 from lifeboat.recovery.drill.recovering import nothing_after
 from lifeboat.recovery.drill.results import LOST, recovery_milliseconds, together
 from lifeboat.recovery.drill.scenarios import (
@@ -30,6 +31,9 @@ from lifeboat.recovery.drill.scenarios import (
 )
 from lifeboat.recovery.estimating import estimate
 from lifeboat.recovery.evidence import Drill, Record, Step
+from lifeboat.recovery.offers import OnTarget
+from lifeboat.repository.catalogue import Copy
+from lifeboat.repository.manifest import Manifest
 from tests.policy.conftest import MINIMAL
 from tests.proving.test_evidence import BEGUN, record
 
@@ -176,3 +180,34 @@ def test_a_drill_is_compared_with_drills_alone_and_makes_no_estimate_of_a_restor
     assert [change.before for change in changes_since(record(begun=BEGUN + timedelta(days=3)), [test, drill])] == [test]
     assert estimate([drill], "database", "primary", 5) is None
     assert estimate([test, drill], "database", "primary", 5) == estimate([test], "database", "primary", 5)
+
+
+def snapshot(target: str, minute: int) -> Copy:
+    moment = BEGUN + timedelta(minutes=minute)
+    manifest = Manifest.model_construct(recovery_point=f"{moment:%Y%m%dT%H%M%SZ}-full-0000", moment=moment, kind="full")
+    return Copy(manifest, b"", b"", target)
+
+
+@given(
+    st.dictionaries(st.sampled_from(["primary", "offsite", "local"]), st.sets(st.integers(0, 20)), max_size=3),
+    st.none() | st.integers(-1, 21),
+)
+def test_what_loses_least_is_tried_first_and_nothing_after_the_moment_to_go_back_to(
+    held: dict[str, set[int]], back: int | None
+) -> None:
+    by_target = {
+        target: OnTarget(tuple(snapshot(target, minute) for minute in sorted(minutes)))
+        for target, minutes in held.items()
+    }
+    back_to = None if back is None else BEGUN + timedelta(minutes=back)
+    found = candidates(by_target, back_to)
+    assert len(found) <= MOST_TRIED
+    assert all(back_to is None or one.reaches <= back_to for one in found)
+    order = list(by_target)
+    places = [(-one.reaches.timestamp(), order.index(one.chosen.target)) for one in found]
+    assert places == sorted(set(places))
+    fitting = [minute for minutes in held.values() for minute in minutes if back is None or minute <= back]
+    assert bool(found) == bool(fitting)
+    if fitting:
+        assert found[0].reaches == BEGUN + timedelta(minutes=max(fitting))
+        assert found[0].chosen.chosen == ("newest" if back is None else "asked")
