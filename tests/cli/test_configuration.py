@@ -111,7 +111,7 @@ def test_secrets_go_back_into_their_store_when_it_is_agreed_to(desk: Desk, vault
     desk.settings.protects("secrets: [{store: vault, connection: vault, names: [a, b]}]")
     desk.back_up()
     vault.put("secret/a", {"value": "lost"})
-    words = ("restore", "demo", "settings", "--into-store")
+    words = ("restore", "demo", "settings", "--into-store", "--break-glass", "a test")
     told = desk.say(*words, "--plan", "--json")
     assert [one["state"] for one in told.json["secrets"]] == ["differs", "same"]
     assert vault.newest("secret/a") == {"value": "lost"}

@@ -11,6 +11,8 @@ from tests.cli.conftest import Protected, Said
 
 Command = Callable[..., Said]
 
+GLASS = ("--break-glass", "a test")
+
 
 def ready(protected: Protected) -> None:
     """Something to archive, a role that may read it, and a connection to bring it back."""
@@ -44,7 +46,7 @@ def test_one_table_of_a_weekly_archive_comes_back_beside_the_lost_one(protected:
     assert plan.code == 0, plan.err
     for piece in (point["id"], "postgres → before", "public.invoices: 100 rows", "nothing that is there is touched"):
         assert piece in plan.out
-    restored = lifeboat(protected, *words, "--yes", "--json")
+    restored = lifeboat(protected, *words, *GLASS, "--yes", "--json")
     assert restored.code == 0, restored.err
     assert restored.json["restored"]["databases"] == [
         {"database": "postgres", "name": "before", "tables": 1, "rows": 100}
@@ -60,15 +62,15 @@ def test_one_table_of_a_weekly_archive_comes_back_beside_the_lost_one(protected:
     assert plan.code == 0, plan.err
     for piece in ("in one transaction", "keeps its own owner"):
         assert piece in plan.out + plan.err
-    back = lifeboat(protected, *home, "--yes")
+    back = lifeboat(protected, *home, *GLASS, "--yes")
     assert back.code == 0, back.err
     assert "is in postgres: 1 tables, 100 rows" in back.out
     assert protected.server.run_sql("SELECT count(*) FROM invoices") == [(100,)]
-    refused = lifeboat(protected, *home, "--yes")
+    refused = lifeboat(protected, *home, *GLASS, "--yes")
     assert refused.code == 1
     assert "the table public.invoices is there" in refused.err
 
-    again = lifeboat(protected, *words, "--yes")
+    again = lifeboat(protected, *words, *GLASS, "--yes")
     assert again.code == 1
     assert "There is a database 'before' already." in again.err
     listed = lifeboat(protected, "list", "demo", "database", "--json").json

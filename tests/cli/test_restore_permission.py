@@ -90,7 +90,7 @@ def test_a_link_out_of_a_scratch_place_is_no_scratch_place(lost: Desk, tmp_path:
     (tmp_path / "scratch" / "way").symlink_to(tmp_path / "live")
     assert "is no scratch place" in restore(lost, tmp_path / "scratch" / "way" / "back")[1]
     assert "is no scratch place" in restore(lost, tmp_path / "scratch" / ".." / "live" / "back")[1]
-    assert "is no scratch place" in restore(lost, tmp_path / "scratch")[1]
+    assert "is no scratch place" in restore(lost, tmp_path / "ours")[1]
 
 
 def test_a_broken_glass_is_recorded_and_told_to_everybody(lost: Desk, tmp_path: Path, slack: SlackReceiver) -> None:

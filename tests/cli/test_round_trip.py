@@ -64,7 +64,18 @@ def test_the_latest_moment_comes_from_the_offsite_copy_with_the_break_glass_key_
     restored = said.json["restored"]
     assert said.json["plan"]["target"] == "offsite"
     assert set(restored) == {
-        *("into", "last_commit", "stopped_at", "reason", "timeline", "to_the_end", "databases", "phases", "seconds")
+        *(
+            "into",
+            "last_commit",
+            "stopped_at",
+            "reason",
+            "timeline",
+            "to_the_end",
+            "databases",
+            "phases",
+            "seconds",
+            "aside",
+        )
     }
     assert set(restored["phases"]) == {"fetch", "stage", "replay", "check"}
     assert rows_of(place / "data", tmp_path / "again", ledger) == [0, 1, 2, 3, 4, 5]

@@ -84,7 +84,7 @@ def test_no_value_is_in_an_object_a_manifest_the_journal_a_log_or_what_a_command
     assert say("journal", "demo") in (0, 2)
     words = ("restore", "demo", "settings", "--recovery-point", first)
     assert say(*words, "--into-store", "--plan") == 0
-    assert say(*words, "--into-store", "--yes") == 0
+    assert say(*words, "--into-store", "--break-glass", "a test", "--yes") == 0
     assert say(*words, "--into", str(settings.back / "x"), "--yes", "--json") == 0
     assert vault.newest("secret/erp") == {"key": CANARY}
     assert "erp.conf" in "".join(said)

@@ -21,6 +21,8 @@ from tests.exports.conftest import Exporter
 RunSql = Callable[..., list[tuple[Any, ...]]]
 Command = Callable[..., tuple[int, str, str]]
 
+GLASS = ("--break-glass", "a test")
+
 
 @pytest.fixture
 def words(exporter: Exporter, export_server: PostgresServer, database: str, tmp_path: Path) -> list[str]:
@@ -89,14 +91,14 @@ def test_a_table_that_was_emptied_by_mistake_comes_back(
     code, out, err = lifeboat(*users, "--connection", "staging", "--plan")
     assert code == 0, err
     assert "public.users (100 rows, json) → public.users_restored" in " ".join(out.split())
-    assert lifeboat(*users, "--connection", "staging")[0] == 1  # nobody to ask
+    assert lifeboat(*users, "--connection", "staging", *GLASS)[0] == 1  # nobody to ask
     assert run_sql("SELECT to_regclass('users_restored')") == [(None,)]
-    code, out, err = lifeboat(*users, "--connection", "staging", "--format", "csv", "--yes", "--json")
+    code, out, err = lifeboat(*users, "--connection", "staging", "--format", "csv", *GLASS, "--yes", "--json")
     assert code == 0, err
     assert json.loads(out)["restored"] == [
         {"table": "public.users", "as": "public.users_restored", "rows": 100, "made": True}
     ]
-    code, out, err = lifeboat(*users, "--connection", "staging", "--as-table", "users", "--yes")
+    code, out, err = lifeboat(*users, "--connection", "staging", "--as-table", "users", *GLASS, "--yes")
     assert code == 0, err
     assert run_sql("SELECT count(*), max(name) FROM users") == [(100, "user 99")]
     into = exporter.directory / "files"
@@ -115,7 +117,7 @@ def test_a_table_that_was_emptied_by_mistake_comes_back(
         (("--into", str(into), "--only", "public.nobody"), "holds no table public.nobody"),
         (("--into", str(into / "more"), "--only", "users"), "names no table"),
     ]:
-        code, out, err = lifeboat(*restore, *more, "--yes")
+        code, out, err = lifeboat(*restore, *more, *GLASS, "--yes")
         assert (code, piece in " ".join(err.split())) == (1, True), (more, err)
     for more, piece in [
         (("--only", "public.users", "--connection", "staging"), "no logical archive"),

@@ -75,7 +75,16 @@ def damaged(protected: Protected, copy: Copy, stream: str) -> Iterator[None]:
 
 def test_an_archive(protected: Protected, points: dict[Way, Copy], restore: Restore) -> None:
     copy = points[LOGICAL]
-    words = ("--connection", "home", "--recovery-point", copy.manifest.recovery_point, "--as", "brought_back")
+    words = (
+        "--connection",
+        "home",
+        "--recovery-point",
+        copy.manifest.recovery_point,
+        "--as",
+        "brought_back",
+        "--break-glass",
+        "a test",
+    )
     for stream in (copy.manifest.streams[0].name, "globals.sql"):
         with damaged(protected, copy, stream):
             code, said = restore(*words, "--with-globals")

@@ -33,7 +33,19 @@ def words(archives: Archives, tmp_path_factory: pytest.TempPathFactory) -> list[
     connections.write_text(json.dumps({"home": json.loads(archives.home.airflow_connection(SUPERUSER))}))
     return [
         *("--policies", str(archives.system.policies), "--connections", str(connections)),
-        *("restore", "demo", "database", "--connection", "home", "--database", DATABASE, "--replace-database", "--yes"),
+        *(
+            "restore",
+            "demo",
+            "database",
+            "--connection",
+            "home",
+            "--database",
+            DATABASE,
+            "--replace-database",
+            "--break-glass",
+            "a test",
+            "--yes",
+        ),
         *("--binaries", str(binaries())),
     ]
 

@@ -68,7 +68,7 @@ def host(shared: Line, server: SftpServer) -> RemoteHost:
 def restore_words(line: Line, into: Path, binaries: Path | None = None) -> list[str]:
     return [
         *("restore", "demo", "database", "--into", str(into)),
-        *("--binaries", str(binaries or line.server.binaries), "--yes"),
+        *("--binaries", str(binaries or line.server.binaries), "--break-glass", "a test", "--yes"),
     ]
 
 

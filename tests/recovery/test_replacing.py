@@ -255,7 +255,7 @@ def test_the_plan_shows_what_gives_way_and_where_it_will_lie(shared: Line, capfd
 def words_for(line: Line, request: Request) -> list[str]:
     return [
         *("--policies", str(line.system.policies), "restore", "demo", "database"),
-        *("--into", str(request.into), "--binaries", str(request.binaries), "--replace-directory", "--yes"),
+        *("--into", str(request.into), "--binaries", str(request.binaries), "--replace-directory", "--break-glass", "a test", "--yes"),
     ]  # fmt: skip
 
 
