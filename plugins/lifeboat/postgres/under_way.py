@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Self
 
+from lifeboat.streams.memory import share_one_heap
 from lifeboat.streams.waking import Stage
 
 PATIENCE_SECONDS = 5.0
@@ -50,6 +51,8 @@ class UnderWay:
         self._well: deque[None] = deque()
 
     def __enter__(self) -> Self:
+        # A thread that has begun keeps the heap that it was given.
+        share_one_heap()
         try:
             for stage in self._stages:
                 stage.start()
