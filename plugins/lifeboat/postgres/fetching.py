@@ -56,28 +56,51 @@ def fetch(
     """
     links = plan.base.links
     total = sum(link.details.plain_total for link in links)
-    unpackers = [_unpacker(place, None if len(links) == 1 else number) for number in range(len(links))]
+    progress("fetch", 0, total)
+    if len(links) == 1:
+        unpacker = _unpacker(place, None)
+
+        def look() -> None:
+            tick()
+            progress("fetch", unpacker.written, total)
+
+        # On this thread: by itself it would gain nothing by another, and lose what going to and fro takes.
+        _bring(repository, plan, target, links[0], unpacker, look, as_a_backup=as_a_backup)
+        return []
+    unpackers = [_unpacker(place, number) for number in range(len(links))]
 
     def bring(link: Base, unpacker: Unpacker) -> None:
         def watch() -> None:
             if jobs.given_up:
                 raise Cancelled(f"{link.manifest.recovery_point} is not needed any more.")
 
-        with _named(link, plan):
-            _unpack(repository, target, link, unpacker, watch, keep_manifest=as_a_backup or len(links) > 1)
-        if as_a_backup or len(links) > 1:
-            _show_tablespaces(unpacker)
+        _bring(repository, plan, target, link, unpacker, watch, as_a_backup=True)
 
     each = zip(links, unpackers, strict=True)
     jobs = UnderWay("link", [partial(bring, link, unpacker) for link, unpacker in each], AT_ONCE)
-    progress("fetch", 0, total)
     with jobs:
         ended = False
         while not ended:
             ended = jobs.wait(TICK_SECONDS)
             tick()
             progress("fetch", sum(unpacker.written for unpacker in unpackers), total)
-    return [unpacker.root for unpacker in unpackers] if len(links) > 1 else []
+    return [unpacker.root for unpacker in unpackers]
+
+
+def _bring(
+    repository: SystemRepository,
+    plan: RestorePlan,
+    target: str,
+    link: Base,
+    unpacker: Unpacker,
+    watch: Callable[[], None],
+    *,
+    as_a_backup: bool,
+) -> None:
+    with _named(link, plan):
+        _unpack(repository, target, link, unpacker, watch, keep_manifest=as_a_backup)
+    if as_a_backup:
+        _show_tablespaces(unpacker)
 
 
 def _unpacker(place: Place, number: int | None) -> Unpacker:
