@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -162,11 +162,15 @@ class Ledger:
 @pytest.fixture(scope="session")
 def ledger(tmp_path_factory: pytest.TempPathFactory, postgres_template: Callable[[int], Template]) -> Iterator[Ledger]:
     """One for all tests: they look at it and restore from it, and put back what they change."""
-    root = tmp_path_factory.mktemp("ledger")
+    with a_ledger(tmp_path_factory.mktemp("ledger"), postgres_template(18)) as made:
+        yield made
+
+
+@contextmanager
+def a_ledger(root: Path, template: Template) -> Iterator[Ledger]:
+    """A ledger of one's own."""
     with ExitStack() as stack:
-        server = stack.enter_context(
-            PostgresServer(root / "postgres", settings={"fsync": "off"}, template=postgres_template(18))
-        )
+        server = stack.enter_context(PostgresServer(root / "postgres", settings={"fsync": "off"}, template=template))
         protected = protect(root, server, stack)
         server.run_sql("CREATE TABLE ledger (n int PRIMARY KEY)")
         for note in ("the first", "the second"):

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-from tests.cli.conftest import Ledger, Said
+import pytest
+
+from sandbox.postgres_template import Template
+from tests.cli.conftest import Ledger, Said, a_ledger
 
 Command = Callable[..., Said]
 WORDS = ("backup", "demo", "database", "--tier", "weekly", "--at")
+
+
+@pytest.fixture(scope="module")
+def ledger(tmp_path_factory: pytest.TempPathFactory, postgres_template: Callable[[int], Template]) -> Iterator[Ledger]:
+    """One of their own: what they make stays there."""
+    with a_ledger(tmp_path_factory.mktemp("rebuilt"), postgres_template(18)) as made:
+        yield made
 
 
 def test_an_archive_of_a_past_moment_is_made_copied_listed_and_verified_and_not_made_twice(

@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -316,7 +317,7 @@ def test_a_viewer_can_neither_ask_nor_answer_and_nobody_can_backfill(house: Hous
     with pytest.raises(SandboxError, match="403"):
         house.answer(run, FIRST, "eve")
     with pytest.raises(SandboxError, match="40[0-9]"):
-        house.users["admin"].backfill(house.dag, "2026-11-01")
+        house.users["admin"].backfill(house.dag, datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 2, tzinfo=UTC))
     house.answer(run, FIRST, "ann", "Reject")
     assert house.ended(run) == "failed"
     assert "ann withdrew it" in house.log(run, FIRST)

@@ -8,8 +8,8 @@ a time, for ``pg_combinebackup`` to read: it looks whether they belong to each o
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -122,18 +122,19 @@ def _unpack(
     manifest = link.manifest
     origin = origin_of(repository, target, link.copy)
 
-    def archives() -> Iterator[tuple[str, Readable]]:
+    def archives() -> Generator[tuple[str, Readable], None, None]:
         for tablespace in link.details.tablespaces:
             with opened(manifest.stream(tablespace.archive), origin) as stream:
                 yield tablespace.archive, _Watched(stream, watch)
 
-    with opened(manifest.stream(MANIFEST_STREAM), origin) as listing:
+    # Closed here: an error holds on to what was under way, and with it would live the threads that read it.
+    with opened(manifest.stream(MANIFEST_STREAM), origin) as listing, closing(archives()) as each:
         if not keep_manifest:
-            check_archives(archives(), listing, unpacker=unpacker)
+            check_archives(each, listing, unpacker=unpacker)
             return
         path = unpacker.root / MANIFEST_STREAM
         with path.open("xb") as file:
-            check_archives(archives(), _Kept(listing, file, path), unpacker=unpacker)
+            check_archives(each, _Kept(listing, file, path), unpacker=unpacker)
         if unpacker.owner is not None:
             os.chown(path, unpacker.owner.uid, unpacker.owner.gid)
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -204,7 +204,8 @@ class _Phases:
 
 def _keep_log(room: Path, request: Request) -> None:
     log = room / "server.log"
-    if log.exists():
+    # The disk may be what failed; the error has the server's last words in any case.
+    with suppress(OSError):
         shutil.copyfile(log, f"{request.into}.recovery.log")
 
 
