@@ -1,8 +1,8 @@
 """A base on its way to the disk: each link fetched, opened, and compared file by file with its own manifest while it is
 written.
 
-A full goes to where the data directory is built. The links of a chain go to scratch places beside it, one each, two at
-a time, for ``pg_combinebackup`` to read: it looks whether they belong to each other, and takes a flipped byte for data.
+A full goes to where the data directory is built. The links of a chain go to scratch places beside it, one each, for
+``pg_combinebackup`` to read: it looks whether they belong to each other, and takes a flipped byte for data.
 """
 
 from __future__ import annotations
@@ -10,27 +10,22 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from lifeboat.errors import Cancelled, ObjectDamaged, VerificationFailed
+from lifeboat.errors import ObjectDamaged, VerificationFailed
 from lifeboat.postgres.base_backup import MANIFEST_STREAM
-from lifeboat.postgres.connecting import TICK_SECONDS
 from lifeboat.postgres.destination import Place
 from lifeboat.postgres.reach import Base
 from lifeboat.postgres.restore_planning import RestorePlan
 from lifeboat.postgres.restore_sources import origin_of
 from lifeboat.postgres.tar_check import check_archives
-from lifeboat.postgres.under_way import UnderWay
 from lifeboat.postgres.unpacking import TABLESPACES, Unpacker, on_disk
 from lifeboat.repository.system import SystemRepository
 from lifeboat.streams.reading import opened
 from lifeboat.targets.target import Readable
 
 Progress = Callable[[str, int, int], None]
-AT_ONCE = 2
-"""Links that are unpacked at the same time: while the large full is, the small incrementals are, too."""
 
 
 def fetch(
@@ -56,35 +51,18 @@ def fetch(
     """
     links = plan.base.links
     total = sum(link.details.plain_total for link in links)
+    unpackers = [_unpacker(place, None if len(links) == 1 else number) for number in range(len(links))]
     progress("fetch", 0, total)
-    if len(links) == 1:
-        unpacker = _unpacker(place, None)
 
-        def look() -> None:
-            tick()
-            progress("fetch", unpacker.written, total)
+    def look() -> None:
+        tick()
+        progress("fetch", sum(unpacker.written for unpacker in unpackers), total)
 
-        # On this thread: by itself it would gain nothing by another, and lose what going to and fro takes.
-        _bring(repository, plan, target, links[0], unpacker, look, as_a_backup=as_a_backup)
-        return []
-    unpackers = [_unpacker(place, number) for number in range(len(links))]
-
-    def bring(link: Base, unpacker: Unpacker) -> None:
-        def watch() -> None:
-            if jobs.given_up:
-                raise Cancelled(f"{link.manifest.recovery_point} is not needed any more.")
-
-        _bring(repository, plan, target, link, unpacker, watch, as_a_backup=True)
-
-    each = zip(links, unpackers, strict=True)
-    jobs = UnderWay("link", [partial(bring, link, unpacker) for link, unpacker in each], AT_ONCE)
-    with jobs:
-        ended = False
-        while not ended:
-            ended = jobs.wait(TICK_SECONDS)
-            tick()
-            progress("fetch", sum(unpacker.written for unpacker in unpackers), total)
-    return [unpacker.root for unpacker in unpackers]
+    # One after the other, on this thread: a link is read and decrypted by threads of its own already, and a second one
+    # beside it waits for the same lock of Python's more than it gains.
+    for link, unpacker in zip(links, unpackers, strict=True):
+        _bring(repository, plan, target, link, unpacker, look, as_a_backup=as_a_backup or len(links) > 1)
+    return [unpacker.root for unpacker in unpackers] if len(links) > 1 else []
 
 
 def _bring(

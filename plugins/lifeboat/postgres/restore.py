@@ -1,7 +1,7 @@
 """A restore: from a plan to a data directory that is proven open.
 
-    plan ─▶ room and destination ─┬─▶ fetch, open, check and unpack ─▶ ( combine ) ─┬─▶ recover ─▶ prove
-                                  └─▶ stage WAL ────────────────────────────────────┘
+    plan ─▶ room and destination ─▶ fetch, open, check and unpack ─┬─▶ ( combine ) ─┬─▶ recover ─▶ prove
+                                                                   └─▶ stage WAL ───┘
          ( ─▶ examine ) ─▶ hand over
 
 Everything is built beside the destination, and gets its name only when the recovered database has answered. What was
@@ -61,7 +61,7 @@ class Restored:
         databases: which of them answered.
         phases: seconds by phase: ``fetch``, ``combine`` for a chain, ``stage``, ``replay``, ``check``, ``examine``
             where somebody looked closer, and ``swap`` where a data directory that was there gave way. WAL is staged
-            from the beginning on, and ``stage`` is what was left of it.
+            while a chain is combined, and ``stage`` is what was left of it.
         aside: where that one lies now; ``None``: none was there.
     """
 
@@ -114,15 +114,16 @@ def restore(
         check_combiner(request.binaries, major, owner)
     clock = _Phases(repository.outside.clock)
     with unfinished(request, plan, owner) as place:
+        with clock.phase("fetch"):
+            whole = compare is not None
+            links = fetch(repository, plan, request.target, place, progress, tick, as_a_backup=whole)
+        # Beside PostgreSQL's own programs, which need none of ours: beside the links it would slow both down.
         with staging(repository, plan, request.target, place) as wal:
 
             def look() -> None:
                 tick()
                 wal.check()
 
-            with clock.phase("fetch"):
-                whole = compare is not None
-                links = fetch(repository, plan, request.target, place, progress, look, as_a_backup=whole)
             if links:
                 with clock.phase("combine"):
                     _combine(links, plan, request, place, progress, look)

@@ -1,4 +1,4 @@
-"""The WAL of a restore, brought beside its base: segment by segment, several at once, while the links are unpacked.
+"""The WAL of a restore, brought beside its base: segment by segment, several at once, while the chain is combined.
 
 A failure of it is told at the next look, and ends the restore then: nobody waits for hours to hear of a segment that
 was found damaged in the first minute.
