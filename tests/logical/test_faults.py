@@ -436,7 +436,7 @@ def test_a_worker_killed_with_9_commits_nothing_and_leaves_no_process(big: Archi
     dumps: list[psutil.Process] = []
 
     def dumping() -> bool:
-        dumps.extend(child for child in worker.children() if child.name().startswith("pg_dump"))
+        dumps.extend(child for child in worker.children() if name_of(child).startswith("pg_dump"))
         return bool(dumps)
 
     wait_until(dumping, within=90, what="the worker has started pg_dump")
