@@ -16,8 +16,9 @@ from lifeboat.policy.encryption import EncryptionPolicy, LocalKey, RsaPublicKey
 from lifeboat.policy.loading import parse_policy
 from lifeboat.policy.model import Policy
 from lifeboat.policy.problems import PolicyRefused
+from lifeboat.postgres.restore_planning import RestorePlan
 from lifeboat.recovery.comparing import changes_since
-from lifeboat.recovery.drill.candidates import MOST_TRIED, candidates
+from lifeboat.recovery.drill.candidates import MOST_TRIED, Candidate, candidates
 from lifeboat.recovery.drill.recovering import nothing_after
 from lifeboat.recovery.drill.results import LOST, recovery_milliseconds, together
 from lifeboat.recovery.drill.scenarios import (
@@ -31,7 +32,7 @@ from lifeboat.recovery.drill.scenarios import (
 )
 from lifeboat.recovery.estimating import estimate
 from lifeboat.recovery.evidence import Drill, Record, Step
-from lifeboat.recovery.offers import OnTarget
+from lifeboat.recovery.offers import Chosen, OnTarget
 from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.manifest import Manifest
 from tests.policy.conftest import MINIMAL
@@ -211,3 +212,13 @@ def test_what_loses_least_is_tried_first_and_nothing_after_the_moment_to_go_back
     if fitting:
         assert found[0].reaches == BEGUN + timedelta(minutes=max(fitting))
         assert found[0].chosen.chosen == ("newest" if back is None else "asked")
+
+
+def test_a_cluster_comes_back_as_one_although_an_archive_is_a_little_newer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a target has is made up: a plan needs a whole chain."""
+    plan = object.__new__(RestorePlan)
+    physical = Candidate(Chosen("newest", "offsite", "20261122T000000Z-full-0000", plan), BEGUN)
+    archive = snapshot("primary", 1)
+    newer = Candidate(Chosen("newest", "primary", archive.manifest.recovery_point, archive), archive.manifest.moment)
+    monkeypatch.setattr("lifeboat.recovery.drill.candidates._on", lambda *_: iter([newer, physical]))
+    assert candidates({"primary": OnTarget(())}, None) == [physical, newer]

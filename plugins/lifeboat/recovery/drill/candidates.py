@@ -32,8 +32,8 @@ class Candidate:
 
 
 def candidates(by_target: Mapping[str, OnTarget], back_to: datetime | None) -> list[Candidate]:
-    """What can be tried, in this order: what reaches furthest; then what is built upon the newest recovery point; then
-    the targets as they come.
+    """What can be tried, in this order: physical backups before archives; what reaches furthest; then what is built
+    upon the newest recovery point; then the targets as they come.
 
     Args:
         by_target: what there is, in the order of preference.
@@ -41,10 +41,12 @@ def candidates(by_target: Mapping[str, OnTarget], back_to: datetime | None) -> l
     """
     found = [one for target, held in by_target.items() for one in _on(target, held, back_to)]
     order = {target: number for number, target in enumerate(by_target)}
-    # Sorted three times, the least important first: a recovery point's id begins with its time.
+    # Sorted four times, the least important first: a recovery point's id begins with its time.
     found.sort(key=lambda one: order[one.chosen.target])
     found.sort(key=lambda one: one.chosen.recovery_point, reverse=True)
     found.sort(key=lambda one: one.reaches, reverse=True)
+    # A cluster that is lost comes back as one: an archive of its databases, seconds newer, is another thing.
+    found.sort(key=lambda one: not isinstance(one.chosen.what, RestorePlan))
     return found[:MOST_TRIED]
 
 
