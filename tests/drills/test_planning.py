@@ -217,8 +217,9 @@ def test_what_loses_least_is_tried_first_and_nothing_after_the_moment_to_go_back
 def test_a_cluster_comes_back_as_one_although_an_archive_is_a_little_newer(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a target has is made up: a plan needs a whole chain."""
     plan = object.__new__(RestorePlan)
-    physical = Candidate(Chosen("newest", "offsite", "20261122T000000Z-full-0000", plan), BEGUN)
+    physical = Candidate(Chosen("newest", "primary", "20261122T000000Z-full-0000", plan), BEGUN)
     archive = snapshot("primary", 1)
     newer = Candidate(Chosen("newest", "primary", archive.manifest.recovery_point, archive), archive.manifest.moment)
     monkeypatch.setattr("lifeboat.recovery.drill.candidates._on", lambda *_: iter([newer, physical]))
-    assert candidates({"primary": OnTarget(())}, None) == [physical, newer]
+    found = candidates({"primary": OnTarget(())}, None)
+    assert [one.chosen.recovery_point for one in found] == [one.chosen.recovery_point for one in (physical, newer)]
