@@ -34,6 +34,23 @@ class Connection:
     description: str | None = field(default=None, repr=False)
 
 
+def as_airflow(connection: Connection) -> dict[str, Any]:
+    """A connection in Airflow's JSON form.
+
+    Source: https://airflow.apache.org/docs/apache-airflow/stable/howto/connection.html#json-format-example
+    """
+    fields: dict[str, Any] = {
+        "conn_type": connection.type,
+        "host": connection.host,
+        "port": connection.port,
+        "login": connection.login,
+        "password": connection.password,
+        "schema": connection.schema,
+        "extra": dict(connection.extra),
+    }
+    return {name: value for name, value in fields.items() if value not in (None, {})}
+
+
 def utc_now() -> datetime:
     """The present moment, timezone-aware, in UTC."""
     return datetime.now(UTC)

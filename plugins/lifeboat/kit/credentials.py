@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lifeboat.errors import ConnectionUnknown, KeyUnavailable, LifeboatError, ManifestInvalid
 from lifeboat.kit.contents import CREDENTIALS_SOURCE, CREDENTIALS_STREAM, KIT
-from lifeboat.outside import Connection, Outside
+from lifeboat.outside import Connection, Outside, as_airflow
 from lifeboat.policy.encryption import AwsKmsKey, EncryptionPolicy, KeyPolicy, LocalKey, RsaPublicKey
 from lifeboat.policy.model import Policy
 from lifeboat.repository.catalogue import Catalogue
@@ -121,23 +121,6 @@ def _with_its_files(connection: Connection) -> Connection:
             f"The connection {connection.id} names {what}, which can't be read here: a kit without it opens no target.",
             "Export on a machine that has it, or put the text into the connection's extra (private_key, host_key).",
         ) from None
-
-
-def as_airflow(connection: Connection) -> dict[str, Any]:
-    """A connection in Airflow's JSON form.
-
-    Source: https://airflow.apache.org/docs/apache-airflow/stable/howto/connection.html#json-format-example
-    """
-    fields: dict[str, Any] = {
-        "conn_type": connection.type,
-        "host": connection.host,
-        "port": connection.port,
-        "login": connection.login,
-        "password": connection.password,
-        "schema": connection.schema,
-        "extra": dict(connection.extra),
-    }
-    return {name: value for name, value in fields.items() if value not in (None, {})}
 
 
 def seal_credentials(

@@ -13,14 +13,14 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import lifeboat
 from lifeboat.errors import Cancelled, ConnectionUnknown, RestoreError
-from lifeboat.outside import Connection, Outside
+from lifeboat.outside import Outside, as_airflow
 from lifeboat.policy.model import LoadedPolicy
 from lifeboat.postgres.server_programs import dies_with_us
 from lifeboat.repository.child_programs import converse
@@ -88,24 +88,10 @@ class OwnProgram:
         for name in sorted({*self._loaded.connections(), *self._more}):
             # One that is missing is missed where it is needed.
             with suppress(ConnectionUnknown):
-                found[f"AIRFLOW_CONN_{name.upper()}"] = in_airflows_form(self._outside.connection(name))
+                found[f"AIRFLOW_CONN_{name.upper()}"] = json.dumps(as_airflow(self._outside.connection(name)))
         path = os.pathsep.join((str(Path(lifeboat.__file__).parents[1]), os.environ.get("PYTHONPATH", "")))
         plain = {"PYTHONPATH": path.rstrip(os.pathsep), "NO_COLOR": "1"}
         return inherited | dict(self._loaded.environment) | found | plain
-
-
-def in_airflows_form(connection: Connection) -> str:
-    """A connection as JSON in an environment variable."""
-    fields: Mapping[str, Any] = {
-        "conn_type": connection.type,
-        "host": connection.host,
-        "port": connection.port,
-        "login": connection.login,
-        "password": connection.password,
-        "schema": connection.schema,
-        "extra": dict(connection.extra),
-    }
-    return json.dumps({name: value for name, value in fields.items() if value is not None})
 
 
 def printed_json(code: int, printed: str, said: Sequence[str]) -> dict[str, Any]:

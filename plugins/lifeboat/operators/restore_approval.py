@@ -139,4 +139,6 @@ class ApproveRestore(RestoreStep, HITLOperator):
             f":no_entry: *{request.system}: {request.source} is not restored*: {escaped(why)}. Asked for by "
             f"{escaped(request.requester)}: {escaped(request.reason)}",
         )
-        raise AirflowFailException(f"The restore {request.id} is refused: {why}.")
+        raise AirflowFailException(
+            f"The restore {request.id} is refused: {why}. Another one needs a new run of this DAG, and other approvals."
+        )

@@ -10,9 +10,8 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 
-from lifeboat.errors import NotEnoughDisk, RestoreError
+from lifeboat.errors import RestoreError
 from lifeboat.postgres.connecting import TICK_SECONDS
 from lifeboat.postgres.destination import Place
 from lifeboat.postgres.restore_planning import RestorePlan, Stage
@@ -20,7 +19,7 @@ from lifeboat.postgres.restore_sources import origin_of
 from lifeboat.postgres.segments import SegmentName, covering
 from lifeboat.postgres.tablespace_records import created_locations
 from lifeboat.postgres.under_way import UnderWay
-from lifeboat.postgres.unpacking import NO_SPACE
+from lifeboat.postgres.unpacking import on_disk
 from lifeboat.repository.system import SystemRepository
 from lifeboat.streams.reading import opened
 
@@ -68,7 +67,8 @@ def staging(repository: SystemRepository, plan: RestorePlan, target: str, place:
         stream = copy.manifest.stream(stage.stream)
         with opened(stream, origin_of(repository, target, copy)) as plain, path.open("xb") as file:
             while (piece := plain.read(_PIECE_BYTES)) and not jobs.given_up:
-                _write(file.write, piece, path)
+                with on_disk(path):
+                    file.write(piece)
             if stage.stream.endswith(".partial"):
                 # Recovery wants whole segments; what was never written there is zero.
                 file.truncate(size)
@@ -104,15 +104,3 @@ def _refuse_to_leave(plan: RestorePlan, place: Place, tick: Callable[[], None]) 
             "Restore from a full that was taken after that (--base), or to a moment before it. A full after CREATE "
             "TABLESPACE makes later moments reachable.",
         )
-
-
-def _write(write: Callable[[bytes], int], piece: bytes, path: Path) -> None:
-    try:
-        write(piece)
-    except OSError as error:
-        if error.errno == NO_SPACE:
-            raise NotEnoughDisk(
-                f"The disk is full at {path}.",
-                "Make room there, or name another destination; what was written so far is removed.",
-            ) from error
-        raise RestoreError(f"{path} can't be written: {error.strerror}.", "Look at the disk.") from error
