@@ -23,14 +23,15 @@ from lifeboat.repository.manifest import Run
 from lifeboat.repository.system import SystemRepository, Work
 from tests.backfill.past import Past
 from tests.recovery.line import SOURCE
+from tests.seen import is_seen
 
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload([__name__])
 
 PHASES: dict[str, Callable[[Path], bool]] = {
-    "unpacking": lambda scratch: any(scratch.rglob("global/pg_control")),
-    "recovering": lambda scratch: any(scratch.rglob("recovery.signal")),
-    "reading": lambda scratch: any(scratch.rglob("postmaster.pid")) and not any(scratch.rglob("recovery.signal")),
+    "unpacking": lambda scratch: is_seen("pg_control", scratch),
+    "recovering": lambda scratch: is_seen("recovery.signal", scratch),
+    "reading": lambda scratch: is_seen("postmaster.pid", scratch) and not is_seen("recovery.signal", scratch),
 }
 """What is seen in the scratch directory once a phase has begun."""
 

@@ -40,6 +40,9 @@ SAID = re.compile(r"""'(?:event|exc_value)': (?:'|")(.*?)(?:'|"), '(?:[a-z_]+)':
 """What a line of a log says, without all that belongs to it."""
 ENDED = ("failed", "upstream_failed", "skipped")
 FIRST, SECOND = "approve_1", "approve_2"
+LOST = 2
+"""How often a task asks again when Airflow has lost the answer."""
+PUT_ASIDE = "The answer does not count"
 
 
 @dataclass
@@ -79,7 +82,29 @@ class House:
         wait_until(is_so, within=within, what=f"{task} of {run} is {' or '.join(states)}", every=0.3)
 
     def answer(self, run: str, task: str, user: str, option: str = "Approve") -> None:
-        """Answer, once the task asks."""
+        """Answer, once the task asks, and once more if Airflow has lost the answer and asks again."""
+        admin = self.users["admin"]
+        for _ in range(1 + LOST):
+            self._wait_until_parked(run, task)
+            asked = admin.tries(self.dag, run, task)
+            put_aside = self.log(run, task).count(PUT_ASIDE)
+            path = f"/api/v2/dags/{self.dag}/dagRuns/{run}/taskInstances/{task}/-1/hitlDetails"
+            self.users[user]._ask("PATCH", path, json={"chosen_options": [option]})
+
+            def is_settled(asked: int = asked, put_aside: int = put_aside) -> bool:
+                state = admin.task_states(self.dag, run).get(task)
+                return (
+                    state in ("success", *ENDED)
+                    or admin.tries(self.dag, run, task) > asked
+                    or self.log(run, task).count(PUT_ASIDE) > put_aside
+                )
+
+            wait_until(is_settled, within=120, what=f"{task} has taken the answer", every=0.3)
+            if admin.tries(self.dag, run, task) == asked:
+                return
+        pytest.fail(f"{task} lost every answer.\n{self.log(run, task)}")
+
+    def _wait_until_parked(self, run: str, task: str) -> None:
         self.wait_for(run, task, "awaiting_input")
         # Airflow fails a task, and tries it again, whose answer comes before its scheduler knows that it has parked.
         scheduler = self.stage.airflow.directory / "scheduler.log"
@@ -90,8 +115,6 @@ class House:
             return any("Received executor event with state success" in line for line in lines[begun:])
 
         wait_until(is_known, within=60, what=f"the scheduler knows that {task} waits", every=0.2)
-        path = f"/api/v2/dags/{self.dag}/dagRuns/{run}/taskInstances/{task}/-1/hitlDetails"
-        self.users[user]._ask("PATCH", path, json={"chosen_options": [option]})
 
     def approve(self, run: str, *users: str) -> None:
         """Let users approve, one after the other."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -15,16 +14,13 @@ from lifeboat.recovery.bringing_back import Means
 from lifeboat.recovery.drill.practice import Practice, Wish
 from lifeboat.repository.manifest import Run
 from lifeboat.repository.system import SystemRepository
+from tests.seen import is_seen
 
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload([__name__])
 
-PHASES: dict[str, Callable[[Path], bool]] = {
-    "recovering": lambda place: any(place.rglob("recovery.signal")),
-    "looking": lambda place: any(place.rglob("pg_amcheck.log")),
-    "asking": lambda place: any(place.rglob("asked")),
-}
-"""What is seen in the scratch directory once a phase has begun."""
+PHASES = {"recovering": "recovery.signal", "looking": "pg_amcheck.log", "asking": "asked"}
+"""The file that is seen in the scratch directory once a phase has begun."""
 
 
 def killed_drill(policy: Path, scratch: Path, phase: str) -> BaseProcess:
@@ -34,7 +30,7 @@ def killed_drill(policy: Path, scratch: Path, phase: str) -> BaseProcess:
 
 def _run(policy: Path, scratch: Path, phase: str) -> None:
     def tick() -> None:
-        if PHASES[phase](scratch):
+        if is_seen(PHASES[phase], scratch):
             os.kill(os.getpid(), signal.SIGKILL)
 
     repository = SystemRepository(load_policy(policy), outside_from({}))

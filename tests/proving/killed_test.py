@@ -8,7 +8,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -17,16 +16,13 @@ from lifeboat.policy.loading import load_policy
 from lifeboat.recovery.restore_test import RestoreTest, Wish
 from lifeboat.repository.manifest import Run
 from lifeboat.repository.system import SystemRepository
+from tests.seen import is_seen
 
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload([__name__])
 
-PHASES: dict[str, Callable[[Path], bool]] = {
-    "unpacking": lambda place: any(place.rglob("global/pg_control")),
-    "recovering": lambda place: any(place.rglob("recovery.signal")),
-    "looking": lambda place: any(place.rglob("pg_amcheck.log")),
-}
-"""What is seen in the scratch directory once a phase has begun."""
+PHASES = {"unpacking": "pg_control", "recovering": "recovery.signal", "looking": "pg_amcheck.log"}
+"""The file that is seen in the scratch directory once a phase has begun."""
 
 
 def killed_test(policy: Path, source: str, scratch: Path, phase: str) -> BaseProcess:
@@ -36,7 +32,7 @@ def killed_test(policy: Path, source: str, scratch: Path, phase: str) -> BasePro
 
 def _run(policy: Path, source: str, scratch: Path, phase: str) -> None:
     def tick() -> None:
-        if PHASES[phase](scratch):
+        if is_seen(PHASES[phase], scratch):
             os.kill(os.getpid(), signal.SIGKILL)
 
     repository = SystemRepository(load_policy(policy), outside_from({}))
