@@ -189,10 +189,19 @@ class Place:
         """Where a link of a chain is unpacked: on the disk of the result, whose files its files may become."""
         return self.root / LINKS / str(number)
 
+    @property
+    def roots(self) -> tuple[Path, ...]:
+        """Where all of it lies, which may be several disks."""
+        return (self.root, *(tablespace.root for tablespace in self.tablespaces))
+
     def remove_links(self) -> None:
         """Free the room that the links of a chain take."""
-        for root in [self.root, *(tablespace.root for tablespace in self.tablespaces)]:
+        for root in self.roots:
             _remove(root / LINKS)
+
+    def remove_staging(self) -> None:
+        """Free the room that the WAL takes, once it is replayed."""
+        _remove(self.staging)
 
     def hand_over(self, request: Request, confirm: Callable[[Path], None] = lambda _into: None) -> bool:
         """Give everything its name; the data directory last, for without it nothing looks whole.

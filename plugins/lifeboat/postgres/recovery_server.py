@@ -9,7 +9,6 @@ https://www.postgresql.org/docs/current/hot-standby.html#HOT-STANDBY-ADMIN
 
 from __future__ import annotations
 
-import platform
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -43,7 +42,6 @@ _KEPT_AS_THEY_WERE = (
 )
 """Recovery refuses to go on when one of these is lower than it was on the server; and a server that opens without
 ``track_commit_timestamp`` throws away what was recorded."""
-_SYNCFS_TELLS_SINCE = (5, 8)
 _MANY = "1000"
 """More replication origins than any server has: recovery ends when their places do not suffice."""
 _NO_SUCH_DATABASE = re.compile(r'database "[^"]*" does not exist|not currently accepting connections')
@@ -82,11 +80,22 @@ class RecoveryServer(ServerProcess):
         room: an empty directory for its configuration, socket and log; its path must be short enough for a socket.
         facts: of the server that was backed up.
         owner: the user to run as.
+        synced_later: somebody sees to it that all of it reaches the disk, once the server has stopped.
     """
 
-    def __init__(self, binaries: Path, data: Path, room: Path, facts: ServerFacts, owner: Owner | None) -> None:
+    def __init__(
+        self,
+        binaries: Path,
+        data: Path,
+        room: Path,
+        facts: ServerFacts,
+        owner: Owner | None,
+        *,
+        synced_later: bool = False,
+    ) -> None:
         super().__init__(binaries, data, room, facts.major, owner)
         self._facts = facts
+        self._synced_later = synced_later
         self._database = "postgres"
 
     def __exit__(
@@ -143,12 +152,14 @@ class RecoveryServer(ServerProcess):
         kept = {name: self._facts.settings[name] for name in _KEPT_AS_THEY_WERE if name in self._facts.settings}
         return kept | {
             "wal_level": "replica",
-            "recovery_init_sync_method": way_of_syncing(platform.system(), platform.release()),
+            "fsync": "off" if self._synced_later else "on",
             "max_replication_slots": _MANY,
             **({"max_active_replication_origins": _MANY} if self._facts.major >= 18 else {}),
             # The defaults suit segments of 16 MiB; with larger ones the server would not start.
             "min_wal_size": f"{5 * self._facts.wal_segment_size // 1024}kB",
             "max_wal_size": f"{64 * self._facts.wal_segment_size // 1024}kB",
+            # What is replayed would be kept under the names of segments to come, and have to reach the disk as well.
+            "wal_recycle": "off",
             "hot_standby": "off",
             "recovery_target_action": "promote",
             "recovery_target_timeline": str(timeline),
@@ -207,18 +218,6 @@ class RecoveryServer(ServerProcess):
             f"The server that was to recover the data ended: {words}",
             "Look at the whole of its log, kept beside the destination.",
         )
-
-
-def way_of_syncing(system: str, release: str) -> str:
-    """How the server has all that was unpacked on the disk before it replays: by one call for the file system where the
-    kernel tells of its errors, which Linux does since 5.8; else file by file, of which there are thousands.
-
-    Source: https://www.postgresql.org/docs/current/runtime-config-error-handling.html#GUC-RECOVERY-INIT-SYNC-METHOD
-    """
-    found = re.match(r"(\d+)\.(\d+)", release)
-    if system != "Linux" or found is None or (int(found[1]), int(found[2])) < _SYNCFS_TELLS_SINCE:
-        return "fsync"
-    return "syncfs"
 
 
 def _shell(path: Path) -> str:

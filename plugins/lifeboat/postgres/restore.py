@@ -42,6 +42,7 @@ from lifeboat.postgres.room import whole_size
 from lifeboat.postgres.server_process import PORT, server_room
 from lifeboat.postgres.server_programs import check_combiner, check_ready, run_as
 from lifeboat.postgres.staging import staging
+from lifeboat.postgres.syncing import synced_at_the_end
 from lifeboat.postgres.under_way import NO_LIMIT, UnderWay
 from lifeboat.postgres.unpacking import Owner
 from lifeboat.repository.system import SystemRepository
@@ -108,12 +109,13 @@ def restore(
     """
     check_destination(request, plan)
     owner = run_as(request.user, request.into.parent)
-    major = plan.base.details.server.major
+    facts = plan.base.details.server
+    major = facts.major
     check_ready(request.binaries, major, request.into.parent, owner)
     if plan.base.below:
         check_combiner(request.binaries, major, owner)
     clock = _Phases(repository.outside.clock)
-    with unfinished(request, plan, owner) as place:
+    with unfinished(request, plan, owner) as place, synced_at_the_end(place.roots) as sync:
         with clock.phase("fetch"):
             whole = compare is not None
             links = fetch(repository, plan, request.target, place, progress, tick, as_a_backup=whole)
@@ -139,7 +141,9 @@ def restore(
         with UnderWay("links", [place.remove_links], 1, patience=NO_LIMIT) as removing:
             with server_room(owner) as room, clock.phase("replay"):
                 progress("replay", 0, 1)
-                server = RecoveryServer(request.binaries, place.data, room, plan.base.details.server, place.owner)
+                server = RecoveryServer(
+                    request.binaries, place.data, room, facts, place.owner, synced_later=sync is not None
+                )
                 with server:
                     try:
                         recovered, to_the_end = _recover(server, plan, place, tick, request.limit_seconds)
@@ -154,8 +158,13 @@ def restore(
                         examine(_opened(server, request, plan, room, databases, owner, recovered.stopped_at))
                         clock.turn("check")
                     server.stop_cleanly()
-            while not removing.wait(TICK_SECONDS):
-                tick()
+            with clock.phase("check"):
+                while not removing.wait(TICK_SECONDS):
+                    tick()
+                # What nobody needs any more need not reach the disk.
+                place.remove_staging()
+                if sync is not None:
+                    sync()
         if request.aside is None:
             replaced = place.hand_over(request, confirm)
         else:
