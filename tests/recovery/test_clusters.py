@@ -10,7 +10,7 @@ from lifeboat.errors import BackupFailed, RestoreError
 from lifeboat.postgres.deep_verification import verify_deep
 from lifeboat.postgres.moments import AtName, AtRecoveryPoint, Latest
 from lifeboat.postgres.segments import MIB
-from lifeboat.postgres.tablespace_records import created_locations
+from lifeboat.postgres.tablespace_records import CreatedTablespaces
 from sandbox import postgres_builds
 from sandbox.accounts import server_directory
 from sandbox.postgres import PostgresServer
@@ -191,4 +191,5 @@ def test_every_creation_of_a_tablespace_is_found_wherever_it_lies_in_the_wal(mak
     name = server.run_sql("SELECT pg_walfile_name(pg_switch_wal())")[0][0]
     folder = server.data_directory / "pg_wal"
     names = sorted(path.name for path in folder.iterdir() if len(path.name) == 24 and path.name <= name)
-    assert list(created_locations((folder / one).read_bytes() for one in names)) == made
+    created = CreatedTablespaces()
+    assert [place for one in names for place in created.of((folder / one).read_bytes())] == made

@@ -369,7 +369,7 @@ def test_the_scratch_server_hears_what_ends_it_also_where_a_shell_made_us_deaf(s
             pytest.raises(RestoreError, match="SigIgn") as ended,
         ):
             server.recover(
-                staging=tmp_path, timeline=1, target={}, superuser="postgres", tick=no_tick, limit_seconds=60
+                restore_command="false", timeline=1, target={}, superuser="postgres", tick=no_tick, limit_seconds=60
             )
     finally:
         for each, handler in zip(ends, before, strict=True):

@@ -183,7 +183,17 @@ class Place:
 
     @property
     def staging(self) -> Path:
+        """The WAL that recovery may have."""
         return self.root / "wal"
+
+    @property
+    def arriving(self) -> Path:
+        """The WAL that is not whole yet, or was not looked at."""
+        return self.root / "arriving"
+
+    def give(self, path: Path) -> None:
+        """Let a file belong to the user that servers run as."""
+        _give(path, self.owner)
 
     def link(self, number: int) -> Path:
         """Where a link of a chain is unpacked: on the disk of the result, whose files its files may become."""
@@ -201,7 +211,8 @@ class Place:
 
     def remove_staging(self) -> None:
         """Free the room that the WAL takes, once it is replayed."""
-        _remove(self.staging)
+        for folder in (self.staging, self.arriving):
+            _remove(folder)
 
     def hand_over(self, request: Request, confirm: Callable[[Path], None] = lambda _into: None) -> bool:
         """Give everything its name; the data directory last, for without it nothing looks whole.
@@ -257,7 +268,7 @@ def unfinished(request: Request, plan: RestorePlan, owner: Owner | None) -> Iter
             check_destination(request, plan)
         for old in [*root.iterdir(), *(tablespace.root for tablespace in tablespaces)]:
             _remove(old)
-        for folder in [place.data, place.staging, *(tablespace.building for tablespace in tablespaces)]:
+        for folder in [place.data, place.staging, place.arriving, *(tablespace.building for tablespace in tablespaces)]:
             _make(folder, made, owner)
         for number in range(len(plan.base.links) if plan.base.below else 0):
             for folder in [place.link(number), *(tablespace.link(number) for tablespace in tablespaces)]:

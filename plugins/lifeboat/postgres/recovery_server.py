@@ -109,7 +109,7 @@ class RecoveryServer(ServerProcess):
     def recover(
         self,
         *,
-        staging: Path,
+        restore_command: str,
         timeline: int,
         target: Mapping[str, str],
         superuser: str,
@@ -118,13 +118,16 @@ class RecoveryServer(ServerProcess):
     ) -> Recovered:
         """Start the server, let it replay, and wait until it is open on a new timeline and answers a query.
 
+        Args:
+            restore_command: what gets it the next WAL, as PostgreSQL has it.
+
         Raises:
             EndedBeforeTarget: the target was not reached; the data directory can be started again without it.
             RestoreError: anything else; the server's own last words are in the text.
         """
         self._set_foreign_settings_aside()
         self.write("recovery.signal", "", self._data)
-        self.start(self._settings(staging, timeline, target))
+        self.start(self._settings(restore_command, timeline, target))
         deadline = time.monotonic() + limit_seconds
         while not self._open(superuser):
             tick()
@@ -148,7 +151,7 @@ class RecoveryServer(ServerProcess):
             auto.replace(self._data / ASIDE)
         (self._data / "standby.signal").unlink(missing_ok=True)
 
-    def _settings(self, staging: Path, timeline: int, target: Mapping[str, str]) -> dict[str, str]:
+    def _settings(self, restore_command: str, timeline: int, target: Mapping[str, str]) -> dict[str, str]:
         kept = {name: self._facts.settings[name] for name in _KEPT_AS_THEY_WERE if name in self._facts.settings}
         return kept | {
             "wal_level": "replica",
@@ -163,7 +166,7 @@ class RecoveryServer(ServerProcess):
             "hot_standby": "off",
             "recovery_target_action": "promote",
             "recovery_target_timeline": str(timeline),
-            "restore_command": f"cp {_shell(staging)}/%f %p",
+            "restore_command": restore_command,
             **target,
         }
 
@@ -218,8 +221,3 @@ class RecoveryServer(ServerProcess):
             f"The server that was to recover the data ended: {words}",
             "Look at the whole of its log, kept beside the destination.",
         )
-
-
-def _shell(path: Path) -> str:
-    text = str(path).replace("%", "%%")
-    return "'" + text.replace("'", "'\\''") + "'"

@@ -1,8 +1,8 @@
 """A restore: from a plan to a data directory that is proven open.
 
-    plan ─▶ room and destination ─▶ fetch, open, check and unpack ─┬─▶ ( combine ) ─┬─▶ recover ─▶ prove
-                                                                   └─▶ stage WAL ───┘
-         ( ─▶ examine ) ─▶ hand over
+    plan ─▶ room and destination ─▶ fetch, open, check and unpack ─┬─▶ ( combine ) ─▶ recover ─┬─▶ prove
+                                                                   └─▶ stage WAL ──────────────┘
+         ( ─▶ examine ) ─▶ sync ─▶ hand over
 
 Everything is built beside the destination, and gets its name only when the recovered database has answered. What was
 interrupted leaves nothing that looks whole, and is removed by the next try.
@@ -62,7 +62,8 @@ class Restored:
         databases: which of them answered.
         phases: seconds by phase: ``fetch``, ``combine`` for a chain, ``stage``, ``replay``, ``check``, ``examine``
             where somebody looked closer, and ``swap`` where a data directory that was there gave way. WAL is staged
-            while a chain is combined, and ``stage`` is what was left of it.
+            while a chain is combined and while it is replayed; ``stage`` is what recovery had to wait for before it
+            could begin.
         aside: where that one lies now; ``None``: none was there.
     """
 
@@ -124,7 +125,7 @@ def restore(
 
             def look() -> None:
                 tick()
-                wal.check()
+                wal.advance()
 
             if links:
                 with clock.phase("combine"):
@@ -136,35 +137,35 @@ def restore(
             (place.data / MANIFEST_STREAM).unlink(missing_ok=True)
             _map_tablespaces(place)
             with clock.phase("stage"):
-                wal.finish(progress, tick)
-        # On a busy disk this takes as long as combining, and nobody needs to wait for it.
-        with UnderWay("links", [place.remove_links], 1, patience=NO_LIMIT) as removing:
-            with server_room(owner) as room, clock.phase("replay"):
-                progress("replay", 0, 1)
-                server = RecoveryServer(
-                    request.binaries, place.data, room, facts, place.owner, synced_later=sync is not None
-                )
-                with server:
-                    try:
-                        recovered, to_the_end = _recover(server, plan, place, tick, request.limit_seconds)
-                    except RestoreError:
-                        _keep_log(room, request)
-                        raise
-                    clock.turn("check")
-                    progress("check", 0, 1)
-                    databases = _prove(server, plan)
-                    if examine is not None:
-                        clock.turn("examine")
-                        examine(_opened(server, request, plan, room, databases, owner, recovered.stopped_at))
+                wal.begin(progress, tick)
+            # On a busy disk this takes as long as combining, and nobody needs to wait for it.
+            with UnderWay("links", [place.remove_links], 1, patience=NO_LIMIT) as removing:
+                with server_room(owner) as room, clock.phase("replay"):
+                    progress("replay", 0, 1)
+                    server = RecoveryServer(
+                        request.binaries, place.data, room, facts, place.owner, synced_later=sync is not None
+                    )
+                    with server:
+                        try:
+                            recovered, to_the_end = _recover(server, plan, wal.command, look, request.limit_seconds)
+                        except RestoreError:
+                            _keep_log(room, request)
+                            raise
                         clock.turn("check")
-                    server.stop_cleanly()
-            with clock.phase("check"):
+                        progress("check", 0, 1)
+                        databases = _prove(server, plan)
+                        if examine is not None:
+                            clock.turn("examine")
+                            examine(_opened(server, request, plan, room, databases, owner, recovered.stopped_at))
+                            clock.turn("check")
+                        server.stop_cleanly()
                 while not removing.wait(TICK_SECONDS):
                     tick()
+        if sync is not None:
+            with clock.phase("check"):
                 # What nobody needs any more need not reach the disk.
                 place.remove_staging()
-                if sync is not None:
-                    sync()
+                sync()
         if request.aside is None:
             replaced = place.hand_over(request, confirm)
         else:
@@ -261,13 +262,13 @@ def _escaped(path: str) -> str:
 
 
 def _recover(
-    server: RecoveryServer, plan: RestorePlan, place: Place, tick: Callable[[], None], limit_seconds: float
+    server: RecoveryServer, plan: RestorePlan, command: str, tick: Callable[[], None], limit_seconds: float
 ) -> tuple[Recovered, bool]:
     superuser = plan.base.details.superuser
     to_the_end = False
     try:
         recovered = server.recover(
-            staging=place.staging,
+            restore_command=command,
             timeline=plan.timeline,
             target=plan.target,
             superuser=superuser,
@@ -279,7 +280,7 @@ def _recover(
         # the end of it is the moment asked for.
         to_the_end = True
         recovered = server.recover(
-            staging=place.staging,
+            restore_command=command,
             timeline=plan.timeline,
             target={},
             superuser=superuser,

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterable, Iterator
 
 import google_crc32c
 
@@ -29,18 +28,25 @@ _FLAGS_AT = 16
 _MANAGER_AT = 17
 
 
-def created_locations(segments: Iterable[bytes]) -> Iterator[str]:
-    """The absolute locations of the tablespaces that consecutive WAL segments create, in their order."""
-    rest = b""
-    for segment in segments:
-        payload = _payload(rest, segment)
+class CreatedTablespaces:
+    """Looks through consecutive WAL segments, one after the other."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def of(self, segment: bytes) -> list[str]:
+        """The absolute locations of the tablespaces that are created up to its end, and were not before, in order."""
+        before = len(self._rest)
+        payload = _payload(self._rest, segment)
+        made = []
         for found in _CREATES.finditer(payload):
             begin = found.start() - _MANAGER_AT
             location = _location(payload, begin)
-            if location is not None and begin + _length(payload, begin) > len(rest):
-                yield location
+            if location is not None and begin + _length(payload, begin) > before:
+                made.append(location)
         # A record may go on in the next segment; one that was whole already does not count again.
-        rest = payload[-_LONGEST:]
+        self._rest = payload[-_LONGEST:]
+        return made
 
 
 def _payload(before: bytes, segment: bytes) -> bytes:
