@@ -2,7 +2,8 @@
 
 By hand is a script as a careful operator would have it at hand: ``openssl | zstd -d | tar x`` of each link,
 ``pg_combinebackup``, the WAL two segments at a time, and a server that replays it. It does what it can to be fast
-(``--link``, no sync of what is thrown away) in one of its versions, and has PostgreSQL verify each link in another.
+(``--link``, one sync at the end, as Lifeboat does) in one of its versions, and has PostgreSQL verify each link in
+another.
 """
 
 from __future__ import annotations
@@ -46,18 +47,21 @@ class ByHand:
 
     Attributes:
         combine: options of ``pg_combinebackup``.
+        synced: whether the server syncs what it replays, as one does that goes into use at once; else everything is
+            synced once it has stopped.
         verified: whether PostgreSQL's own program verifies each link, and what was combined, as Lifeboat does.
     """
 
     title: str
     combine: str
+    synced: bool = True
     verified: bool = False
 
 
 SCRIPTS = {
     "plain": ByHand("by hand: openssl, zstd -d, tar x; pg_combinebackup; start", ""),
-    "linked": ByHand("by hand, with --link --no-sync", "--link --no-sync"),
-    "verified": ByHand("by hand, with --link --no-sync, and pg_verifybackup", "--link --no-sync", verified=True),
+    "linked": ByHand("by hand, with --link, synced at its end", "--link --no-sync", synced=False),
+    "verified": ByHand("by hand, the same with pg_verifybackup", "--link --no-sync", synced=False, verified=True),
 }
 """The first one is what the mark is about."""
 
@@ -201,9 +205,10 @@ def _script(script: ByHand) -> str:
     links = " ".join(f"link-{number}" for number in range(INCREMENTALS + 1))
     verify_link = f"{_VERIFY} link-$number" if script.verified else ""
     verify_all = f"{_VERIFY} data" if script.verified else ""
+    fsync, sync = ("on", "") if script.synced else ("off", "sync --file-system data")
     # The lost server's own settings make it fast and unsafe; what Lifeboat's server has, this one has.
     settings = (
-        "-c listen_addresses= -c unix_socket_directories=$PWD -c fsync=on -c archive_mode=off -c autovacuum=off "
+        f"-c listen_addresses= -c unix_socket_directories=$PWD -c fsync={fsync} -c archive_mode=off -c autovacuum=off "
         "-c hba_file=$PWD/hba.conf "
         "-c max_wal_size=1GB -c shared_buffers=128MB -c summarize_wal=off -c recovery_target_timeline=latest "
         "-c restore_command='cp wal/%f %p'"
@@ -237,6 +242,7 @@ told replay
 [ "$(ask 'SELECT one FROM {_LAST}')" = 1 ] || {{ echo 'not all of the WAL was replayed' >&2; exit 1; }}
 kill -INT $!
 wait $!
+{sync}
 told stopped
 """
 

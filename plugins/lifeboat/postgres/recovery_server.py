@@ -22,6 +22,7 @@ from psycopg.rows import TupleRow
 
 from lifeboat.errors import RestoreError
 from lifeboat.postgres.lsn import Lsn
+from lifeboat.postgres.room import KEPT_SEGMENTS
 from lifeboat.postgres.server_facts import ServerFacts
 from lifeboat.postgres.server_process import ServerProcess
 from lifeboat.postgres.unpacking import Owner
@@ -160,7 +161,7 @@ class RecoveryServer(ServerProcess):
             **({"max_active_replication_origins": _MANY} if self._facts.major >= 18 else {}),
             # The defaults suit segments of 16 MiB; with larger ones the server would not start.
             "min_wal_size": f"{5 * self._facts.wal_segment_size // 1024}kB",
-            "max_wal_size": f"{64 * self._facts.wal_segment_size // 1024}kB",
+            "max_wal_size": f"{KEPT_SEGMENTS * self._facts.wal_segment_size // 1024}kB",
             # What is replayed would be kept under the names of segments to come, and have to reach the disk as well.
             "wal_recycle": "off",
             "hot_standby": "off",

@@ -7,19 +7,23 @@ from lifeboat.postgres.reach import Base
 
 ROOM_FACTOR_PERCENT = 105
 """A file system needs a little more than the bytes of the files on it."""
+KEPT_SEGMENTS = 64
+"""How many segments of WAL a server that recovers keeps in its data directory."""
 
 
 def room(base: Base, plain_wal: int) -> int:
     """Bytes that a restore needs at its worst moment.
 
-    At first a chain's links lie beside what is made of them; they are gone when the WAL comes.
+    A chain's links lie beside what is made of them, and beside the WAL that is coming, until recovery has begun; by the
+    time that it has replayed much they are gone.
 
     Args:
         plain_wal: bytes of the WAL files that are staged.
     """
     links = sum(link.details.plain_total for link in base.links) if base.below else 0
     whole = sum(whole_size(base, tablespace.archive) for tablespace in base.details.tablespaces)
-    return (whole + max(links, plain_wal)) * ROOM_FACTOR_PERCENT // 100 + plain_wal
+    begun = min(plain_wal, KEPT_SEGMENTS * base.details.server.wal_segment_size)
+    return (whole + max(links + begun if links else 0, plain_wal)) * ROOM_FACTOR_PERCENT // 100 + plain_wal
 
 
 def whole_size(base: Base, archive: str) -> int:
