@@ -62,8 +62,6 @@ def drill_verb(
     if here.kit is not None:
         raise RestoreError("A kit has no signing key, so that nobody would believe the drill.", "Say --recovery-kit.")
     from lifeboat.cli.recording import actor, command
-    from lifeboat.connections import outside_from
-    from lifeboat.kit.access import outside_from_kit
     from lifeboat.recovery.bringing_back import Means
     from lifeboat.recovery.drill.practice import Practice, Wish
     from lifeboat.recovery.sql_checks import checks_of
@@ -82,7 +80,6 @@ def drill_verb(
         means=means,
         break_glass=here.break_glass,
         kit=recovery_kit,
-        open_kit=lambda kit, keys: outside_from_kit(kit, keys, outside_from),
     )
     record = Practice(
         here.repository(loaded),

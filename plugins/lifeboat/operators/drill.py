@@ -31,8 +31,6 @@ class DrillTask(SystemStep):
         Raises:
             AirflowSkipException: none of the connections of the system's targets exists yet.
         """
-        from lifeboat.connections import outside_from
-        from lifeboat.kit.access import outside_from_kit
         from lifeboat.operators.run import actor_of
         from lifeboat.recovery.bringing_back import Means
         from lifeboat.recovery.drill.practice import Practice, Wish
@@ -50,7 +48,6 @@ class DrillTask(SystemStep):
             incident=None if incident is None else _moment(str(incident), repository.policy.zone),
             reason=str(params.get("reason") or ""),
             means=Means(checks=tuple(checks_of(repository.loaded))),
-            open_kit=lambda kit, keys: outside_from_kit(kit, keys, outside_from),
         )
         number = int(ti.try_number or 1)
         return Practice(

@@ -95,7 +95,8 @@ class DrillPolicy(ProofPolicy):
     environment. Without it neither `key_lost` nor `airflow_lost` can be practised."""
 
     kit: ExpandedPath | None = None
-    """The recovery kit that `airflow_lost` is recovered from. May hold `${NAME}` of the environment."""
+    """The recovery kit that `airflow_lost` is recovered from, or a directory of kits (`*.zip`), of which the newest is
+    taken. May hold `${NAME}` of the environment."""
 
     found_after: ExactSpan = Duration(seconds=86400)
     """In `late_corruption`: how long before the drill the corruption is taken to have begun."""

@@ -58,6 +58,21 @@ class Means:
     outside: Outside | None = None
 
 
+def scratch_directory(means: Means) -> Path:
+    """Where it is restored to.
+
+    Raises:
+        RestoreError: it is not there.
+    """
+    scratch = means.scratch or Path(tempfile.gettempdir())
+    if not scratch.is_dir():
+        raise RestoreError(
+            f"The scratch directory {scratch} is not there.",
+            "Make it, or mount it; `scratch` under `tests` or `drills` in the policy, or --scratch, names another one.",
+        )
+    return scratch
+
+
 class BringingBack:
     """Brings recovery points back, one after the other.
 
@@ -80,18 +95,8 @@ class BringingBack:
             RestoreError, ObjectDamaged, VerificationFailed, KeyUnavailable, PostgresError, TargetError: it does not
                 come back.
         """
-        with building_place(self._scratch(), self._name) as place:
+        with building_place(scratch_directory(self._means), self._name) as place:
             self._into(place, source, chosen, came)
-
-    def _scratch(self) -> Path:
-        scratch = self._means.scratch or Path(tempfile.gettempdir())
-        if not scratch.is_dir():
-            raise RestoreError(
-                f"The scratch directory {scratch} is not there.",
-                "Make it, or mount it; `scratch` under `tests` or `drills` in the policy, or --scratch, names another "
-                "one.",
-            )
-        return scratch
 
     def _into(self, place: Path, source: str, chosen: Chosen, came: CameBack) -> None:
         policy = self._repository.policy.sources[source]

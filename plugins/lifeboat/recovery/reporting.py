@@ -34,7 +34,19 @@ from lifeboat.recovery.evidence import Check, Drill, Proof, Record, Step
 from lifeboat.recovery.wording import day_of, length_of, moment_of, ratio_of, size_of
 
 _KINDS = {"restore_test": "restore test", "drill": "drill", "restore": "restore"}
-_PHASES = ("approve", "find", "failed tries", "fetch", "decrypt", "combine", "stage", "replay", "open", "check")
+_PHASES = (
+    "approve",
+    "open kit",
+    "find",
+    "failed tries",
+    "fetch",
+    "decrypt",
+    "combine",
+    "stage",
+    "replay",
+    "open",
+    "check",
+)
 """As they follow each other: a record, whose form is canonical, has them by their letters."""
 _CHOSEN = {"newest": "newest", "random": "at random", "asked": "asked for"}
 # Joiners are part of Persian and Indic words.

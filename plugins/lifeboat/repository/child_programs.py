@@ -48,6 +48,29 @@ def in_memory(files: Mapping[str, str | bytes]) -> Iterator[tuple[dict[str, str]
             os.close(descriptor)
 
 
+class Lines:
+    """Bytes that come as they come, told as lines."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+        self._rest = b""
+
+    def take(self, data: bytes) -> None:
+        """More bytes."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            self._say(line)
+
+    def end(self) -> None:
+        """Nothing more comes: the rest is a line, too."""
+        self._say(self._rest)
+        self._rest = b""
+
+    def _say(self, line: bytes) -> None:
+        if text := line.decode("utf-8", "replace").rstrip():
+            self._tell(text)
+
+
 class _Words:
     """The beginning and the end of what a program says."""
 
