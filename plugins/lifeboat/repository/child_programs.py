@@ -112,25 +112,25 @@ def converse(
 def end(child: subprocess.Popen[bytes]) -> None:
     """End a child that may still run, with the programs that it has started, and close its pipes."""
     if child.poll() is None:
-        family = _family(child.pid)
+        family = descendants(child.pid)
         with suppress(ProcessLookupError):
             child.terminate()
-        _signal(family, signal.SIGTERM)
+        signal_all(family, signal.SIGTERM)
         try:
             child.wait(PATIENCE_SECONDS)
         except subprocess.TimeoutExpired:
-            family |= _family(child.pid)
+            family |= descendants(child.pid)
             child.kill()
             child.wait()
         # Whose parent is gone, the system's first process reaps.
-        _signal(family, signal.SIGKILL)
+        signal_all(family, signal.SIGKILL)
     for pipe in (child.stdin, child.stdout, child.stderr):
         if pipe is not None:
             with suppress(OSError):
                 pipe.close()
 
 
-def _family(ancestor: int) -> dict[int, str]:
+def descendants(ancestor: int) -> dict[int, str]:
     """The processes below one, by their ids, with the moments at which they began; nothing where /proc is not."""
     parents: dict[int, tuple[int, str]] = {}
     for place in Path("/proc").glob("[0-9]*/stat"):
@@ -146,8 +146,8 @@ def _family(ancestor: int) -> dict[int, str]:
     return found
 
 
-def _signal(processes: Mapping[int, str], number: signal.Signals) -> None:
-    """Send a signal to those that are still the same."""
+def signal_all(processes: Mapping[int, str], number: signal.Signals) -> None:
+    """Send a signal to those that are still the same, as :func:`descendants` has them."""
     for process, begun in processes.items():
         with suppress(OSError, IndexError):
             fields = Path(f"/proc/{process}/stat").read_text(errors="replace").rpartition(")")[2].split()
