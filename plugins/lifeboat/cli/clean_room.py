@@ -96,6 +96,7 @@ def recover(request: Request) -> Answer:
         user=request.user,
         checks=request.checks,
         application=request.application,
+        verify=request.verify,
         variables=request.variables,
         heartbeat=request.heartbeat,
         outside=outside_from(request.environment | hooks),

@@ -75,7 +75,7 @@ class DrillHooks(Part):
     """Step 6: names lead to it. In a drill: to a name of the drill's own, or a dry run."""
 
     verify: HookPolicy | None = None
-    """Step 7: the system as a whole works."""
+    """Step 7: what came back works. Called for each source while its copy is there."""
 
     monitor: HookPolicy | None = None
     """Step 8: it is watched, and nothing is wrong."""

@@ -49,7 +49,7 @@ class Request(BaseModel):
         since: when the recovery of the source began: to open the kit is a part of it.
         targets, incident, known_until, back_to, late: what the scenario leaves, as ``SourceRecovery`` takes it.
         name: what the scratch places are called by.
-        scratch, binaries, user, checks, application, heartbeat, variables: as ``Means`` has them.
+        scratch, binaries, user, checks, application, verify, heartbeat, variables: as ``Means`` has them.
         environment, connections: what those hooks are called with; the recovery itself has neither.
         shut: files of the lost machine.
     """
@@ -72,6 +72,7 @@ class Request(BaseModel):
     user: str | None
     checks: tuple[SqlCheck, ...]
     application: dict[str, HookPolicy]
+    verify: HookPolicy | None
     heartbeat: HeartbeatPolicy | None
     variables: dict[str, str]
     environment: dict[str, str] = Field(repr=False)
@@ -137,7 +138,7 @@ class CleanRoom:
             Cancelled: it was stopped; nothing is left.
         """
         scratch = scratch_directory(self._means)
-        hooks = [hook for name, hook in self._means.application.items() if name == source]
+        hooks = list(self._means.hooks(source).values())
         request = Request(
             kit=self._kit.absolute(),
             break_glass=tuple(path.absolute() for path in self._break_glass),
@@ -155,6 +156,7 @@ class CleanRoom:
             user=self._means.user,
             checks=self._means.checks,
             application=dict(self._means.application),
+            verify=self._means.verify,
             heartbeat=self._means.heartbeat,
             variables=dict(self._means.variables),
             environment=_environment(hooks, outside.environment),

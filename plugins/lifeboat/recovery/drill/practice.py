@@ -14,7 +14,7 @@ from pathlib import Path
 from lifeboat import __version__
 from lifeboat.errors import Cancelled, LifeboatError, RestoreError, TargetUnavailable
 from lifeboat.policy.built import built_targets, sources_drilled
-from lifeboat.policy.drill_steps import PlannedStep, drill_policy, hook_of, planned_steps
+from lifeboat.policy.drill_steps import VERIFY, PlannedStep, drill_policy, hook_of, planned_steps
 from lifeboat.policy.drills import Scenario
 from lifeboat.recovery.bringing_back import Means
 from lifeboat.recovery.drill.recording import (
@@ -24,7 +24,7 @@ from lifeboat.recovery.drill.recording import (
     results_of,
     step_details,
 )
-from lifeboat.recovery.drill.results import recovery_milliseconds, together
+from lifeboat.recovery.drill.results import recovery_milliseconds, together, verified
 from lifeboat.recovery.drill.scenarios import choose_scenario, moments_of, targets_left
 from lifeboat.recovery.drill.source_step import SourceStep, outcome
 from lifeboat.recovery.evidence import Drill, Proof, Record, Step
@@ -210,6 +210,11 @@ class Practice:
                 passed, what = outcome(planned.source, proof)
             elif (hook := hook_of(self._policy, planned)) is None:
                 practised, passed, what = False, True, "not practised: the policy has no hook for it"
+            elif planned.name == VERIFY:
+                # Its hook was called for each source, while that was there.
+                proofs = results_of(self._repository, self._targets(), begun).proofs.values()
+                passed, what = verified([one.source for one in planned_steps(self._policy) if one.source], proofs)
+                remedy = "" if passed else "Look at the checks `verify` of what came back, and at what the hook calls."
             else:
                 variables = self._variables(planned, begun)
                 passed, what = call_hook(hook, variables, self._repository.outside, self._tick)

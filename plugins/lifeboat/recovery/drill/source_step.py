@@ -86,8 +86,13 @@ class SourceStep:
             self.given,
             scratch=scratch or Path(tempfile.gettempdir()),
             application={**(tests.application if tests is not None else {}), **policy.application},
+            verify=policy.hooks.verify,
             heartbeat=policy.heartbeat,
-            variables={"LIFEBOAT_SCENARIO": begun.scenario, "LIFEBOAT_INCIDENT": begun.moments.incident.isoformat()},
+            variables={
+                "LIFEBOAT_DRILL": begun.drill,
+                "LIFEBOAT_SCENARIO": begun.scenario,
+                "LIFEBOAT_INCIDENT": begun.moments.incident.isoformat(),
+            },
         )
 
 
