@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import datetime, tzinfo
+from collections.abc import Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 from airflow.sdk.exceptions import AirflowFailException
 
@@ -12,6 +14,7 @@ from lifeboat.alerts.slack import escaped
 from lifeboat.operators.alerts import tell_slack
 from lifeboat.operators.restore_test import MOST_TOLD, faults
 from lifeboat.operators.step import SystemStep, stay_quiet_until_connected
+from lifeboat.policy.stated_time import stated_time
 from lifeboat.recovery.wording import length_of
 
 if TYPE_CHECKING:
@@ -42,10 +45,9 @@ class DrillTask(SystemStep):
         params = context.get("params") or {}
         run: Any = context["dag_run"]
         ti: Any = context["ti"]
-        incident = params.get("incident")
         wish = Wish(
             scenario=params.get("scenario"),
-            incident=None if incident is None else _moment(str(incident), repository.policy.zone),
+            incident=incident_of(params, repository.policy.zone),
             reason=str(params.get("reason") or ""),
             means=Means(checks=tuple(checks_of(repository.loaded))),
         )
@@ -129,10 +131,14 @@ class RecordDrill(DrillTask):
         }
 
 
-def _moment(text: str, zone: tzinfo) -> datetime:
-    """A time of the form; one without an offset is on the policy's clock."""
-    read = datetime.fromisoformat(text)
-    return read if read.tzinfo is not None else read.replace(tzinfo=zone)
+def incident_of(params: Mapping[str, Any], zone: ZoneInfo) -> datetime | None:
+    """The incident that the form states; ``None`` where it states none.
+
+    Raises:
+        RestoreError: it is no moment, or one that came twice or never on the clock of the policy's zone.
+    """
+    stated = params.get("incident")
+    return None if stated is None else stated_time(str(stated), zone)
 
 
 def drill_of(dag_id: str, run_id: str) -> str:
