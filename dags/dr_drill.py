@@ -8,18 +8,16 @@ step that fails keeps no later one from being tried; `record` brings all of them
 
 from __future__ import annotations
 
-from datetime import timedelta
 from itertools import pairwise
 from typing import Any, get_args
 
 from airflow.sdk import DAG, Param, TriggerRule, get_parsing_context
 
-from lifeboat.operators.access import dag_access
 from lifeboat.operators.alerts import drill_failure_callbacks
-from lifeboat.operators.dag_parts import scheduled
 from lifeboat.operators.drill import MakeStep, RecordDrill
 from lifeboat.operators.policies import policies_for_dags
-from lifeboat.policy.built import built_targets, sources_drilled
+from lifeboat.operators.proof_dag import proof_dag, proof_page
+from lifeboat.policy.built import sources_drilled
 from lifeboat.policy.drill_steps import planned_steps
 from lifeboat.policy.drills import DrillPolicy, Scenario
 from lifeboat.policy.model import LoadedPolicy
@@ -29,28 +27,15 @@ from lifeboat.policy.naming import work_dag_id
 def drill_dag(loaded: LoadedPolicy, drills: DrillPolicy, dag_id: str) -> DAG:
     """The drill of one system."""
     policy = loaded.policy
-    with DAG(
+    with proof_dag(
+        loaded,
+        drills,
         dag_id,
+        what="drill",
         description=f"Practises the loss of {policy.system}",
-        schedule=scheduled(drills.schedule, policy),
-        start_date=None,
-        catchup=False,
-        is_paused_upon_creation=False,
-        max_active_runs=1,
-        # A drill of today says nothing of another day.
-        allowed_run_types=["scheduled", "manual", "operator_triggered", "asset_triggered"],
-        access_control=dag_access(),
-        doc_md=page(loaded, drills),
-        tags={"lifeboat", policy.system, "drill", *(["stale policy"] if loaded.stale else [])},
-        params=form(),
-        on_failure_callback=drill_failure_callbacks(policy) or None,
-        default_args={
-            "owner": policy.contacts["primary"].name if "primary" in policy.contacts else "lifeboat",
-            # Tried again when its worker is lost; a step that failed has failed, and is no accident.
-            "retries": 1,
-            "retry_delay": timedelta(minutes=1),
-            **({"queue": drills.queue} if drills.queue else {}),
-        },
+        page=page(loaded, drills),
+        form=form(),
+        told=drill_failure_callbacks(policy),
     ) as dag:
         after: dict[str, Any] = {"system": policy.system, "trigger_rule": TriggerRule.ALL_DONE}
         steps = [
@@ -79,33 +64,20 @@ def form() -> dict[str, Param]:
             title="Incident",
             description="When it was lost: what came to a target after that is not used. By default now.",
         ),
-        "reason": Param(
-            default="", type="string", maxLength=500, title="Reason", description="Kept in the drill's record."
-        ),
     }
 
 
 def page(loaded: LoadedPolicy, drills: DrillPolicy) -> str:
     """The DAG's page in Airflow."""
     policy = loaded.policy
-    rows = "\n".join(f"| {name} | `{target.url}` |" for name, target in built_targets(policy).items())
-    steps = "\n".join(f"1. {step}" for step in drills.steps)
-    stale = "\n> **The policy's file is broken: its last valid copy is followed.**\n" if loaded.stale else ""
-    return f"""# Drill of {policy.system}
-{stale}
+    text = f"""\
 Takes the system, or a part of what protects it, for lost, and brings everything back into a scratch place on the
 worker: by what the scenario leaves, with a clock on every phase. Nothing of the living system is touched, except by the
 hooks of the policy. What was seen is a signed record on every target: `lifeboat report test {policy.system}` shows it.
 
 The run fails when a step failed, when the system took longer than **{policy.objectives.rto}**, or when more was lost
-than may be. `lifeboat drill {policy.system}` does the same by hand.
-
-| target | where |
-| --- | --- |
-{rows}
-
-{steps}
-"""
+than may be. `lifeboat drill {policy.system}` does the same by hand."""
+    return proof_page(loaded, drills, f"Drill of {policy.system}", text)
 
 
 wanted = get_parsing_context().dag_id

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from airflow.sdk import DAG, Param, get_parsing_context
 
-from lifeboat.operators.access import dag_access
 from lifeboat.operators.alerts import restore_test_failure_callbacks
-from lifeboat.operators.dag_parts import scheduled
 from lifeboat.operators.policies import policies_for_dags
+from lifeboat.operators.proof_dag import proof_dag, proof_page
 from lifeboat.operators.restore_test import RestoreTestTask
 from lifeboat.policy.built import built_targets, sources_tested
 from lifeboat.policy.drills import ProofPolicy
@@ -23,30 +22,17 @@ from lifeboat.policy.naming import work_dag_id
 def restore_test_dag(loaded: LoadedPolicy, tests: ProofPolicy, dag_id: str) -> DAG:
     """The restore test of one system."""
     policy = loaded.policy
-    with DAG(
+    with proof_dag(
+        loaded,
+        tests,
         dag_id,
+        what="restore test",
         description=f"Proves that {policy.system} comes back",
-        schedule=scheduled(tests.schedule, policy),
-        start_date=None,
-        catchup=False,
-        is_paused_upon_creation=False,
-        max_active_runs=1,
-        # A test of today says nothing of another day.
-        allowed_run_types=["scheduled", "manual", "operator_triggered", "asset_triggered"],
-        access_control=dag_access(),
-        doc_md=page(loaded, tests),
-        tags={"lifeboat", policy.system, "restore test", *(["stale policy"] if loaded.stale else [])},
-        params=form(loaded),
-        on_failure_callback=restore_test_failure_callbacks(policy) or None,
-        default_args={"owner": policy.contacts["primary"].name if "primary" in policy.contacts else "lifeboat"},
+        page=page(loaded, tests),
+        form=form(loaded),
+        told=restore_test_failure_callbacks(policy),
     ) as dag:
-        # Tried again when its worker is lost; a test that failed has failed, and is no accident.
-        RestoreTestTask(
-            task_id="restore_test",
-            system=policy.system,
-            retries=1,
-            **({"queue": tests.queue} if tests.queue else {}),
-        )
+        RestoreTestTask(task_id="restore_test", system=policy.system)
     return dag
 
 
@@ -76,33 +62,20 @@ def form(loaded: LoadedPolicy) -> dict[str, Param]:
             title="Seed",
             description="Draw the same recovery points as the test whose record has this seed.",
         ),
-        "reason": Param(
-            default="", type="string", maxLength=500, title="Reason", description="Kept in the test's record."
-        ),
     }
 
 
 def page(loaded: LoadedPolicy, tests: ProofPolicy) -> str:
     """The DAG's page in Airflow."""
     policy = loaded.policy
-    rows = "\n".join(f"| {name} | `{target.url}` |" for name, target in built_targets(policy).items())
-    steps = "\n".join(f"1. {step}" for step in tests.steps)
-    stale = "\n> **The policy's file is broken: its last valid copy is followed.**\n" if loaded.stale else ""
-    return f"""# Restore test of {policy.system}
-{stale}
+    text = f"""\
 Brings back the newest recovery point of each source and one at random, into a scratch place on the worker, looks at
 both, and removes them. A database is recovered by a server of its own that nobody can reach and that reaches nobody.
 What was seen is a signed record on every target: `lifeboat report evidence {policy.system}` makes an archive of them.
 
 The run fails when anything did not come back, was not as it should be, took longer than **{policy.objectives.rto}**
-(or its own objective), or is older than it may be. `lifeboat test {policy.system}` does the same by hand.
-
-| target | where |
-| --- | --- |
-{rows}
-
-{steps}
-"""
+(or its own objective), or is older than it may be. `lifeboat test {policy.system}` does the same by hand."""
+    return proof_page(loaded, tests, f"Restore test of {policy.system}", text)
 
 
 wanted = get_parsing_context().dag_id

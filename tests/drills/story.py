@@ -13,8 +13,6 @@ from typing import Any
 import pytest
 
 from lifeboat.backup.steps import Point, back_up, copy_to, verify
-from lifeboat.connections import outside_from
-from lifeboat.kit.access import outside_from_kit
 from lifeboat.outside import utc_now
 from lifeboat.policy.naming import Tier
 from lifeboat.recovery.bringing_back import Means
@@ -93,9 +91,7 @@ class Story:
     ) -> Practice:
         """A drill that may begin."""
         means = Means(scratch=self.place, checks=checks)
-        asked = Wish(
-            scenario=scenario, means=means, open_kit=lambda kit, keys: outside_from_kit(kit, keys, outside_from), **wish
-        )  # type: ignore[arg-type]
+        asked = Wish(scenario=scenario, means=means, **wish)  # type: ignore[arg-type]
         run = Run(command="lifeboat drill")
         return Practice(
             self.repository(later, environment),

@@ -94,6 +94,44 @@ def test_a_hook_that_fails_fails_its_step_and_keeps_no_later_one_from_being_made
     assert "Steps that failed: provision, dns." in report.splitlines()[2]
 
 
+VERIFYING = f"""drills:
+  hooks:
+    verify:
+      kind: command
+      command:
+        - sh
+        - -c
+        - |
+          case $LIFEBOAT_SOURCE in
+            {SOURCE}) {binaries()}/psql --no-psqlrc --no-align --tuples-only --command='SELECT count(*) FROM ledger';;
+            *) cat "$LIFEBOAT_DIRECTORY"/*.txt;;
+          esac
+          echo "$LIFEBOAT_STEP"; WAIT
+    monitor: {{kind: command, command: [sh, -c, 'ls -A "{{place}}"']}}
+"""
+
+
+def test_the_hook_verify_is_called_while_what_came_back_is_there_and_monitor_afterwards(story: Story) -> None:
+    with story.saying(VERIFYING.replace("WAIT", "true").replace("{place}", str(story.place))):
+        record = story.drill()
+    assert record.passed, record.model_dump_json(indent=1)
+    seen = {SOURCE: "sh ended well: 4 | verify", PAPERS: "sh ended well: firstsecondverify"}
+    assert {proof.source: what_of(proof, "verify") for proof in record.proofs} == seen
+    assert step_of(record, "verify").what == "; ".join(f"{source}: {what}" for source, what in seen.items())
+    assert step_of(record, "monitor").what == "sh ended well"
+
+
+def test_a_system_that_does_not_stand_the_hook_verify_fails_that_step(story: Story) -> None:
+    with story.saying(VERIFYING.replace("WAIT", f'test "$LIFEBOAT_SOURCE" = {SOURCE}')):
+        record = story.drill()
+    assert not record.passed
+    assert [(proof.source, proof.passed) for proof in record.proofs] == [(SOURCE, True), (PAPERS, False)]
+    verify = step_of(record, "verify")
+    assert not verify.passed
+    assert f"{PAPERS}: sh ended with code 1" in verify.what
+    assert step_of(record, "monitor").practised
+
+
 def test_a_drill_that_is_stopped_leaves_nothing_and_has_no_record(story: Story) -> None:
     before = story.records("primary")
 
@@ -110,7 +148,8 @@ def test_a_drill_that_is_stopped_leaves_nothing_and_has_no_record(story: Story) 
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_a_drill_that_is_killed_leaves_no_server_and_the_next_removes_what_it_left(story: Story, phase: str) -> None:
-    with story.saying(asking("exec sleep 600")):
+    # What the hook starts has a session of its own, and another parent once the hook is gone.
+    with story.saying(asking("setsid sleep 600 & exec sleep 600")):
         child = killed_drill(story.line.system.policy, story.place, phase)
         child.start()
         child.join()

@@ -79,6 +79,24 @@ def test_a_command_that_takes_too_long_is_ended_with_all_that_it_started() -> No
     assert [p.pid for p in psutil.process_iter(["cmdline"]) if marked in (p.info["cmdline"] or [])] == []
 
 
+def test_what_a_command_started_in_a_session_of_its_own_is_ended_as_well() -> None:
+    marked = f"101{os.getpid()}"
+    # Its parent has ended when the time is over: by then it is nobody's child.
+    assert not run("sh", "-c", f"(setsid sleep {marked} &) ; exec sleep {marked}", timeout="1s")[0]
+    assert [p.pid for p in psutil.process_iter(["cmdline"]) if marked in (p.info["cmdline"] or [])] == []
+
+
+def test_what_a_command_that_ended_well_left_in_the_background_is_its_own() -> None:
+    marked = f"102{os.getpid()}"
+    assert run("sh", "-c", f"setsid sleep {marked} >/dev/null 2>&1 & echo begun") == (True, "sh ended well: begun")
+    [left] = [one for one in psutil.process_iter(["cmdline"]) if marked in (one.info["cmdline"] or [])]
+    left.kill()
+
+
+def test_a_command_that_a_signal_ended_has_failed() -> None:
+    assert run("sh", "-c", "kill -9 $$") == (False, "sh ended with code 137")
+
+
 def test_a_command_is_stopped_with_the_drill() -> None:
     ticks = iter(range(3))
 

@@ -20,7 +20,7 @@ from lifeboat.postgres.restore_planning import RestorePlan
 from lifeboat.recovery.comparing import changes_since
 from lifeboat.recovery.drill.candidates import MOST_TRIED, Candidate, candidates
 from lifeboat.recovery.drill.recovering import nothing_after
-from lifeboat.recovery.drill.results import LOST, recovery_milliseconds, together
+from lifeboat.recovery.drill.results import LOST, recovery_milliseconds, together, verified
 from lifeboat.recovery.drill.scenarios import (
     SCENARIOS,
     choose_scenario,
@@ -31,7 +31,7 @@ from lifeboat.recovery.drill.scenarios import (
     why_not,
 )
 from lifeboat.recovery.estimating import estimate
-from lifeboat.recovery.evidence import Drill, Record, Step
+from lifeboat.recovery.evidence import Check, Drill, Proof, Record, Step
 from lifeboat.recovery.offers import Chosen, OnTarget
 from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.manifest import Manifest
@@ -159,6 +159,18 @@ def test_a_step_that_left_no_result_has_failed() -> None:
     steps = together(planned, {"dns": step("dns", 1)})
     assert [(one.name, one.source, one.passed) for one in steps] == [("dns", "", True), ("files", "uploads", False)]
     assert steps[1].what == LOST
+
+
+def test_what_was_not_there_to_be_verified_has_not_been_verified() -> None:
+    def proof(source: str, *, passed: bool) -> Proof:
+        check = Check(name="verify", passed=passed, what="seen")
+        return record().proofs[0].model_copy(update={"source": source, "checks": (check,)})
+
+    assert verified(["one", "two"], [proof("one", passed=True), proof("two", passed=True)])[0]
+    assert not verified(["one", "two"], [proof("one", passed=True), proof("two", passed=False)])[0]
+    assert verified(["one", "two"], [proof("one", passed=True)]) == (
+        False, "one: seen; two: it was not there to be verified"
+    )  # fmt: skip
 
 
 @given(st.lists(st.integers(0, 10_000)))

@@ -11,6 +11,7 @@ import typer
 from lifeboat.cli.cancellation import STOP
 from lifeboat.cli.output import exact_moment, length, note, say, show_fields, show_json, show_table
 from lifeboat.cli.outside import surroundings
+from lifeboat.cli.proof_options import AsJson, Binaries, Checks, Reason, RunAs, Scratch, SystemName, absolute
 from lifeboat.cli.restore_test import document, show_checks, show_failure
 from lifeboat.errors import RestoreError
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 def drill_verb(
     ctx: typer.Context,
-    system: Annotated[str, typer.Argument(help="The system, as its policy calls it.")],
+    system: SystemName,
     scenario: Annotated[
         str | None,
         typer.Option(
@@ -40,21 +41,12 @@ def drill_verb(
         Path | None,
         typer.Option(help="The kit that airflow_lost begins with; by default the policy's.", metavar="FILE"),
     ] = None,
-    scratch: Annotated[
-        Path | None, typer.Option(help="A directory with room; by default the policy's.", metavar="DIR")
-    ] = None,
-    checks: Annotated[
-        Path | None,
-        typer.Option(help="The SQL checks; by default `checks/SYSTEM` beside the policies.", metavar="DIR"),
-    ] = None,
-    binaries: Annotated[
-        Path | None, typer.Option(help="The directory with PostgreSQL's server programs.", metavar="DIR")
-    ] = None,
-    run_as: Annotated[
-        str | None, typer.Option("--run-as", help="The user to run the scratch server as, for root.", metavar="USER")
-    ] = None,
-    reason: Annotated[str, typer.Option(help="What it is for; goes into the record.")] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    scratch: Scratch = None,
+    checks: Checks = None,
+    binaries: Binaries = None,
+    run_as: RunAs = None,
+    reason: Reason = "",
+    as_json: AsJson = False,
 ) -> None:
     """Practise the loss of a system: the eight steps of its recovery, into a scratch place, measured and recorded."""
     here = surroundings(ctx)
@@ -62,16 +54,14 @@ def drill_verb(
     if here.kit is not None:
         raise RestoreError("A kit has no signing key, so that nobody would believe the drill.", "Say --recovery-kit.")
     from lifeboat.cli.recording import actor, command
-    from lifeboat.connections import outside_from
-    from lifeboat.kit.access import outside_from_kit
     from lifeboat.recovery.bringing_back import Means
     from lifeboat.recovery.drill.practice import Practice, Wish
     from lifeboat.recovery.sql_checks import checks_of
     from lifeboat.repository.manifest import Run
 
     means = Means(
-        scratch=None if scratch is None else scratch.expanduser().absolute(),
-        binaries=None if binaries is None else binaries.expanduser().absolute(),
+        scratch=absolute(scratch),
+        binaries=absolute(binaries),
         user=run_as,
         checks=tuple(checks_of(loaded, checks)),
     )
@@ -82,7 +72,6 @@ def drill_verb(
         means=means,
         break_glass=here.break_glass,
         kit=recovery_kit,
-        open_kit=lambda kit, keys: outside_from_kit(kit, keys, outside_from),
     )
     record = Practice(
         here.repository(loaded),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -10,12 +9,10 @@ from zoneinfo import ZoneInfo
 
 from lifeboat.cli.output import exact_moment
 from lifeboat.errors import RestoreError
+from lifeboat.policy.stated_time import stated_time
 
 if TYPE_CHECKING:
     from lifeboat.postgres.moments import Moment
-
-_ASKING = "Write it as 2026-11-22 14:30:00, with an offset or a Z behind it where the policy's time zone is not meant."
-_WITH_TIME = re.compile(r"\d{4}-\d{2}-\d{2}[ T]\d{2}:\d{2}.*")
 
 
 @dataclass(frozen=True)
@@ -32,21 +29,10 @@ def time_in(text: str, zone: ZoneInfo) -> tuple[datetime, str]:
     Raises:
         RestoreError: it is no time, or the clock of the zone showed it twice or never.
     """
-    try:
-        read = datetime.fromisoformat(text.strip())
-    except ValueError:
-        read = None
-    if read is None or _WITH_TIME.fullmatch(text.strip()) is None:
-        raise RestoreError(f"{text!r} is not read as a moment.", _ASKING)
-    if read.tzinfo is not None:
-        return read, exact_moment(read)
-    first, second = read.replace(tzinfo=zone, fold=0), read.replace(tzinfo=zone, fold=1)
-    if first.utcoffset() != second.utcoffset():
-        raise RestoreError(
-            f"On the clock of {zone.key}, {text} came twice or never: it was changed there.",
-            f"Say which is meant: {first.isoformat()} or {second.isoformat()}.",
-        )
-    return first, f"{text} on the clock of {zone.key}, which is {exact_moment(first)}"
+    time = stated_time(text, zone)
+    if time.tzinfo is not zone:
+        return time, exact_moment(time)
+    return time, f"{text} on the clock of {zone.key}, which is {exact_moment(time)}"
 
 
 def asked(

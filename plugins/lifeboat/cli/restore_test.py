@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,6 +9,7 @@ import typer
 from lifeboat.cli.cancellation import STOP
 from lifeboat.cli.output import exact_moment, length, note, say, show_fields, show_json, show_table, size, warn
 from lifeboat.cli.outside import check_source, surroundings, targets_of
+from lifeboat.cli.proof_options import AsJson, Binaries, Checks, Reason, RunAs, Scratch, SystemName, absolute
 
 if TYPE_CHECKING:
     from lifeboat.recovery.evidence import Proof, Record
@@ -17,25 +17,16 @@ if TYPE_CHECKING:
 
 def restore_test_verb(
     ctx: typer.Context,
-    system: Annotated[str, typer.Argument(help="The system, as its policy calls it.")],
+    system: SystemName,
     sources: Annotated[list[str] | None, typer.Argument(help="The sources in it; by default every one.")] = None,
     target: Annotated[str | None, typer.Option(help="Restore from this target; by default from each in turn.")] = None,
     seed: Annotated[int | None, typer.Option(help="Draw the same recovery points as a test of this seed.")] = None,
-    scratch: Annotated[
-        Path | None, typer.Option(help="A directory with room; by default the policy's.", metavar="DIR")
-    ] = None,
-    checks: Annotated[
-        Path | None,
-        typer.Option(help="The SQL checks; by default `checks/SYSTEM` beside the policies.", metavar="DIR"),
-    ] = None,
-    binaries: Annotated[
-        Path | None, typer.Option(help="The directory with PostgreSQL's server programs.", metavar="DIR")
-    ] = None,
-    run_as: Annotated[
-        str | None, typer.Option("--run-as", help="The user to run the scratch server as, for root.", metavar="USER")
-    ] = None,
-    reason: Annotated[str, typer.Option(help="What it is for; goes into the record.")] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    scratch: Scratch = None,
+    checks: Checks = None,
+    binaries: Binaries = None,
+    run_as: RunAs = None,
+    reason: Reason = "",
+    as_json: AsJson = False,
 ) -> None:
     """Bring back the newest recovery point of each source and one at random, look at both, and record what was seen."""
     here = surroundings(ctx)
@@ -53,8 +44,8 @@ def restore_test_verb(
         sources=tuple(sources or ()),
         target=target,
         seed=seed,
-        scratch=None if scratch is None else scratch.expanduser().absolute(),
-        binaries=None if binaries is None else binaries.expanduser().absolute(),
+        scratch=absolute(scratch),
+        binaries=absolute(binaries),
         user=run_as,
         checks=tuple(checks_of(loaded, checks)),
         reason=reason,

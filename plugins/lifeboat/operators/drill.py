@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import datetime, tzinfo
+from collections.abc import Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 from airflow.sdk.exceptions import AirflowFailException
 
-from lifeboat.alerts.slack import escaped
-from lifeboat.operators.alerts import tell_slack
-from lifeboat.operators.restore_test import MOST_TOLD, faults
+from lifeboat.operators import proof_message
+from lifeboat.operators.proof_message import faults, looked_at, tell_people
 from lifeboat.operators.step import SystemStep, stay_quiet_until_connected
+from lifeboat.policy.stated_time import stated_time
 from lifeboat.recovery.wording import length_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from lifeboat.policy.people import Severity
     from lifeboat.recovery.drill.practice import Practice
     from lifeboat.recovery.evidence import Record, Step
 
@@ -31,8 +32,6 @@ class DrillTask(SystemStep):
         Raises:
             AirflowSkipException: none of the connections of the system's targets exists yet.
         """
-        from lifeboat.connections import outside_from
-        from lifeboat.kit.access import outside_from_kit
         from lifeboat.operators.run import actor_of
         from lifeboat.recovery.bringing_back import Means
         from lifeboat.recovery.drill.practice import Practice, Wish
@@ -44,13 +43,11 @@ class DrillTask(SystemStep):
         params = context.get("params") or {}
         run: Any = context["dag_run"]
         ti: Any = context["ti"]
-        incident = params.get("incident")
         wish = Wish(
             scenario=params.get("scenario"),
-            incident=None if incident is None else _moment(str(incident), repository.policy.zone),
+            incident=incident_of(params, repository.policy.zone),
             reason=str(params.get("reason") or ""),
             means=Means(checks=tuple(checks_of(repository.loaded))),
-            open_kit=lambda kit, keys: outside_from_kit(kit, keys, outside_from),
         )
         number = int(ti.try_number or 1)
         return Practice(
@@ -91,9 +88,8 @@ class MakeStep(DrillTask):
         if self.first:
             practice.begin()
         made, proof = practice.step(PlannedStep(self.step, self.source))
-        for check in proof.checks if proof is not None else ():
-            say = self.log.info if check.passed else self.log.error
-            say("  %s: %s: %s", "good" if check.passed else "NOT GOOD", check.name, check.what)
+        for good, line in looked_at(proof) if proof is not None else ():
+            (self.log.info if good else self.log.error)("%s", line)
         if not made.passed:
             raise AirflowFailException(f"The step {made.title} failed: {_said(made)}")
         self.log.info("The step %s: %s", made.title, made.what)
@@ -115,8 +111,7 @@ class RecordDrill(DrillTask):
         practice = self._practice(context)
         record = practice.conclude()
         self.log.info("Record %s, SHA-256 %s, signed by %s", record.id, record.sha256, record.key_id)
-        severity: Severity = "info" if record.passed else "critical"
-        for fault in tell_slack(self._repository().policy, severity, message(record)):
+        for fault in tell_people(self._repository().policy, record, message(record)):
             self.log.warning(fault)
         if not record.passed:
             raise AirflowFailException(f"The drill failed. {' '.join(drill_faults(record))}")
@@ -132,10 +127,14 @@ class RecordDrill(DrillTask):
         }
 
 
-def _moment(text: str, zone: tzinfo) -> datetime:
-    """A time of the form; one without an offset is on the policy's clock."""
-    read = datetime.fromisoformat(text)
-    return read if read.tzinfo is not None else read.replace(tzinfo=zone)
+def incident_of(params: Mapping[str, Any], zone: ZoneInfo) -> datetime | None:
+    """The incident that the form states; ``None`` where it states none.
+
+    Raises:
+        RestoreError: it is no moment, or one that came twice or never on the clock of the policy's zone.
+    """
+    stated = params.get("incident")
+    return None if stated is None else stated_time(str(stated), zone)
 
 
 def drill_of(dag_id: str, run_id: str) -> str:
@@ -149,24 +148,17 @@ def message(record: Record) -> str:
     assert drill is not None
     scenario = drill.scenario.replace("_", " ")
     if not record.passed:
-        listed = drill_faults(record)
-        more = [f"and {len(listed) - MOST_TOLD} more"] if len(listed) > MOST_TOLD else []
-        head = f":rotating_light: *{record.system}: the drill failed* ({scenario})"
-        lines = [*listed[:MOST_TOLD], *more]
-    else:
-        head = f":white_check_mark: *{record.system} comes back* from {scenario}"
-        lines = [
-            f"the whole system: back in {length_of(drill.recovery_milliseconds)} "
-            f"({length_of(drill.rto_milliseconds)} allowed)",
-            *(
-                f"{proof.named}: back in {length_of(proof.recovery_milliseconds)}, "
-                f"{length_of(proof.lost_milliseconds or 0)} lost ({length_of(proof.rpo_milliseconds)} allowed)"
-                for proof in record.proofs
-            ),
-        ]
-    shown = "\n".join(f"• {escaped(line)}" for line in lines)
-    report = f"`lifeboat report test {record.system} --record {record.id}`"
-    return f"{head}\n{shown}\n{report} has all of it; run `{record.run.run_id}`"
+        return proof_message.message(record, f"*{record.system}: the drill failed* ({scenario})", drill_faults(record))
+    lines = [
+        f"the whole system: back in {length_of(drill.recovery_milliseconds)} "
+        f"({length_of(drill.rto_milliseconds)} allowed)",
+        *(
+            f"{proof.named}: back in {length_of(proof.recovery_milliseconds)}, "
+            f"{length_of(proof.lost_milliseconds or 0)} lost ({length_of(proof.rpo_milliseconds)} allowed)"
+            for proof in record.proofs
+        ),
+    ]
+    return proof_message.message(record, f"*{record.system} comes back* from {scenario}", lines)
 
 
 def drill_faults(record: Record) -> list[str]:

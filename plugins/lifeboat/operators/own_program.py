@@ -23,7 +23,7 @@ from lifeboat.errors import Cancelled, ConnectionUnknown, RestoreError
 from lifeboat.outside import Outside, as_airflow
 from lifeboat.policy.model import LoadedPolicy
 from lifeboat.postgres.server_programs import dies_with_us
-from lifeboat.repository.child_programs import converse
+from lifeboat.repository.child_programs import Lines, converse
 
 _PATIENCE_SECONDS = 4.0
 """Airflow kills a task some seconds after it told it to stop: by then the child has unwound."""
@@ -77,7 +77,7 @@ class OwnProgram:
 
     def _attend(self, child: subprocess.Popen[bytes]) -> tuple[int, str]:
         printed = bytearray()
-        said = _Lines(self._tell)
+        said = Lines(self._tell)
         converse(child, feed=None, take=printed.extend, tick=self._tick, rest="leave", hear=said.take)
         said.end()
         return child.returncode, printed.decode("utf-8", "replace")
@@ -110,27 +110,6 @@ def printed_json(code: int, printed: str, said: Sequence[str]) -> dict[str, Any]
     if not isinstance(found, dict):
         raise RestoreError("\n".join(said).strip() or f"`lifeboat` ended with {code} and said nothing.")
     return found
-
-
-class _Lines:
-    """Bytes that come as they come, told as lines."""
-
-    def __init__(self, tell: Callable[[str], None]) -> None:
-        self._tell = tell
-        self._rest = b""
-
-    def take(self, data: bytes) -> None:
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        for line in lines:
-            self._say(line)
-
-    def end(self) -> None:
-        self._say(self._rest)
-        self._rest = b""
-
-    def _say(self, line: bytes) -> None:
-        if text := line.decode("utf-8", "replace").rstrip():
-            self._tell(text)
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

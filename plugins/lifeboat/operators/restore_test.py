@@ -6,18 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException
 
-from lifeboat.alerts.slack import escaped
-from lifeboat.operators.alerts import tell_slack
+from lifeboat.operators import proof_message
+from lifeboat.operators.proof_message import faults, looked_at, outcome, tell_people
 from lifeboat.operators.step import SystemStep, stay_quiet_until_connected
 from lifeboat.recovery.wording import length_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from lifeboat.policy.people import Severity
-    from lifeboat.recovery.evidence import Proof, Record
-
-MOST_TOLD = 10
+    from lifeboat.recovery.evidence import Record
 
 
 class RestoreTestTask(SystemStep):
@@ -59,8 +56,7 @@ class RestoreTestTask(SystemStep):
             tick=self._cancellation.check,
         ).carry_out()
         self._tell(record)
-        severity: Severity = "info" if record.passed else "critical"
-        for fault in tell_slack(repository.policy, severity, message(record)):
+        for fault in tell_people(repository.policy, record, message(record)):
             self.log.warning(fault)
         if not record.passed:
             raise AirflowFailException(f"The restore test failed. {' '.join(faults(record))}")
@@ -77,48 +73,19 @@ class RestoreTestTask(SystemStep):
         for proof in record.proofs:
             say = self.log.info if proof.passed else self.log.error
             say("%s", outcome(proof))
-            for check in proof.checks:
-                say = self.log.info if check.passed else self.log.error
-                say("  %s: %s: %s", "good" if check.passed else "NOT GOOD", check.name, check.what)
+            for good, line in looked_at(proof):
+                (self.log.info if good else self.log.error)("%s", line)
         self.log.info(
             "Record %s, SHA-256 %s, signed by %s, seed %s", record.id, record.sha256, record.key_id, record.seed
         )
 
 
-def outcome(proof: Proof) -> str:
-    """What became of one recovery point, in a sentence."""
-    if proof.error:
-        return f"{proof.named} did not come back: {proof.error} {proof.remedy}".rstrip()
-    return f"{proof.named} ({proof.chosen}) came back in {length_of(proof.recovery_milliseconds)}"
-
-
 def message(record: Record) -> str:
     """What Slack is told: what failed, or how soon each source was back."""
     if not record.passed:
-        listed = faults(record)
-        more = [f"and {len(listed) - MOST_TOLD} more"] if len(listed) > MOST_TOLD else []
-        head = f":rotating_light: *{record.system}: the restore test failed*"
-        lines = [*listed[:MOST_TOLD], *more]
-    else:
-        head = f":white_check_mark: *{record.system} comes back*"
-        lines = [
-            f"{proof.named}: back in {length_of(proof.recovery_milliseconds)} "
-            f"({length_of(proof.rto_milliseconds)} allowed)"
-            for proof in record.proofs
-        ]
-    shown = "\n".join(f"• {escaped(line)}" for line in lines)
-    report = f"`lifeboat report test {record.system} --record {record.id}`"
-    return f"{head}\n{shown}\n{report} has all of it; run `{record.run.run_id}`"
-
-
-def faults(record: Record) -> list[str]:
-    """Everything that a record holds against a recovery, in sentences."""
-    lacking = [f"{source}: {why}" for source, why in record.lacking.items()]
-    errors = [f"{outcome(proof)}." for proof in record.proofs if proof.error]
-    checks = [
-        f"{proof.named}: {check.name}: {check.what}."
+        return proof_message.message(record, f"*{record.system}: the restore test failed*", faults(record))
+    lines = [
+        f"{proof.named}: back in {length_of(proof.recovery_milliseconds)} ({length_of(proof.rto_milliseconds)} allowed)"
         for proof in record.proofs
-        for check in proof.checks
-        if not check.passed
     ]
-    return [*lacking, *errors, *checks]
+    return proof_message.message(record, f"*{record.system} comes back*", lines)

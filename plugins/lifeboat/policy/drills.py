@@ -75,7 +75,7 @@ class DrillHooks(Part):
     """Step 6: names lead to it. In a drill: to a name of the drill's own, or a dry run."""
 
     verify: HookPolicy | None = None
-    """Step 7: the system as a whole works."""
+    """Step 7: what came back works. Called for each source while its copy is there."""
 
     monitor: HookPolicy | None = None
     """Step 8: it is watched, and nothing is wrong."""
@@ -95,7 +95,8 @@ class DrillPolicy(ProofPolicy):
     environment. Without it neither `key_lost` nor `airflow_lost` can be practised."""
 
     kit: ExpandedPath | None = None
-    """The recovery kit that `airflow_lost` is recovered from. May hold `${NAME}` of the environment."""
+    """The recovery kit that `airflow_lost` is recovered from, or a directory of kits (`*.zip`), of which the newest is
+    taken. May hold `${NAME}` of the environment."""
 
     found_after: ExactSpan = Duration(seconds=86400)
     """In `late_corruption`: how long before the drill the corruption is taken to have begun."""

@@ -7,10 +7,12 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from lifeboat.errors import RestoreError
 from lifeboat.outside import Outside
+from lifeboat.policy.drill_steps import VERIFY
 from lifeboat.policy.drills import HeartbeatPolicy
 from lifeboat.policy.hooks import HookPolicy
 from lifeboat.policy.naming import Tier
@@ -19,7 +21,7 @@ from lifeboat.postgres.exports.records import EXPORT
 from lifeboat.postgres.restore_planning import RestorePlan
 from lifeboat.postgres.server_programs import run_as
 from lifeboat.postgres.unpacking import Owner
-from lifeboat.recovery.database_checks import APPLICATION, DatabaseChecks
+from lifeboat.recovery.database_checks import AskHook, DatabaseChecks
 from lifeboat.recovery.exports import ExportTest
 from lifeboat.recovery.hooks import call_hook
 from lifeboat.recovery.logical import LogicalTest
@@ -32,6 +34,8 @@ from lifeboat.repository.building import building_place
 from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.system import SystemRepository
 
+APPLICATION = "application"
+
 
 @dataclass(frozen=True)
 class Means:
@@ -43,7 +47,8 @@ class Means:
         user: to run servers as, where we are root.
         checks: the system's own questions to its databases.
         application: by source, the policy's hook that is called while the restored copy is there.
-        variables: what such a command is told besides where the copy is.
+        verify: the hook of a drill's step `verify`, called in the same way for each source.
+        variables: what such commands are told besides where the copy is.
         heartbeat: where the newest row of a database tells what was lost.
         outside: where hooks get their connections; ``None``: where the repository gets its own.
     """
@@ -53,9 +58,30 @@ class Means:
     user: str | None = None
     checks: tuple[SqlCheck, ...] = ()
     application: Mapping[str, HookPolicy] = field(default_factory=dict)
+    verify: HookPolicy | None = None
     variables: Mapping[str, str] = field(default_factory=dict)
     heartbeat: HeartbeatPolicy | None = None
     outside: Outside | None = None
+
+    def hooks(self, source: str) -> dict[str, HookPolicy]:
+        """What is called while the restored copy of a source is there, by the names of its checks."""
+        found = {APPLICATION: self.application[source]} if source in self.application else {}
+        return found | ({VERIFY: self.verify} if self.verify is not None else {})
+
+
+def scratch_directory(means: Means) -> Path:
+    """Where it is restored to.
+
+    Raises:
+        RestoreError: it is not there.
+    """
+    scratch = means.scratch or Path(tempfile.gettempdir())
+    if not scratch.is_dir():
+        raise RestoreError(
+            f"The scratch directory {scratch} is not there.",
+            "Make it, or mount it; `scratch` under `tests` or `drills` in the policy, or --scratch, names another one.",
+        )
+    return scratch
 
 
 class BringingBack:
@@ -80,18 +106,8 @@ class BringingBack:
             RestoreError, ObjectDamaged, VerificationFailed, KeyUnavailable, PostgresError, TargetError: it does not
                 come back.
         """
-        with building_place(self._scratch(), self._name) as place:
+        with building_place(scratch_directory(self._means), self._name) as place:
             self._into(place, source, chosen, came)
-
-    def _scratch(self) -> Path:
-        scratch = self._means.scratch or Path(tempfile.gettempdir())
-        if not scratch.is_dir():
-            raise RestoreError(
-                f"The scratch directory {scratch} is not there.",
-                "Make it, or mount it; `scratch` under `tests` or `drills` in the policy, or --scratch, names another "
-                "one.",
-            )
-        return scratch
 
     def _into(self, place: Path, source: str, chosen: Chosen, came: CameBack) -> None:
         policy = self._repository.policy.sources[source]
@@ -99,12 +115,12 @@ class BringingBack:
         if not isinstance(policy, PostgresSource):
             assert isinstance(chosen.what, Copy)
             into = SnapshotTest(self._repository, place, self._tick).run(policy.kind, chosen.what, came)
-            if source in self._means.application:
-                where = {"LIFEBOAT_DIRECTORY": str(into)}
-                looking: dict[str, float] = {}
-                with watch.phase("looking", looking):
-                    came.checks.append(watch.check(APPLICATION, lambda: self._ask(place, source, where, None)))
-                came.looking += looking["looking"]
+            where = {"LIFEBOAT_DIRECTORY": str(into)}
+            looking: dict[str, float] = {}
+            with watch.phase("looking", looking):
+                for name, ask in self._hooks(place, source).items():
+                    came.checks.append(watch.check(name, lambda ask=ask: ask(where, None)))  # type: ignore[misc]
+            came.looking += looking["looking"]
             return
         if chosen.kind == EXPORT:
             assert isinstance(chosen.what, Copy)
@@ -126,22 +142,23 @@ class BringingBack:
         means = self._means
         own = [check for check in means.checks if check.source == source]
 
-        def ask(where: Mapping[str, str], owner: Owner | None) -> tuple[bool, str]:
-            return self._ask(place, source, where, owner)
-
         heartbeat = means.heartbeat if means.heartbeat is not None and means.heartbeat.source == source else None
-        application = ask if source in means.application else None
-        return DatabaseChecks(place, own, watch, self._tick, application=application, heartbeat=heartbeat)
+        return DatabaseChecks(place, own, watch, self._tick, hooks=self._hooks(place, source), heartbeat=heartbeat)
 
-    def _ask(self, place: Path, source: str, where: Mapping[str, str], owner: Owner | None) -> tuple[bool, str]:
-        """Ask the policy's application hook about what is where ``where`` says."""
+    def _hooks(self, place: Path, source: str) -> dict[str, AskHook]:
+        return {name: partial(self._ask, place, source, name, hook) for name, hook in self._means.hooks(source).items()}
+
+    def _ask(
+        self, place: Path, source: str, name: str, hook: HookPolicy, where: Mapping[str, str], owner: Owner | None
+    ) -> tuple[bool, str]:
+        """Ask one of the policy's hooks about what is where ``where`` says."""
         variables = {
             **self._means.variables,
             "LIFEBOAT_SYSTEM": self._repository.system,
             "LIFEBOAT_SOURCE": source,
             "LIFEBOAT_SCRATCH": str(place),
+            **({"LIFEBOAT_STEP": VERIFY} if name == VERIFY else {}),
             **where,
         }
-        hook = self._means.application[source]
         outside = self._means.outside or self._repository.outside
         return call_hook(hook, variables, outside, self._tick, place=place, owner=owner)

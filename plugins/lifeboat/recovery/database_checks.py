@@ -21,9 +21,9 @@ from lifeboat.recovery.restored import Stopwatch
 from lifeboat.recovery.sql_checks import SqlCheck, ask
 
 LAST_WORDS = 3
-APPLICATION, HEARTBEAT = "application", "heartbeat"
+HEARTBEAT = "heartbeat"
 
-Application = Callable[[Mapping[str, str], Owner | None], tuple[bool, str]]
+AskHook = Callable[[Mapping[str, str], Owner | None], tuple[bool, str]]
 """Asks the policy's own command or address, given variables that tell where the restored copy is."""
 
 
@@ -34,7 +34,7 @@ class DatabaseChecks:
         place: a directory for the programs' words.
         own: the system's own questions to this source.
         tick: called often; may raise to stop.
-        application: asks the application of this source, where the policy has a hook for it.
+        hooks: by name, what asks the policy's hooks about this source.
         heartbeat: where the newest row tells what was lost.
 
     Attributes:
@@ -48,19 +48,19 @@ class DatabaseChecks:
         watch: Stopwatch,
         tick: Callable[[], None],
         *,
-        application: Application | None = None,
+        hooks: Mapping[str, AskHook] | None = None,
         heartbeat: HeartbeatPolicy | None = None,
     ) -> None:
         self._place = place
         self._own = own
         self._watch = watch
         self._tick = tick
-        self._application = application
+        self._hooks = dict(hooks or {})
         self._heartbeat = heartbeat
         self.beat: datetime | None = None
 
     def look(self, opened: OpenServer) -> list[Check]:
-        """Tables and indexes first, then the system's own questions, then its application's."""
+        """Tables and indexes first, then the system's own questions, then its hooks'."""
         found = [self._watch.check("pg_amcheck", lambda: self._amcheck(opened))]
         for one in self._own:
             self._tick()
@@ -68,9 +68,9 @@ class DatabaseChecks:
         if self._heartbeat is not None:
             heartbeat = self._heartbeat
             found.append(self._watch.check(HEARTBEAT, lambda: self._beat(opened, heartbeat)))
-        if (application := self._application) is not None:
-            where = _where(opened)
-            found.append(self._watch.check(APPLICATION, lambda: application(where, opened.owner)))
+        where = _where(opened)
+        for name, ask_hook in self._hooks.items():
+            found.append(self._watch.check(name, lambda ask_hook=ask_hook: ask_hook(where, opened.owner)))  # type: ignore[misc]
         return found
 
     def _beat(self, opened: OpenServer, heartbeat: HeartbeatPolicy) -> tuple[bool, str]:

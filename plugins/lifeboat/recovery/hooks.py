@@ -10,8 +10,10 @@ import base64
 import http.client
 import os
 import re
+import signal
 import ssl
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
@@ -21,8 +23,9 @@ from urllib.parse import urlsplit
 from lifeboat.errors import ConnectionUnknown
 from lifeboat.outside import Outside
 from lifeboat.policy.hooks import CommandHook, HookPolicy, HttpHook
-from lifeboat.postgres.server_programs import dies_with_us, identity
+from lifeboat.postgres.server_programs import dies_with_us
 from lifeboat.postgres.unpacking import Owner
+from lifeboat.recovery.hook_keeper import CANT_BE_STARTED, NOT_STARTED
 from lifeboat.repository.child_programs import converse, end
 from lifeboat.targets.background import awaited, in_background
 
@@ -31,6 +34,7 @@ MOST_SAID = 300
 _LAST_LINES = 3
 _KEPT_BYTES = 16 * 1024
 _SHORTEST_SECRET = 4
+_KEEPER = Path(__file__).with_name("hook_keeper.py")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _LOOKS_SECRET = (
     (re.compile(r"-----BEGIN.*", re.DOTALL), "…"),
@@ -105,24 +109,25 @@ def _run(
         told.extend(data)
         del told[:-_KEPT_BYTES]
 
+    user = ("", "") if owner is None else (str(owner.uid), str(owner.gid))
     try:
         child = subprocess.Popen(
-            hook.command,
+            [sys.executable, "-I", "-S", str(_KEEPER), *user, *hook.command],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd=place,
             env={"PATH": _PATH, "LANG": "C.UTF-8", "TZ": "UTC", **own, **variables},
-            preexec_fn=dies_with_us(os.getpid()),
-            **identity(owner),
+            preexec_fn=dies_with_us(os.getpid(), signal.SIGTERM),
         )
-    except (OSError, subprocess.SubprocessError) as error:
-        why = error.strerror if isinstance(error, OSError) else type(error).__name__
-        return False, f"{hook.command[0]} can't be started: {why}"
+    except OSError as error:
+        return False, f"{hook.command[0]}{NOT_STARTED}{error.strerror}"
     try:
         words = converse(child, feed=None, take=take, tick=deadline.check, rest="leave")
     finally:
         end(child)
+    if child.returncode == CANT_BE_STARTED and words.startswith(f"{hook.command[0]}{NOT_STARTED}"):
+        return False, words
     said = in_few_words(f"{told.decode('utf-8', 'replace')}\n{words}", own.values())
     ended = "ended well" if child.returncode == 0 else f"ended with code {child.returncode}"
     return child.returncode == 0, f"{Path(hook.command[0]).name} {ended}" + (f": {said}" if said else "")

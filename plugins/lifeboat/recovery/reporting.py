@@ -29,13 +29,12 @@ from lifeboat.recovery.actions import (
     findings,
 )
 from lifeboat.recovery.comparing import Change, changes_since, sources_of, untested_since
-from lifeboat.recovery.drill.scenarios import TITLES
-from lifeboat.recovery.evidence import Check, Drill, Proof, Record, Step
+from lifeboat.recovery.drill.report import DrillReport
+from lifeboat.recovery.evidence import Check, Proof, Record
+from lifeboat.recovery.phases import phases_of
 from lifeboat.recovery.wording import day_of, length_of, moment_of, ratio_of, size_of
 
 _KINDS = {"restore_test": "restore test", "drill": "drill", "restore": "restore"}
-_PHASES = ("approve", "find", "failed tries", "fetch", "decrypt", "combine", "stage", "replay", "open", "check")
-"""As they follow each other: a record, whose form is canonical, has them by their letters."""
 _CHOSEN = {"newest": "newest", "random": "at random", "asked": "asked for"}
 # Joiners are part of Persian and Indic words.
 _SEEN_ALTHOUGH_UNPRINTABLE = "\u200c\u200d"
@@ -194,7 +193,7 @@ class _Page:
 
     @property
     def title(self) -> str:
-        scenario = f" ({TITLES[self.drill.scenario]})" if self.drill is not None else ""
+        scenario = f" ({self.drill.scenario})" if self.drill is not None else ""
         return f"{self.state}: {self.kind} of {self.record.system}{scenario}, {self.day(self.record.begun)}"
 
     @property
@@ -209,7 +208,7 @@ class _Page:
             parts.append(self._all_came_back(len(sources)))
         steps = [finding.source for finding in self.failures if finding.topic is Topic.STEP]
         parts += [f"Steps that failed: {', '.join(steps)}."] if steps else []
-        if self.drill is not None and not self.drill.in_time:
+        if self.drill is not None and not self.drill.drill.in_time:
             parts.append("The system as a whole took longer than its RTO.")
         return " ".join(parts)
 
@@ -290,48 +289,12 @@ class _Page:
         return tuple(sorted(proof.checks, key=lambda check: check.passed))
 
     def phases(self, proof: Proof) -> tuple[tuple[str, int], ...]:
-        """In the order in which they followed each other; those of other kinds of records behind them."""
-        order = {phase: number for number, phase in enumerate(_PHASES)}
-        return tuple(sorted(proof.milliseconds.items(), key=lambda item: order.get(item[0], len(order))))
+        return phases_of(proof)
 
     @property
-    def drill(self) -> Drill | None:
-        return self.record.drill
-
-    @property
-    def drill_about(self) -> tuple[tuple[str, str], ...]:
-        """What was taken for lost, when, what was left, and how soon the system was back."""
+    def drill(self) -> DrillReport | None:
         drill = self.record.drill
-        if drill is None:
-            return ()
-        known = "" if drill.known_until == drill.incident else f"; found {self.at(drill.known_until)}"
-        within = "within" if drill.in_time else "OVER"
-        return (
-            ("Scenario", TITLES[drill.scenario]),
-            ("Incident", f"{self.at(drill.incident)}{known}"),
-            ("Left to be read", ", ".join(drill.targets)),
-            (
-                "Measured RTO",
-                f"{length_of(drill.recovery_milliseconds)} of {length_of(drill.rto_milliseconds)}: {within}",
-            ),
-        )
-
-    def outcome(self, step: Step) -> str:
-        if not step.passed:
-            return "FAILED"
-        return "passed" if step.practised else "not practised"
-
-    def lasted(self, step: Step) -> str:
-        if step.begun is None or step.ended is None:
-            return "—"
-        return length_of((step.ended - step.begun) // timedelta(milliseconds=1))
-
-    def lost(self, proof: Proof) -> str:
-        """The measured recovery point beside its objective."""
-        if proof.lost_milliseconds is None:
-            return "—"
-        within = "within" if proof.lost_milliseconds <= proof.rpo_milliseconds else "OVER"
-        return f"{length_of(proof.lost_milliseconds)} of {length_of(proof.rpo_milliseconds)}: {within}"
+        return None if drill is None else DrillReport(drill, self.at)
 
     def took(self, milliseconds: int | None) -> str:
         return "—" if milliseconds is None else length_of(milliseconds)

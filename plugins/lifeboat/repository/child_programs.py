@@ -48,6 +48,29 @@ def in_memory(files: Mapping[str, str | bytes]) -> Iterator[tuple[dict[str, str]
             os.close(descriptor)
 
 
+class Lines:
+    """Bytes that come as they come, told as lines."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+        self._rest = b""
+
+    def take(self, data: bytes) -> None:
+        """More bytes."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            self._say(line)
+
+    def end(self) -> None:
+        """Nothing more comes: the rest is a line, too."""
+        self._say(self._rest)
+        self._rest = b""
+
+    def _say(self, line: bytes) -> None:
+        if text := line.decode("utf-8", "replace").rstrip():
+            self._tell(text)
+
+
 class _Words:
     """The beginning and the end of what a program says."""
 
@@ -89,25 +112,25 @@ def converse(
 def end(child: subprocess.Popen[bytes]) -> None:
     """End a child that may still run, with the programs that it has started, and close its pipes."""
     if child.poll() is None:
-        family = _family(child.pid)
+        family = descendants(child.pid)
         with suppress(ProcessLookupError):
             child.terminate()
-        _signal(family, signal.SIGTERM)
+        signal_all(family, signal.SIGTERM)
         try:
             child.wait(PATIENCE_SECONDS)
         except subprocess.TimeoutExpired:
-            family |= _family(child.pid)
+            family |= descendants(child.pid)
             child.kill()
             child.wait()
         # Whose parent is gone, the system's first process reaps.
-        _signal(family, signal.SIGKILL)
+        signal_all(family, signal.SIGKILL)
     for pipe in (child.stdin, child.stdout, child.stderr):
         if pipe is not None:
             with suppress(OSError):
                 pipe.close()
 
 
-def _family(ancestor: int) -> dict[int, str]:
+def descendants(ancestor: int) -> dict[int, str]:
     """The processes below one, by their ids, with the moments at which they began; nothing where /proc is not."""
     parents: dict[int, tuple[int, str]] = {}
     for place in Path("/proc").glob("[0-9]*/stat"):
@@ -123,8 +146,8 @@ def _family(ancestor: int) -> dict[int, str]:
     return found
 
 
-def _signal(processes: Mapping[int, str], number: signal.Signals) -> None:
-    """Send a signal to those that are still the same."""
+def signal_all(processes: Mapping[int, str], number: signal.Signals) -> None:
+    """Send a signal to those that are still the same, as :func:`descendants` has them."""
     for process, begun in processes.items():
         with suppress(OSError, IndexError):
             fields = Path(f"/proc/{process}/stat").read_text(errors="replace").rpartition(")")[2].split()

@@ -7,32 +7,29 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from lifeboat import __version__
 from lifeboat.errors import Cancelled, LifeboatError, RestoreError, TargetUnavailable
 from lifeboat.policy.built import built_targets, sources_drilled
-from lifeboat.policy.drill_steps import PlannedStep, drill_policy, hook_of, planned_steps
+from lifeboat.policy.drill_steps import VERIFY, PlannedStep, drill_policy, hook_of, planned_steps
 from lifeboat.policy.drills import Scenario
-from lifeboat.recovery.bringing_back import BringingBack, Means
-from lifeboat.recovery.drill.leaving import OpenKit, left_by
+from lifeboat.recovery.bringing_back import Means
 from lifeboat.recovery.drill.recording import (
     Begun,
     begun_drill,
-    copied_later,
     journal_run,
     results_of,
     step_details,
 )
-from lifeboat.recovery.drill.recovering import SourceRecovery
-from lifeboat.recovery.drill.results import recovery_milliseconds, together
+from lifeboat.recovery.drill.results import recovery_milliseconds, together, verified
 from lifeboat.recovery.drill.scenarios import choose_scenario, moments_of, targets_left
+from lifeboat.recovery.drill.source_step import SourceStep, outcome
 from lifeboat.recovery.evidence import Drill, Proof, Record, Step
 from lifeboat.recovery.hooks import call_hook
 from lifeboat.recovery.keeping import keep, read_evidence, signed
-from lifeboat.recovery.wording import length_of
 from lifeboat.repository.journal import Journal
 from lifeboat.repository.manifest import Run
 from lifeboat.repository.system import SystemRepository
@@ -53,7 +50,6 @@ class Wish:
         means: what recoveries are done with; a scratch directory in it goes before the policy's.
         break_glass: files with RSA private keys; empty: the policy's place for one.
         kit: a recovery kit; ``None``: the policy's.
-        open_kit: opens a kit.
     """
 
     scenario: Scenario | None = None
@@ -62,7 +58,6 @@ class Wish:
     means: Means = field(default_factory=Means)
     break_glass: tuple[Path, ...] = ()
     kit: Path | None = None
-    open_kit: OpenKit | None = None
 
 
 class Practice:
@@ -100,6 +95,7 @@ class Practice:
         policy = drill_policy(self._policy)
         self._break_glass = wish.break_glass or ((policy.break_glass,) if policy.break_glass is not None else ())
         self._kit = wish.kit or policy.kit
+        self._sources = SourceStep(repository, self._break_glass, self._kit, wish.means, tell, tick)
         self._journal_run = journal_run(drill, part)
         self._reached: list[str] = []
         self._written: Journal | None = None
@@ -210,10 +206,15 @@ class Practice:
             if planned.recovers and not planned.source:
                 practised, passed, what = False, True, "the system has no source of this kind"
             elif planned.recovers:
-                proof = self._recover(planned.source, begun)
-                passed, what = _outcome(planned.source, proof)
+                proof = self._sources.recover(planned.source, begun, self._targets())
+                passed, what = outcome(planned.source, proof)
             elif (hook := hook_of(self._policy, planned)) is None:
                 practised, passed, what = False, True, "not practised: the policy has no hook for it"
+            elif planned.name == VERIFY:
+                # Its hook was called for each source, while that was there.
+                proofs = results_of(self._repository, self._targets(), begun).proofs.values()
+                passed, what = verified([one.source for one in planned_steps(self._policy) if one.source], proofs)
+                remedy = "" if passed else "Look at the checks `verify` of what came back, and at what the hook calls."
             else:
                 variables = self._variables(planned, begun)
                 passed, what = call_hook(hook, variables, self._repository.outside, self._tick)
@@ -223,7 +224,7 @@ class Practice:
         except LifeboatError as error:
             passed, what, remedy = False, error.what, error.remedy
             if planned.source:
-                proof = self._not_left(planned.source, begun, error)
+                proof = self._sources.not_left(planned.source, begun, error)
         step = Step(
             name=planned.name,
             source=planned.source,
@@ -235,37 +236,6 @@ class Practice:
             remedy=remedy,
         )
         return step, proof
-
-    def _recover(self, source: str, begun: Begun) -> Proof | None:
-        left = left_by(begun.scenario, self._repository, self._break_glass, self._kit, self._wish.open_kit)
-        # Without any key each try would fail by itself, and for the same reason.
-        _ = left.opening
-        policy, given = drill_policy(self._policy), self._wish.means
-        tests = self._policy.tests
-        of_tests = tests.application if tests is not None else {}
-        means = replace(
-            given,
-            scratch=given.scratch or policy.scratch or (tests.scratch if tests is not None else None),
-            application={**of_tests, **policy.application},
-            heartbeat=policy.heartbeat,
-            # A kit holds what a restore needs, and no connection of a hook's.
-            outside=self._repository.outside,
-            variables={"LIFEBOAT_SCENARIO": begun.scenario, "LIFEBOAT_INCIDENT": begun.moments.incident.isoformat()},
-        )
-        bringing_back = BringingBack(left, means, f"{self._policy.system}-drill", self._tick)
-        late = copied_later(self._repository, self._targets(), begun.moments)
-        return SourceRecovery(
-            left, bringing_back, begun.targets, begun.moments, late, tell=self._tell, tick=self._tick
-        ).recover(source)
-
-    def _not_left(self, source: str, begun: Begun, error: LifeboatError) -> Proof:
-        """The proof that what the scenario leaves is not enough even to look."""
-        objectives = self._policy.objectives
-        return Proof(
-            source=source, kind="", recovery_point="", target=", ".join(begun.targets), chosen="newest",
-            error=error.what, remedy=error.remedy, rto_milliseconds=objectives.rto_of(source) // _MILLISECOND,
-            rpo_milliseconds=objectives.rpo_of(source) // _MILLISECOND,
-        )  # fmt: skip
 
     def _variables(self, planned: PlannedStep, begun: Begun) -> Mapping[str, str]:
         return {
@@ -314,13 +284,3 @@ class Practice:
         if self._written is None:
             self._written = self._repository.journal(*self._targets(), run=self._journal_run, actor=self._actor)
         return self._written
-
-
-def _outcome(source: str, proof: Proof | None) -> tuple[bool, str]:
-    if proof is None:
-        return False, f"There is nothing of {source} to bring back."
-    if proof.error:
-        return False, f"{proof.named} did not come back: {proof.error}"
-    taken = f"{proof.named} came back in {length_of(proof.recovery_milliseconds)}"
-    failed = [check.name for check in proof.checks if not check.passed]
-    return proof.passed, taken + (f", and was not as it should be: {', '.join(failed)}" if failed else "")

@@ -3,7 +3,7 @@ down, and paid for in time and data."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from lifeboat.errors import Cancelled, LifeboatError
@@ -18,7 +18,7 @@ from lifeboat.recovery.wording import length_of
 from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.system import SystemRepository
 
-APPROVE, FIND, FAILED, DECRYPT, OPEN, LOOK = "approve", "find", "failed tries", "decrypt", "open", "check"
+OPEN_KIT, FIND, FAILED, DECRYPT, OPEN, LOOK = "open kit", "find", "failed tries", "decrypt", "open", "check"
 AFTERWARDS, FALLEN_BACK = "nothing after the incident", "fallen back"
 _PHASES = {"check": OPEN, "restore": "fetch"}
 """How a drill's clock calls what restores call otherwise."""
@@ -36,6 +36,7 @@ class SourceRecovery:
         late: the copies that had not reached their target at the incident, by target and recovery point.
         tell: told what is being done, in a sentence.
         tick: called often; may raise to stop.
+        before: milliseconds of the phases of a source's recovery that lie behind it already.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class SourceRecovery:
         *,
         tell: Callable[[str], None],
         tick: Callable[[], None],
+        before: Mapping[str, int] | None = None,
     ) -> None:
         self._repository = repository
         self._bringing_back = bringing_back
@@ -56,6 +58,7 @@ class SourceRecovery:
         self._late = late
         self._tell = tell
         self._tick = tick
+        self._before = dict(before or {})
         self._clock = repository.outside.clock
 
     def recover(self, source: str) -> Proof | None:
@@ -75,7 +78,7 @@ class SourceRecovery:
         ]
         if not there:
             return self._nothing(source, offers, tried, (found - begun) // _MILLISECOND)
-        phases = {APPROVE: 0, FIND: (found - begun) // _MILLISECOND}
+        phases = self._before | {FIND: (found - begun) // _MILLISECOND}
         for candidate in there:
             self._tick()
             metered = self._repository.opening.meter.now()
@@ -121,7 +124,7 @@ class SourceRecovery:
         named, (first, *more) = ", ".join(offers.away), tried
         return Proof(
             source=source, kind="", recovery_point="", target=named, chosen="newest", error=first.error,
-            remedy=first.remedy, milliseconds={APPROVE: 0, FIND: milliseconds}, tried=tuple(more),
+            remedy=first.remedy, milliseconds=self._before | {FIND: milliseconds}, tried=tuple(more),
             **_objectives(self._repository.policy, source),
         )  # fmt: skip
 
