@@ -77,6 +77,8 @@ class RestoreTestTask(SystemStep):
         for proof in record.proofs:
             say = self.log.info if proof.passed else self.log.error
             say("%s", outcome(proof))
+            if proof.place:
+                self.log.info("  restored into %s", proof.place)
             for check in proof.checks:
                 say = self.log.info if check.passed else self.log.error
                 say("  %s: %s: %s", "good" if check.passed else "NOT GOOD", check.name, check.what)
