@@ -65,9 +65,12 @@ class Archives:
         self.repository = SystemRepository(load_policy(system.policy), outside)
         self.home: PostgresServer = server
         self.user = "lifeboat"
+        self.staging: tuple[PostgresServer, str] | None = None
 
     def _connection(self, name: str) -> Connection:
         server, user = (self.home, SUPERUSER) if name == "home" else (self.server, self.user)
+        if name == "staging" and self.staging is not None:
+            server, user = self.staging
         return Connection(name, "postgres", "127.0.0.1", server.port, user, server.passwords[user])
 
     @property

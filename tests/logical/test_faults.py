@@ -25,7 +25,7 @@ from lifeboat.policy.naming import Tier
 from lifeboat.postgres import logical_dump, logical_filling
 from lifeboat.postgres.client_programs import ProgramFailed, client_programs, run_program
 from lifeboat.postgres.full import source_parameters
-from lifeboat.postgres.logical_naming import UNPROVEN
+from lifeboat.postgres.logical_marks import UNPROVEN
 from lifeboat.postgres.logical_preflight import preflight_logical
 from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.system import SystemRepository

@@ -17,7 +17,8 @@ from lifeboat.postgres.logical_contents import differences
 from lifeboat.postgres.logical_details import Contents, LargeObjects, SequenceContent, TableContent
 from lifeboat.postgres.logical_filling import only_asked_too_much
 from lifeboat.postgres.logical_globals import missing_statements
-from lifeboat.postgres.logical_naming import LONGEST_NAME, restored_name, unproven_name
+from lifeboat.postgres.logical_marks import UNPROVEN, marked_name
+from lifeboat.postgres.logical_naming import LONGEST_NAME, restored_name
 from lifeboat.postgres.logical_selection import parse_listing, select, tables_like
 from lifeboat.postgres.logical_splitting import MOST_NAMED, groups, pattern
 from lifeboat.postgres.logical_verification import RowCounter, miscounted
@@ -232,7 +233,7 @@ CREATE TABLESPACE slow OWNER postgres LOCATION '/slow';
 
 @given(st.text(min_size=1, max_size=63))
 def test_names_of_restored_databases_fit(name: str) -> None:
-    for made in (restored_name(name, datetime(2026, 11, 22, 1, tzinfo=UTC)), unproven_name(name)):
+    for made in (restored_name(name, datetime(2026, 11, 22, 1, tzinfo=UTC)), marked_name(UNPROVEN, name)):
         assert len(made.encode()) <= LONGEST_NAME
         assert made != name
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from lifeboat.errors import LifeboatError, RestoreError
 from lifeboat.postgres.connecting import connect_sql
-from lifeboat.postgres.logical_naming import LONGEST_NAME, UNPROVEN, before_name, gave_way_as
+from lifeboat.postgres.logical_marks import UNPROVEN
+from lifeboat.postgres.logical_naming import LONGEST_NAME, before_name, gave_way_as
 from lifeboat.postgres.logical_planning import LogicalPlan
 from lifeboat.postgres.logical_restore import restore_logical
 from lifeboat.repository.catalogue import Copy

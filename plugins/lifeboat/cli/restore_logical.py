@@ -191,6 +191,8 @@ def _carry_out(
         restored = _do(repository, source, wish, plan, progress)
         rows = sum(one.rows for one in restored.databases)
         outcome.details = {"rows": rows, **({"sessions_ended": restored.sessions_ended} if plan.replaces else {})}
+        if restored.gone:
+            outcome.details["dropped_first"] = list(restored.gone)
         outcome.phases, outcome.size, outcome.data_until = restored.phases, manifest.plain_size, manifest.moment
         outcome.proven = f"{len(restored.databases)} databases, {rows:,} rows, all compared with the backup"
     return restored
@@ -220,6 +222,8 @@ def _document(restored: RestoredArchive) -> dict[str, Any]:
             for one in restored.databases
         ],
         "made_globals": restored.made_globals,
+        "dropped_first": list(restored.gone),
+        "left": list(restored.left),
         "phases": {phase: round(seconds, 3) for phase, seconds in restored.phases.items()},
         "seconds": round(restored.seconds, 3),
     }
@@ -233,7 +237,10 @@ def _show(restored: RestoredArchive, plan: LogicalPlan) -> None:
         for one in restored.databases
     ]
     fields += [("gave way", f"{one.name} is {one.aside} now") for one in restored.databases if one.aside]
+    fields += [("dropped first", f"{name}, which a killed restore had left") for name in restored.gone]
     show_fields("Restored", [*fields, ("took", f"{length(restored.seconds)} ({phases})")])
+    for sentence in restored.left:
+        note(f"note: {sentence}", "yellow")
     say("What to do next", "bold")
     steps = ["Look at the data before anybody works with them."]
     if plan.existing:

@@ -105,6 +105,8 @@ def show(record: Record) -> None:
 
 def show_checks(proof: Proof) -> None:
     """What was looked at in what came back."""
+    if proof.place:
+        say(f"{proof.named} was restored into {proof.place}")
     if proof.checks:
         show_table(
             proof.named,

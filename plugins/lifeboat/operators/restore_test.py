@@ -73,6 +73,8 @@ class RestoreTestTask(SystemStep):
         for proof in record.proofs:
             say = self.log.info if proof.passed else self.log.error
             say("%s", outcome(proof))
+            if proof.place:
+                self.log.info("  restored into %s", proof.place)
             for good, line in looked_at(proof):
                 (self.log.info if good else self.log.error)("%s", line)
         self.log.info(

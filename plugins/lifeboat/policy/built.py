@@ -113,9 +113,24 @@ def _untested(policy: Policy, proof: ProofPolicy, name: str, built: Built) -> li
         drilled = sources_drilled(policy, built)
         left_out = dict.fromkeys(source for source, _ in built_tiers(policy, built) if source not in drilled)
         notices += [f"The drill of `{source}`, of exports alone, {_NOT_BUILT}." for source in left_out]
-    if proof.connection is not None:
-        notices.append(f"The staging connection of the {name} {_NOT_BUILT}: it restores into a scratch place.")
+        if proof.connection is not None:
+            notices.append(f"The staging connection of the drill {_NOT_BUILT}: it restores into a scratch place.")
+    elif proof.connection is not None:
+        notices += _not_to_staging(policy, proof.connection, built)
     return notices
+
+
+def _not_to_staging(policy: Policy, connection: str, built: Built) -> Iterator[str]:
+    """What a staging server can't take: only a logical archive comes back into a database of another server."""
+    for name, source in policy.sources.items():
+        if not isinstance(source, PostgresSource):
+            continue
+        tiers = [tier for tier in source.tiers if built.has(source, tier) and tier is not Tier.EXPORT]
+        if tiers and all(source.method_of(tier) == "physical" for tier in tiers):
+            yield (
+                f"Source `{name}` has physical backups alone, which come back to a server of their own: its restore "
+                f"test uses a scratch server, not the staging connection `{connection}`."
+            )
 
 
 def _not_built_of(name: str, source: SourcePolicy, built: Built) -> list[str]:

@@ -29,7 +29,9 @@ class ProofPolicy(Part):
     """When: the first Monday of each month is `0 6 * * 1#1`, the ends of the quarters `0 6 L 3,6,9,12 *`."""
 
     connection: ConnectionId | None = None
-    """The Airflow connection of the staging environment it restores into; without one, a scratch server."""
+    """The Airflow connection of a staging server, which is never the source's own: logical archives of databases come
+    back into new databases there, and are dropped afterwards. All else, and without one everything, comes back into a
+    scratch place on the worker."""
 
     steps: tuple[Text, ...] = ()
     """What is done, in order."""

@@ -19,6 +19,7 @@ from lifeboat.policy.naming import Name, SourceName, SystemName, collisions
 from lifeboat.policy.objectives import Objectives
 from lifeboat.policy.part import Part
 from lifeboat.policy.people import AlertPolicy, Contact, RestorePolicy, Text
+from lifeboat.policy.postgres_source import PostgresSource
 from lifeboat.policy.problems import Refused
 from lifeboat.policy.signing import SigningPolicy
 from lifeboat.policy.size import ByteSize
@@ -195,6 +196,19 @@ class Policy(Part):
                 "Rename one of them.",
                 key=("sources",),
             )
+        return self
+
+    @model_validator(mode="after")
+    def _tests_spare_the_sources(self) -> Self:
+        connection = self.tests.connection if self.tests is not None else None
+        for name, source in self.sources.items():
+            if connection is not None and isinstance(source, PostgresSource) and source.connection == connection:
+                raise Refused(
+                    f"`{connection}` leads to the source `{name}` itself: a restore test restores beside it, never "
+                    "into it.",
+                    "Name the connection of a staging server, or leave it out: then a scratch server is made.",
+                    key=("tests", "connection"),
+                )
         return self
 
     def _sources_asked(self) -> Iterator[tuple[tuple[str, ...], str]]:

@@ -19,6 +19,15 @@ from lifeboat.postgres.refusals import clean_message
 
 LOOK_SECONDS = 1.0
 Session = psycopg.Connection[Any]
+LOCKS_HELD = """
+    SELECT (classid::int8 << 32) | objid::int8 FROM pg_catalog.pg_locks
+    WHERE locktype = 'advisory' AND objsubid = 1 AND granted"""
+"""The keys of the locks that anybody has, in whichever database; see :func:`key_of`."""
+
+
+def key_of(words: str) -> int:
+    """The number of the lock of that name."""
+    return int.from_bytes(hashlib.sha256(words.encode()).digest()[:8], "big", signed=True)
 
 
 def take_lock(session: Session, words: str) -> bool:
@@ -27,9 +36,8 @@ def take_lock(session: Session, words: str) -> bool:
     Raises:
         PostgresError: the server gave no answer.
     """
-    key = int.from_bytes(hashlib.sha256(words.encode()).digest()[:8], "big", signed=True)
     try:
-        row = session.execute("SELECT pg_catalog.pg_try_advisory_lock(%s)", (key,)).fetchone()
+        row = session.execute("SELECT pg_catalog.pg_try_advisory_lock(%s)", (key_of(words),)).fetchone()
     except psycopg.Error as error:
         raise PostgresError(
             f"The server did not say whether another run is under way: {clean_message(str(error))}.", "Look at its log."

@@ -13,7 +13,7 @@ from lifeboat.postgres.client_programs import ProgramFailed, Programs, access_fo
 from lifeboat.postgres.connecting import no_tick
 from lifeboat.postgres.logical_contents import sequences_of
 from lifeboat.postgres.logical_fitting import Definition, Name, There, asks_for_definitions, definitions
-from lifeboat.postgres.logical_naming import UNPROVEN
+from lifeboat.postgres.logical_marks import remains_of
 from lifeboat.postgres.logical_planning import DatabasePlan, Home
 from lifeboat.postgres.logical_reading import WITHOUT_ROWS
 from lifeboat.postgres.parameters import ConnectionParameters
@@ -22,8 +22,8 @@ Session = psycopg.Connection[TupleRow]
 LOCK_MILLISECONDS = 60_000
 
 
-def home_of(session: Session, settings: Collection[str] = ()) -> Home:
-    """Look at the server that databases shall come back to, and whether it knows these settings."""
+def home_of(session: Session, system: str, settings: Collection[str] = ()) -> Home:
+    """Look at the server that databases of a system shall come back to, and whether it knows these settings."""
 
     def names(query: str) -> frozenset[str]:
         return frozenset(str(name) for (name,) in session.execute(query.encode()).fetchall())
@@ -44,7 +44,7 @@ def home_of(session: Session, settings: Collection[str] = ()) -> Home:
         tablespaces=names("SELECT spcname FROM pg_tablespace"),
         may_create=create,
         superuser=superuser,
-        unproven=tuple(sorted(name for name in databases if name.startswith(UNPROVEN))),
+        remains=remains_of(session, system),
         unknown_settings=frozenset(str(name) for (name,) in unknown),
     )
 

@@ -44,11 +44,15 @@ _LISTS = frozenset(
 _WORD = re.compile(r'"((?:[^"]|"")*)"|([^\s,"]+)')
 
 
-def create(admin: Session, name: str, archive: DatabaseArchive, *, tablespace: bool) -> None:
+def create(
+    admin: Session, name: str, archive: DatabaseArchive, *, tablespace: bool, mark: str, private: bool = False
+) -> None:
     """Make an empty database with the old one's encoding and locale, and say that it is not proven yet.
 
     Args:
         tablespace: whether it goes into the tablespace that it lay in.
+        mark: what says so: its comment.
+        private: whether nobody but its owner may enter, under whichever name.
     """
     facts = archive.facts
     options = [
@@ -67,11 +71,9 @@ def create(admin: Session, name: str, archive: DatabaseArchive, *, tablespace: b
     admin.execute(
         sql.SQL("CREATE DATABASE {} TEMPLATE template0 {}").format(sql.Identifier(name), sql.SQL(" ").join(options))
     )
-    admin.execute(
-        sql.SQL("COMMENT ON DATABASE {} IS {}").format(
-            sql.Identifier(name), sql.Literal("A restore of Lifeboat's that was not proven: nobody should use it.")
-        )
-    )
+    admin.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), sql.Literal(mark)))
+    if private:
+        admin.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name)))
 
 
 def rehearse(admin: Session, plan: DatabasePlan, name: str, settling: Settling) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 from lifeboat.errors import LifeboatError, MomentUnreachable, RestoreError
@@ -18,6 +18,7 @@ from lifeboat.postgres.logical_details import (
     TableContent,
 )
 from lifeboat.postgres.logical_fitting import Fit
+from lifeboat.postgres.logical_marks import Remain
 from lifeboat.postgres.logical_selection import Selection
 from lifeboat.repository.catalogue import Copy
 
@@ -32,7 +33,7 @@ class Home:
             installed.
         may_create: whether the role may make databases.
         superuser: whether it may do everything.
-        unproven: databases that a restore left behind which was cut short.
+        remains: databases that a restore, or a restore test, left behind which was cut short, or is at work with.
         unknown_settings: those of the archive's databases that this server does not know.
     """
 
@@ -43,7 +44,7 @@ class Home:
     tablespaces: frozenset[str]
     may_create: bool
     superuser: bool
-    unproven: tuple[str, ...] = field(default=())
+    remains: tuple[Remain, ...] = ()
     unknown_settings: frozenset[str] = frozenset()
 
 

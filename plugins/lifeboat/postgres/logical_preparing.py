@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 from lifeboat.errors import LifeboatError, RestoreError
@@ -13,6 +14,7 @@ from lifeboat.postgres.logical_databases import things_in
 from lifeboat.postgres.logical_details import DatabaseArchive, TableContent, logical_details
 from lifeboat.postgres.logical_fitting import fit
 from lifeboat.postgres.logical_home import encoding_obstacles, home_of, there_in
+from lifeboat.postgres.logical_marks import said_of
 from lifeboat.postgres.logical_naming import restored_name
 from lifeboat.postgres.logical_planning import DatabasePlan, Home, LogicalPlan, choose_databases, obstacles
 from lifeboat.postgres.logical_reading import definitions_in, listing_of
@@ -38,6 +40,7 @@ def prepare(
     replace_databases: bool = False,
     globals_wanted: bool = False,
     owners: bool = True,
+    called: Callable[[str, datetime], str] = restored_name,
     tick: Callable[[], None] = no_tick,
 ) -> LogicalPlan:
     """Plan what comes back, and look at the server that it comes back to.
@@ -54,6 +57,7 @@ def prepare(
             are renamed aside.
         globals_wanted: whether roles and tablespaces that are missing shall be made.
         owners: whether objects get their owners and privileges back.
+        called: what new databases are called that nobody has named, by the old name and the archive's moment.
 
     Raises:
         RestoreError: what is asked for is not in the archive, or means several things.
@@ -76,13 +80,23 @@ def prepare(
         )
     plans = tuple(
         _database(
-            repository, copy, database, programs, only, database.name if replace_databases and not name else name, tick
+            repository,
+            copy,
+            database,
+            programs,
+            only,
+            name or (database.name if replace_databases else called(database.name, copy.manifest.moment)),
+            tick,
         )
         for database in chosen
     )
     replacing: list[LifeboatError] = []
     with connect_sql(parameters, tick=tick) as session:
-        home = home_of(session, [setting.partition("=")[0] for one in plans for setting in _settings(one.archive)])
+        home = home_of(
+            session,
+            repository.system,
+            [setting.partition("=")[0] for one in plans for setting in _settings(one.archive)],
+        )
         if replace_databases:
             own = str(session.info.dbname)
             plans, replacing = find_replaced(session, plans, home, own, repository.outside.clock())
@@ -93,9 +107,7 @@ def prepare(
     if existing is not None and not in_the_way:
         plans, more = fitted(repository, copy, plans[0], programs, existing, home, tick)
         in_the_way += more
-    remarks = [
-        f"A restore that was cut short left the database {left}: DROP DATABASE {left};" for left in home.unproven
-    ]
+    remarks = [said_of(one, dropped=existing is None) for one in home.remains]
     if before := earlier(plans, home):
         remarks.append(f"Of earlier restores there are still: {', '.join(before)}. Drop them when nobody needs them.")
     remarks += [remark for one in plans for remark in _not_brought(one, home, existing=existing is not None)]
@@ -207,7 +219,7 @@ def _database(
     database: DatabaseArchive,
     programs: Programs,
     only: Sequence[str],
-    name: str | None,
+    name: str,
     tick: Callable[[], None],
 ) -> DatabasePlan:
     contents = read_contents(copy, database, origin_of(repository, copy.target, copy), lambda _: None)
@@ -217,7 +229,7 @@ def _database(
         tables=None,
         selection=None,
         numbers={},
-        name=name or restored_name(database.name, copy.manifest.moment),
+        name=name,
     )
     if not only:
         return plan

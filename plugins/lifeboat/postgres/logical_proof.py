@@ -38,12 +38,16 @@ class RestoredArchive:
         made_globals: how many roles and tablespaces were made for it.
         phases: seconds by phase.
         sessions_ended: of databases that gave way.
+        gone: databases of killed restores that were dropped first.
+        left: a sentence for each of these that could not be.
     """
 
     databases: tuple[RestoredDatabase, ...]
     made_globals: int
     phases: dict[str, float]
     sessions_ended: int = 0
+    gone: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
 
     @property
     def seconds(self) -> float:

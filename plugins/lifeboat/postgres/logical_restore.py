@@ -20,7 +20,7 @@ from lifeboat.postgres.logical_contents import UNBOUNDED_SECONDS, reading_sessio
 from lifeboat.postgres.logical_details import GLOBALS
 from lifeboat.postgres.logical_filling import Filler, Progress
 from lifeboat.postgres.logical_globals import missing_statements
-from lifeboat.postgres.logical_naming import unproven_name
+from lifeboat.postgres.logical_marks import UNPROVEN, drop_remains, hold, mark_of, marked_name
 from lifeboat.postgres.logical_new_database import Settling, create, rehearse
 from lifeboat.postgres.logical_planning import DatabasePlan, LogicalPlan
 from lifeboat.postgres.logical_proof import LOCK_SECONDS, RestoredArchive, RestoredDatabase, passed, prove
@@ -46,6 +46,8 @@ def restore_logical(
     progress: Progress = lambda _phase, _done, _total: None,
     tick: Callable[[], None] = no_tick,
     examine: Callable[[str], None] = lambda _name: None,
+    insist: Callable[[Session], None] = lambda _admin: None,
+    private: bool = False,
 ) -> RestoredArchive:
     """Bring databases back, prove them, and give them their names; what has a name already gives way where the plan
     says so, and has it back when the last look fails.
@@ -53,6 +55,8 @@ def restore_logical(
     Args:
         open_database: libpq's parameters for a database of the server; for ``""`` the connection's own.
         examine: called with each database's name once it has it; when it raises, all of it is taken back.
+        insist: called with the session that makes the databases, before it makes any; may raise to refuse the server.
+        private: whether nobody but the connection's role may enter what is made.
 
     Raises:
         RestoreError: it did not work; no new database is left, and the old ones have their names.
@@ -62,10 +66,12 @@ def restore_logical(
     names: list[str] = []
     built: list[Built] = []
     with explained(), connect_sql(maintenance, statement_seconds=UNBOUNDED_SECONDS, tick=tick) as admin:
+        insist(admin)
+        gone, left = drop_remains(admin, plan.home.remains, repository.system, open_database)
         made = make_globals(repository, plan, admin) if plan.globals_wanted else 0
         roles = {str(name) for (name,) in admin.execute("SELECT rolname FROM pg_roles").fetchall()}
         settling = Settling(plan.owners, roles, plan.home.unknown_settings)
-        work = _Building(repository, plan, open_database, side_by_side, progress, tick)
+        work = _Building(repository, plan, open_database, side_by_side, progress, tick, private=private)
         try:
             restored = [work.build(admin, database, settling, names, built) for database in plan.databases]
             begun = repository.outside.clock()
@@ -82,7 +88,7 @@ def restore_logical(
         except BaseException as failure:
             take_back(maintenance, built if len(built) == len(plan.databases) else (), names, failure)
             raise
-    return RestoredArchive(tuple(restored), made, work.phases, ended)
+    return RestoredArchive(tuple(restored), made, work.phases, ended, tuple(gone), tuple(left))
 
 
 class _Building:
@@ -96,6 +102,8 @@ class _Building:
         side_by_side: int,
         progress: Progress,
         tick: Callable[[], None],
+        *,
+        private: bool,
     ) -> None:
         self._repository = repository
         self._plan = plan
@@ -103,6 +111,7 @@ class _Building:
         self._side_by_side = side_by_side
         self._progress = progress
         self._tick = tick
+        self._private = private
         self.phases: dict[str, float] = {}
 
     def build(
@@ -110,10 +119,12 @@ class _Building:
     ) -> RestoredDatabase:
         """Bring one back and prove it; ``names`` and ``built`` learn of it as it comes to be."""
         clock, plan, open_database, tick = self._repository.outside.clock, self._plan, self._open, self._tick
-        name = unproven_name(database.archive.name)
+        name = marked_name(UNPROVEN, database.archive.name)
+        hold(admin, name)
         names.append(name)
         begun = clock()
-        create(admin, name, database.archive, tablespace=plan.tablespaces)
+        mark = mark_of(name, self._repository.system, plan.copy.manifest.recovery_point)
+        create(admin, name, database.archive, tablespace=plan.tablespaces, mark=mark, private=self._private)
         rehearse(admin, database, name, settling)
         filler = Filler(self._repository, plan, open_database(name), self._side_by_side, self._progress, tick)
         filler.fill(database, name)

@@ -36,6 +36,29 @@ _FROM_EXTRA = frozenset(
     }
 )
 
+_VARIABLES = {
+    "host": "PGHOST",
+    "port": "PGPORT",
+    "user": "PGUSER",
+    "options": "PGOPTIONS",
+    "passfile": "PGPASSFILE",
+    "require_auth": "PGREQUIREAUTH",
+    "channel_binding": "PGCHANNELBINDING",
+    "sslmode": "PGSSLMODE",
+    "ssl_min_protocol_version": "PGSSLMINPROTOCOLVERSION",
+    "ssl_max_protocol_version": "PGSSLMAXPROTOCOLVERSION",
+    "sslrootcert": "PGSSLROOTCERT",
+    "sslcert": "PGSSLCERT",
+    "sslkey": "PGSSLKEY",
+    "sslcrl": "PGSSLCRL",
+    "sslcrldir": "PGSSLCRLDIR",
+    "sslsni": "PGSSLSNI",
+    "sslnegotiation": "PGSSLNEGOTIATION",
+    "gssencmode": "PGGSSENCMODE",
+    "krbsrvname": "PGKRBSRVNAME",
+}
+"""Source: https://www.postgresql.org/docs/current/libpq-envars.html"""
+
 
 @dataclass(frozen=True)
 class Tls:
@@ -84,6 +107,18 @@ class ConnectionParameters:
     def address(self) -> str:
         """Where it is, for messages."""
         return f"{self.host}:{self.port}"
+
+    def environment(self, database: str) -> dict[str, str]:
+        """The same as libpq's variables, secrets included, for a program that is to reach a database: never an argument
+        of it. What libpq has no variable for is left out: the key's password (``sslpassword``), and times."""
+        told = {
+            variable: self.keywords[name]
+            for name, variable in _VARIABLES.items()
+            if self.keywords.get(name) is not None
+        }
+        if (password := self.secrets.get("password")) is not None:
+            told["PGPASSWORD"] = password
+        return told | {"PGDATABASE": database}
 
     def conninfo(self, **more: str) -> str:
         """libpq's connection string, secrets included: hand it to libpq at once and keep it nowhere."""

@@ -30,6 +30,7 @@ from lifeboat.recovery.physical import PhysicalTest
 from lifeboat.recovery.restored import CameBack, Stopwatch
 from lifeboat.recovery.snapshots import SnapshotTest
 from lifeboat.recovery.sql_checks import SqlCheck
+from lifeboat.recovery.staging_server import Staging, StagingTest
 from lifeboat.repository.building import building_place
 from lifeboat.repository.catalogue import Copy
 from lifeboat.repository.system import SystemRepository
@@ -50,6 +51,8 @@ class Means:
         verify: the hook of a drill's step `verify`, called in the same way for each source.
         variables: what such commands are told besides where the copy is.
         heartbeat: where the newest row of a database tells what was lost.
+        staging: the connection to the server that logical archives come back to; ``None``: a scratch server.
+        run: who does it, in words: in what is made on that server.
         outside: where hooks get their connections; ``None``: where the repository gets its own.
     """
 
@@ -61,6 +64,8 @@ class Means:
     verify: HookPolicy | None = None
     variables: Mapping[str, str] = field(default_factory=dict)
     heartbeat: HeartbeatPolicy | None = None
+    staging: str | None = None
+    run: str = ""
     outside: Outside | None = None
 
     def hooks(self, source: str) -> dict[str, HookPolicy]:
@@ -135,6 +140,9 @@ class BringingBack:
         if isinstance(chosen.what, RestorePlan):
             test = PhysicalTest(self._repository, place, binaries, user, checks, watch, self._tick)
             test.run(chosen.what, chosen.target, came)
+        elif self._means.staging is not None:
+            staging = Staging(self._repository, source, policy, self._means.staging, self._means.run)
+            StagingTest(staging, place, binaries, owner, checks, self._tick).run(chosen.what, came)
         else:
             LogicalTest(self._repository, place, binaries, user, checks, self._tick).run(chosen.what, came)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psycopg
 from psycopg import sql
+from psycopg.rows import TupleRow
 
 from lifeboat.policy.drills import HeartbeatPolicy
 from lifeboat.postgres.open_server import OpenServer
@@ -23,6 +24,7 @@ from lifeboat.recovery.sql_checks import SqlCheck, ask
 LAST_WORDS = 3
 HEARTBEAT = "heartbeat"
 
+Session = Callable[[str], psycopg.Connection[TupleRow]]
 AskHook = Callable[[Mapping[str, str], Owner | None], tuple[bool, str]]
 """Asks the policy's own command or address, given variables that tell where the restored copy is."""
 
@@ -62,20 +64,30 @@ class DatabaseChecks:
     def look(self, opened: OpenServer) -> list[Check]:
         """Tables and indexes first, then the system's own questions, then its hooks'."""
         found = [self._watch.check("pg_amcheck", lambda: self._amcheck(opened))]
+        return [*found, *self.ask(opened.session, _where(opened), opened.owner)]
+
+    def ask(self, session: Session, where: Mapping[str, str], owner: Owner | None) -> list[Check]:
+        """The system's own questions, then its application's.
+
+        Args:
+            session: opens one in a database, by the name that it had on the lost server.
+            where: what tells a command where the restored copy is.
+            owner: the user that such a command runs as.
+        """
+        found = []
         for one in self._own:
             self._tick()
-            found.append(self._watch.check(one.name, lambda one=one: ask(one, opened.session)))  # type: ignore[misc]
+            found.append(self._watch.check(one.name, lambda one=one: ask(one, session)))  # type: ignore[misc]
         if self._heartbeat is not None:
             heartbeat = self._heartbeat
-            found.append(self._watch.check(HEARTBEAT, lambda: self._beat(opened, heartbeat)))
-        where = _where(opened)
+            found.append(self._watch.check(HEARTBEAT, lambda: self._beat(session, heartbeat)))
         for name, ask_hook in self._hooks.items():
-            found.append(self._watch.check(name, lambda ask_hook=ask_hook: ask_hook(where, opened.owner)))  # type: ignore[misc]
+            found.append(self._watch.check(name, lambda ask_hook=ask_hook: ask_hook(where, owner)))  # type: ignore[misc]
         return found
 
-    def _beat(self, opened: OpenServer, heartbeat: HeartbeatPolicy) -> tuple[bool, str]:
+    def _beat(self, opened: Session, heartbeat: HeartbeatPolicy) -> tuple[bool, str]:
         try:
-            with opened.session(heartbeat.database) as session:
+            with opened(heartbeat.database) as session:
                 session.execute("SET default_transaction_read_only = on")
                 row = session.execute(heartbeat.query.encode()).fetchone()
         except psycopg.Error as error:
@@ -88,7 +100,7 @@ class DatabaseChecks:
 
     def _amcheck(self, opened: OpenServer) -> tuple[bool, str]:
         try:
-            _silence_event_triggers(opened)
+            silence_event_triggers(opened.databases, opened.session)
         except psycopg.Error as error:
             return False, f"its event triggers can't be disabled: {type(error).__name__}"
         program = opened.binaries / "pg_amcheck"
@@ -116,11 +128,11 @@ def _where(opened: OpenServer) -> dict[str, str]:
     }
 
 
-def _silence_event_triggers(opened: OpenServer) -> None:
+def silence_event_triggers(databases: Sequence[str], opened: Session) -> None:
     """Before PostgreSQL 17, to make amcheck's extension would fire them: the lost system's code, which may refuse, or
     reach out to the living."""
-    for database in opened.databases:
-        with opened.session(database) as session:
+    for database in databases:
+        with opened(database) as session:
             for (name,) in session.execute("SELECT evtname FROM pg_catalog.pg_event_trigger").fetchall():
                 session.execute(sql.SQL("ALTER EVENT TRIGGER {} DISABLE").format(sql.Identifier(name)))
 

@@ -35,7 +35,7 @@ from lifeboat.repository.signing import TrustedKeys
 RecordKind = Literal["restore_test", "drill", "restore"]
 _STAMP = "%Y%m%dT%H%M%SZ"
 _MARK = r"^[0-9a-f]{8}$"
-_SINCE_DRILLS = frozenset({"tried", "newest_change", "lost_milliseconds", "drill"})
+_WHERE_SAID = frozenset({"tried", "newest_change", "lost_milliseconds", "drill", "place"})
 """What a record has only where there is something to say: records from before these fields keep their signatures."""
 RECOVERY_TIME, RECOVERY_POINT = "recovery time", "recovery point"
 """The checks against the objectives, whatever kind of source it is."""
@@ -54,7 +54,7 @@ class _Model(BaseModel):
     @model_serializer(mode="wrap")
     def _says_what_there_is(self, told: SerializerFunctionWrapHandler) -> dict[str, Any]:
         fields: dict[str, Any] = told(self)
-        return {name: value for name, value in fields.items() if value or name not in _SINCE_DRILLS or value == 0}
+        return {name: value for name, value in fields.items() if value or name not in _WHERE_SAID or value == 0}
 
 
 class Check(_Model):
@@ -110,6 +110,8 @@ class Proof(_Model):
         tried: in a drill, what was tried before it.
         newest_change: in a drill, the newest change that was found in it, where it can be told.
         lost_milliseconds: in a drill, what was lost before the incident: the measured recovery point.
+        place: of a restore test, the staging server that it came back to, and the databases' names there; empty: a
+            scratch place of the worker.
     """
 
     source: str
@@ -129,6 +131,7 @@ class Proof(_Model):
     tried: tuple[Tried, ...] = ()
     newest_change: AwareDatetime | None = None
     lost_milliseconds: int | None = Field(default=None, ge=0)
+    place: str = ""
 
     @property
     def named(self) -> str:

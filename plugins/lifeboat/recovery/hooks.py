@@ -128,7 +128,8 @@ def _run(
         end(child)
     if child.returncode == CANT_BE_STARTED and words.startswith(f"{hook.command[0]}{NOT_STARTED}"):
         return False, words
-    said = in_few_words(f"{told.decode('utf-8', 'replace')}\n{words}", own.values())
+    secrets = [*own.values(), *filter(None, [variables.get("PGPASSWORD")])]
+    said = in_few_words(f"{told.decode('utf-8', 'replace')}\n{words}", secrets)
     ended = "ended well" if child.returncode == 0 else f"ended with code {child.returncode}"
     return child.returncode == 0, f"{Path(hook.command[0]).name} {ended}" + (f": {said}" if said else "")
 

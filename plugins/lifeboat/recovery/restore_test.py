@@ -92,6 +92,8 @@ class RestoreTest:
             user=wish.user,
             checks=wish.checks,
             application=tests.application if tests is not None else {},
+            staging=tests.connection if tests is not None else None,
+            run=run.named,
         )
         self._bringing_back = BringingBack(repository, means, f"{self._policy.system}-restore-test", tick)
 
@@ -230,6 +232,7 @@ class RestoreTest:
             checks=tuple(came.checks),
             error=error,
             remedy=remedy,
+            place=came.place,
             **self._objectives(source),
         )
 

@@ -24,6 +24,7 @@ class CameBack:
         looking: seconds that were spent looking at what came back.
         size: bytes that came back.
         checks: what was looked at.
+        place: the staging server, where it came back to one.
     """
 
     moment: datetime | None = None
@@ -34,6 +35,7 @@ class CameBack:
     looking: float = 0.0
     size: int = 0
     checks: list[Check] = field(default_factory=list)
+    place: str = ""
 
     @property
     def milliseconds(self) -> dict[str, int]:

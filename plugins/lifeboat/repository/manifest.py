@@ -63,6 +63,11 @@ class Run(_Model):
     try_number: int | None = None
     command: str | None = None
 
+    @property
+    def named(self) -> str:
+        """It in words: the command, or the DAG with its run."""
+        return self.command or f"{self.dag_id} {self.run_id}"
+
 
 class Manifest(_Model):
     """A recovery point's manifest.
