@@ -19,8 +19,8 @@ from lifeboat.postgres.restore import restore
 from sandbox.accounts import remove, server_directory
 from sandbox.postgres import PostgresServer
 from sandbox.processes import wait_until
+from tests.object_damage import rewrite
 from tests.recovery.line import Line, commit, ledger, prepare, system_in
-from tests.recovery.test_chains_under_load import flipped
 from tests.recovery.test_destination import beside, servers_on
 
 ROWS = "SELECT n FROM ledger"
@@ -88,8 +88,13 @@ def test_a_segment_that_is_found_damaged_while_recovery_waits_for_it_ends_the_re
     manifest = stage.run.copy.manifest
     folder = shared.directory / "primary" / manifest.folder.attempt(manifest.attempt)
     file = folder / manifest.stream(stage.stream).volumes[0].file
-    with flipped(file), pytest.raises(ObjectDamaged, match=late.last):
-        restore(shared.repository, late.plan, request)
+    whole = file.read_bytes()
+    rewrite(file, lambda data: data[:-9] + bytes([data[-9] ^ 1]) + data[-8:])
+    try:
+        with pytest.raises(ObjectDamaged, match=late.last):
+            restore(shared.repository, late.plan, request)
+    finally:
+        file.write_bytes(whole)
     assert not beside(shared, request.into)
     wait_until(lambda: not servers_on(request.into), within=20, what="nothing waits for the segment any more")
 
