@@ -68,11 +68,17 @@ def form(loaded: LoadedPolicy) -> dict[str, Param]:
 def page(loaded: LoadedPolicy, tests: ProofPolicy) -> str:
     """The DAG's page in Airflow."""
     policy = loaded.policy
+    staging = (
+        f"\nLogical archives come back into new databases of the server behind the connection `{tests.connection}`,\n"
+        "and are dropped from it again.\n"
+        if tests.connection is not None
+        else ""
+    )
     text = f"""\
 Brings back the newest recovery point of each source and one at random, into a scratch place on the worker, looks at
 both, and removes them. A database is recovered by a server of its own that nobody can reach and that reaches nobody.
 What was seen is a signed record on every target: `lifeboat report evidence {policy.system}` makes an archive of them.
-
+{staging}
 The run fails when anything did not come back, was not as it should be, took longer than **{policy.objectives.rto}**
 (or its own objective), or is older than it may be. `lifeboat test {policy.system}` does the same by hand."""
     return proof_page(loaded, tests, f"Restore test of {policy.system}", text)

@@ -257,7 +257,7 @@ class Stage:
         self.policies.mkdir()
         self.keys = Keys.make(directory / "keys")
         self._template = template
-        self.metadata = self._server("metadata")
+        self.metadata = self.server("metadata")
         self.slack = SlackReceiver(directory / "slack")
         secret = "offsite-" + self.keys.public_key[:20]
         self.offsite = RcloneS3(
@@ -279,7 +279,8 @@ class Stage:
             },
         )
 
-    def _server(self, name: str, **settings: str) -> PostgresServer:
+    def server(self, name: str, **settings: str) -> PostgresServer:
+        """A small server of the stage's, not made yet; all have one system identifier."""
         small = {"fsync": "off", "shared_buffers": "16MB"} | settings
         return PostgresServer(self.directory / name, settings=small, template=self._template)
 
@@ -312,7 +313,7 @@ class Stage:
             routed: whether the connection leads over a :class:`Route`.
             connected: whether its server and its connection exist.
         """
-        server = self._server(f"{name}-server", **({"summarize_wal": "on"} if tiers else {}))
+        server = self.server(f"{name}-server", **({"summarize_wal": "on"} if tiers else {}))
         route = None
         if connected:
             server.create()

@@ -5,193 +5,29 @@ One Airflow serves the whole module. The runs go on side by side; what is done t
 
 from __future__ import annotations
 
-import os
-import re
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from lifeboat.cli.program import run as lifeboat
 from lifeboat.recovery.evidence import Record
 from lifeboat.recovery.keeping import read_evidence
-from lifeboat.repository.journal import Event
 from sandbox.accounts import SandboxError
-from sandbox.postgres_builds import WHEEL_MAJOR, binaries
+from sandbox.postgres_builds import WHEEL_MAJOR
 from sandbox.postgres_template import Template
 from sandbox.processes import wait_until
-from tests.dags.stage import SOURCE, Client, Stage, System
+from tests.dags.house import ELSEWHERE, FIRST, HOST, SECOND, House, open_house
+from tests.dags.stage import System
 
 pytestmark = pytest.mark.timeout(600)
-
-USERS = {"ann": "op", "ben": "op", "cleo": "op", "dora": "op", "eve": "viewer"}
-"""Ann asks. Ann, Ben and Cleo may approve; Dora, who may do as much in Airflow, may not."""
-WHO = """\
-restore:
-  approvers: [ann, ben, cleo]
-  valid_for: 8h
-"""
-SAID = re.compile(r"""'(?:event|exc_value)': (?:'|")(.*?)(?:'|"), '(?:[a-z_]+)':""")
-"""What a line of a log says, without all that belongs to it."""
-ENDED = ("failed", "upstream_failed", "skipped")
-FIRST, SECOND = "approve_1", "approve_2"
-LOST = 2
-"""How often a task asks again when Airflow has lost the answer."""
-PUT_ASIDE = "The answer does not count"
-
-
-@dataclass
-class House:
-    """A system with backups, and a session for each user."""
-
-    stage: Stage
-    system: System
-    users: dict[str, Client]
-    places: Path
-
-    @property
-    def dag(self) -> str:
-        return f"{self.system.name}_restore"
-
-    def ask(self, name: str, *, user: str = "ann", **more: Any) -> str:
-        """Ask for a restore into a directory called ``name``; returns the run."""
-        form = {
-            "source": SOURCE,
-            "destination": "worker_directory",
-            "place": str(self.places / name),
-            "reason": f"the disk is gone: {name}",
-            "ticket": "OPS-7",
-        }
-        return self.users[user].trigger(self.dag, form | more)
-
-    def wait_for(self, run: str, task: str, *states: str, within: float = 120) -> None:
-        """Wait until a task is in one of some states."""
-        admin = self.users["admin"]
-
-        def is_so() -> bool:
-            state = admin.task_states(self.dag, run).get(task)
-            if state in ENDED and state not in states:
-                pytest.fail(f"{task} is {state}.\n{self.log(run, 'plan')}\n{self.log(run, task)}")
-            return state in states
-
-        wait_until(is_so, within=within, what=f"{task} of {run} is {' or '.join(states)}", every=0.3)
-
-    def answer(self, run: str, task: str, user: str, option: str = "Approve") -> None:
-        """Answer, once the task asks, and once more if Airflow has lost the answer and asks again."""
-        admin = self.users["admin"]
-        for _ in range(1 + LOST):
-            self._wait_until_parked(run, task)
-            asked = admin.tries(self.dag, run, task)
-            put_aside = self.log(run, task).count(PUT_ASIDE)
-            path = f"/api/v2/dags/{self.dag}/dagRuns/{run}/taskInstances/{task}/-1/hitlDetails"
-            self.users[user]._ask("PATCH", path, json={"chosen_options": [option]})
-
-            def is_settled(asked: int = asked, put_aside: int = put_aside) -> bool:
-                state = admin.task_states(self.dag, run).get(task)
-                return (
-                    state in ("success", *ENDED)
-                    or admin.tries(self.dag, run, task) > asked
-                    or self.log(run, task).count(PUT_ASIDE) > put_aside
-                )
-
-            wait_until(is_settled, within=120, what=f"{task} has taken the answer", every=0.3)
-            if admin.tries(self.dag, run, task) == asked:
-                return
-        pytest.fail(f"{task} lost every answer.\n{self.log(run, task)}")
-
-    def _wait_until_parked(self, run: str, task: str) -> None:
-        self.wait_for(run, task, "awaiting_input")
-        # Airflow fails a task, and tries it again, whose answer comes before its scheduler knows that it has parked.
-        scheduler = self.stage.airflow.directory / "scheduler.log"
-
-        def is_known() -> bool:
-            lines = [line for line in scheduler.read_text().splitlines() if run in line and task in line]
-            begun = max((n for n, line in enumerate(lines) if "Trying to enqueue" in line), default=0)
-            return any("Received executor event with state success" in line for line in lines[begun:])
-
-        wait_until(is_known, within=60, what=f"the scheduler knows that {task} waits", every=0.2)
-
-    def approve(self, run: str, *users: str) -> None:
-        """Let users approve, one after the other."""
-        for task, user in zip((FIRST, SECOND), users, strict=False):
-            self.answer(run, task, user)
-            self.wait_for(run, task, "success")
-
-    def asked_again(self, run: str, task: str, words: str) -> None:
-        """Wait until an answer was put aside for a reason, and the task waits on."""
-        wait_until(lambda: words in self.log(run, task), within=60, what=f"{task} says: {words}", every=0.3)
-        self.wait_for(run, task, "awaiting_input")
-
-    def ended(self, run: str) -> str:
-        return self.users["admin"].wait(self.dag, run, within=240)
-
-    def log(self, run: str, task: str) -> str:
-        """What a task logged in all its tries."""
-        admin = self.users["admin"]
-        try:
-            tries = admin.tries(self.dag, run, task)
-            whole = "\n".join(admin.log(self.dag, run, task, attempt=one) for one in range(1, tries + 1))
-        except SandboxError:
-            return ""  # not written yet
-        return "\n".join(found[1] for found in SAID.finditer(whole))
-
-    def events(self, kind: str, request: str) -> list[Event]:
-        """Events about a request."""
-        return [event for event in self.system.events(kind) if event.details.get("request") == request]
-
-    def request(self, run: str) -> str:
-        """The id of a run's newest request."""
-        found = [
-            event.details["request"]
-            for event in self.system.events("restore_requested")
-            if event.details["request"]["run"]["run_id"] == run
-        ]
-        return str(found[-1]["id"])
-
-    def nothing_came_to(self, name: str) -> bool:
-        place = self.places / name
-        return not place.exists() or not any(place.iterdir())
 
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory, postgres_template: Callable[[int], Template]) -> Iterator[House]:
-    stage, places = Stage(tmp_path_factory.mktemp("house"), postgres_template(WHEEL_MAJOR), users=USERS), None
-    try:
-        system = stage.system("guarded", source=f"    checkpoint: fast\n    binaries: {binaries()}")
-        system.change("alerts:\n", f"{WHO}alerts:\n")
-        stage.start(only_slack=True)
-        system.server.run_sql("INSERT INTO ledger SELECT generate_series(1, 100)")
-        _back_up(system)
-        # The server's user must be able to enter, and pytest's directories are ours alone.
-        places = Path(tempfile.mkdtemp(prefix="lifeboat-places-"))
-        places.chmod(0o755)
-        stage.wait_until_ready()
-        password = stage.airflow.password_of
-        users = {name: Client(stage.airflow.url, name, password(name)) for name in (*USERS, "admin")}
-        yield House(stage, system, users, places)
-        for client in users.values():
-            client.__exit__(None, None, None)
-    finally:
-        stage.stop()
-        if places is not None:
-            shutil.rmtree(places, ignore_errors=True)
-
-
-def _back_up(system: System) -> None:
-    before = dict(os.environ)
-    os.environ |= {f"AIRFLOW_CONN_{name.upper()}": value for name, value in system.connections.items()}
-    try:
-        for tier in ("daily", "wal"):
-            words = ["backup", system.name, SOURCE, "--tier", tier]
-            assert lifeboat(["--policies", str(system.policy.parent), *words]) == 0
-    finally:
-        os.environ.clear()
-        os.environ |= before
+    with open_house(tmp_path_factory.mktemp("house"), postgres_template(WHEEL_MAJOR)) as opened:
+        yield opened
 
 
 def is_stopped_cleanly(place: Path) -> bool:
@@ -244,6 +80,77 @@ def _records(system: System) -> list[Record]:
     since = now.replace(day=1)
     found = read_evidence(repository.target("primary"), system.name, repository.trusted, since=since, until=now)
     return [one for one in found if isinstance(one, Record)]
+
+
+@dataclass(frozen=True)
+class Away:
+    """A run that ends elsewhere than on the worker; what its plan shows, and what tells whether it has begun."""
+
+    run: str
+    shown: str
+    has_begun: Callable[[], bool]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def asked(house: House) -> tuple[Away, Away]:
+    """One into another server, one onto the database's host: planned while other tests are at work."""
+    server = {"destination": "connection", "place": ELSEWHERE, "database": "postgres", "new_name": "returned"}
+    return (
+        Away(house.ask("an archive", **server), "postgres as returned", lambda: "returned" in _databases(house)),
+        Away(
+            house.ask("on its host", destination="ssh_host", host=HOST),
+            f"on the host {HOST}",
+            lambda: not house.nothing_came_to("on its host"),
+        ),
+    )
+
+
+@pytest.fixture(scope="module")
+def away(house: House, asked: tuple[Away, Away]) -> tuple[Away, Away]:
+    """Both approved by two people, before whom nothing has begun."""
+    for one in asked:
+        house.wait_for(one.run, FIRST, "awaiting_input")
+        assert one.shown in house.log(one.run, "plan")
+        house.approve(one.run, "ben")
+    for one in asked:
+        house.wait_for(one.run, SECOND, "awaiting_input")
+        assert not one.has_begun()
+        house.answer(one.run, SECOND, "cleo")
+    return asked
+
+
+def restored(house: House, run: str) -> Record:
+    """See a run to its end; returns its record."""
+    assert house.ended(run) == "success"
+    request = house.request(run)
+    [begun] = house.events("restore_begun", request)
+    assert begun.details["approvers"] == ["ben", "cleo"]
+    [handed] = house.events("restore_handed_over", request)
+    assert handed.details["to"] == "ann"
+    [record] = [record for record in _records(house.system) if record.run.run_id == run]
+    assert record.passed
+    assert record.actor == "airflow user ann, approved by ben and cleo"
+    return record
+
+
+def test_an_archive_comes_back_into_a_new_database_of_another_server(house: House, away: tuple[Away, Away]) -> None:
+    before = {"postgres", "template0", "template1"}
+    record = restored(house, away[0].run)
+    assert record.proofs[0].kind == "logical"
+    assert _databases(house) - before == {"returned"}
+    assert house.elsewhere.run_sql("SELECT count(*), max(n) FROM ledger", database="returned") == [(100, 100)]
+    said = house.log(away[0].run, "plan") + house.log(away[0].run, "restore")
+    assert house.elsewhere.passwords["postgres"] not in said
+
+
+def test_a_database_comes_back_on_its_own_host_over_ssh(house: House, away: tuple[Away, Away]) -> None:
+    record = restored(house, away[1].run)
+    assert record.proofs[0].kind == "full"
+    assert is_stopped_cleanly(house.places / "on its host")
+
+
+def _databases(house: House) -> set[str]:
+    return {str(name) for (name,) in house.elsewhere.run_sql("SELECT datname FROM pg_database")}
 
 
 def test_tasks_that_are_marked_a_success_approve_nothing_and_xcom_says_nothing(house: House) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from lifeboat.cli.program import run
 from lifeboat.errors import Cancelled
+from lifeboat.outside import Connection, Outside
 from lifeboat.policy.loading import load_policy
 from lifeboat.postgres.logical_marks import TEST, UNPROVEN, mark_of, marked_name
 from lifeboat.recovery import staging_server
@@ -218,14 +221,10 @@ def test_the_source_s_own_server_is_refused_whatever_name_leads_there(
     monkeypatch.setattr(small, "staging", (small.server, SUPERUSER))
     connection = small._connection
 
-    def elsewhere(name: str) -> object:
-        from dataclasses import replace
-
+    def elsewhere(name: str) -> Connection:
         return replace(connection(name), host=host) if name == "staging" else connection(name)
 
-    from lifeboat.outside import Outside
-
-    monkeypatch.setattr(small.repository, "outside", Outside(elsewhere, lambda *_, **__: None))  # type: ignore[arg-type]
+    monkeypatch.setattr(small.repository, "outside", Outside(elsewhere, lambda *_, **__: None))
     before = databases(small.server)
     [proof] = a_test_of(small, scratch).proofs
     assert ("where the source itself is" if host == "127.0.0.1" else "system identifier") in proof.error
@@ -311,12 +310,17 @@ def test_a_copy_that_can_t_be_dropped_fails_the_test_and_goes_with_the_next(
     assert a_test_of(small, scratch).passed
 
 
-def test_the_policy_refuses_the_source_s_own_connection_and_says_what_stays_on_scratch_servers(
-    small: Archives, tmp_path: Path
+def test_the_command_line_says_where_it_came_back(
+    small: Archives, staging: PostgresServer, scratch: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    text = small.system.policy.read_text(encoding="utf-8")
-    assert json.dumps(load_policy(small.system.policy).notices).count("staging") == 0
-    own = tmp_path / "demo.yaml"
-    own.write_text(text.replace("connection: staging", f"connection: {small.source.connection}"))
-    with pytest.raises(Exception, match="leads to the source"):
-        load_policy(own)
+    connections = tmp_path / "connections.json"
+    connections.touch(mode=0o600)
+    found = {
+        "staging": json.loads(staging.airflow_connection(ROLE)),
+        small.source.connection: json.loads(small.server.airflow_connection("lifeboat")),
+    }
+    connections.write_text(json.dumps(found))
+    files = ["--policies", str(small.system.policies), "--connections", str(connections)]
+    assert run([*files, "test", "demo", SOURCE, "--scratch", str(scratch)]) == 0
+    said = " ".join(capfd.readouterr().out.split())
+    assert f"was restored into staging at 127.0.0.1:{staging.port}, as {TEST}{SMALL}_" in said

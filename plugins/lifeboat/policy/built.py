@@ -108,28 +108,31 @@ def not_built(policy: Policy, built: Built = BUILT) -> list[str]:
 
 
 def _untested(policy: Policy, proof: ProofPolicy, name: str, built: Built) -> list[str]:
-    notices = []
-    if name == "drill":
-        drilled = sources_drilled(policy, built)
-        left_out = dict.fromkeys(source for source, _ in built_tiers(policy, built) if source not in drilled)
-        notices += [f"The drill of `{source}`, of exports alone, {_NOT_BUILT}." for source in left_out]
-        if proof.connection is not None:
-            notices.append(f"The staging connection of the drill {_NOT_BUILT}: it restores into a scratch place.")
-    elif proof.connection is not None:
-        notices += _not_to_staging(policy, proof.connection, built)
+    if name != "drill":
+        return list(_not_to_staging(policy, proof.connection, built)) if proof.connection is not None else []
+    drilled = sources_drilled(policy, built)
+    left_out = dict.fromkeys(source for source, _ in built_tiers(policy, built) if source not in drilled)
+    notices = [f"The drill of `{source}`, of exports alone, {_NOT_BUILT}." for source in left_out]
+    if proof.connection is not None:
+        notices.append(f"The staging connection of the drill {_NOT_BUILT}: it restores into a scratch place.")
     return notices
 
 
 def _not_to_staging(policy: Policy, connection: str, built: Built) -> Iterator[str]:
     """What a staging server can't take: only a logical archive comes back into a database of another server."""
     for name, source in policy.sources.items():
-        if not isinstance(source, PostgresSource):
+        tiers = {tier for tier in source.tiers if built.has(source, tier)}
+        if not tiers or not isinstance(source, PostgresSource):
             continue
-        tiers = [tier for tier in source.tiers if built.has(source, tier) and tier is not Tier.EXPORT]
-        if tiers and all(source.method_of(tier) == "physical" for tier in tiers):
+        if tiers == {Tier.EXPORT}:
             yield (
-                f"Source `{name}` has physical backups alone, which come back to a server of their own: its restore "
-                f"test uses a scratch server, not the staging connection `{connection}`."
+                f"Source `{name}` has exports alone, which a restore test reads back and compares row by row: nothing "
+                f"of it comes to the staging connection `{connection}`."
+            )
+        elif all(source.method_of(tier) == "physical" for tier in tiers - {Tier.EXPORT}):
+            yield (
+                f"Source `{name}` has no logical archives. Its physical backups come back to a server of their own: "
+                f"the restore test makes a scratch server, and leaves the staging connection `{connection}` alone."
             )
 
 
