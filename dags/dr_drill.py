@@ -1,6 +1,6 @@
 """The drill's DAG of each system whose policy has `drills`: every quarter its loss is practised.
 
-    provision ▸ code ▸ database ▸ files ▸ configuration ▸ dns ▸ verify ▸ monitor ▸ record
+    ( approve ▸ ) provision ▸ code ▸ database ▸ files ▸ configuration ▸ dns ▸ verify ▸ monitor ▸ record
 
 One task for each source: what is restored stays on the worker that restored it, is looked at there, and goes again. A
 step that fails keeps no later one from being tried; `record` brings all of them together, and fails the run.
@@ -8,6 +8,7 @@ step that fails keeps no later one from being tried; `record` brings all of them
 
 from __future__ import annotations
 
+from datetime import timedelta
 from itertools import pairwise
 from typing import Any, get_args
 
@@ -15,6 +16,7 @@ from airflow.sdk import DAG, Param, TriggerRule, get_parsing_context
 
 from lifeboat.operators.alerts import drill_failure_callbacks
 from lifeboat.operators.drill import MakeStep, RecordDrill
+from lifeboat.operators.drill_approval import ApproveDrill
 from lifeboat.operators.policies import policies_for_dags
 from lifeboat.operators.proof_dag import proof_dag, proof_page
 from lifeboat.policy.built import sources_drilled
@@ -42,7 +44,10 @@ def drill_dag(loaded: LoadedPolicy, drills: DrillPolicy, dag_id: str) -> DAG:
             MakeStep(task_id=step.task, step=step.name, source=step.source, first=number == 0, **after)
             for number, step in enumerate(planned_steps(policy))
         ]
-        for before, following in pairwise([*steps, RecordDrill(task_id="record", **after)]):
+        # Asked again when Airflow lost the answer on its way: one that comes within the second in which it was asked.
+        again: dict[str, Any] = {"retries": 2, "retry_delay": timedelta(seconds=10)}
+        asking = [ApproveDrill(task_id="approve", system=policy.system, **again)] if drills.approval else []
+        for before, following in pairwise([*asking, *steps, RecordDrill(task_id="record", **after)]):
             before >> following
     return dag
 

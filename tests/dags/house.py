@@ -35,6 +35,7 @@ restore:
   approvers: [ann, ben, cleo]
   valid_for: 8h
   hosts: {db1: {connection: guarded_host}}
+drills: {schedule: "0 0 1 1 *", approval: true}
 """
 ELSEWHERE, HOST = "guarded_elsewhere", "db1"
 """The connection to another server, and a host that a restore may end on."""
@@ -56,10 +57,11 @@ class House:
     users: dict[str, Client]
     places: Path
     elsewhere: PostgresServer
+    work: str = "restore"
 
     @property
     def dag(self) -> str:
-        return f"{self.system.name}_restore"
+        return f"{self.system.name}_{self.work}"
 
     def ask(self, name: str, *, user: str = "ann", **more: Any) -> str:
         """Ask for a restore into a directory called ``name``; returns the run."""

@@ -6,7 +6,7 @@ One Airflow serves the whole module. The runs go on side by side; what is done t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -271,3 +271,25 @@ def test_a_place_that_is_not_empty_is_refused_before_anybody_is_asked(house: Hou
     assert house.ended(run) == "failed"
     assert "is not empty" in house.log(run, "plan")
     assert (full / "precious").read_text() == "kept"
+
+
+def test_a_drill_begins_when_somebody_else_agrees_and_that_takes_a_phase_of_its_own(house: House) -> None:
+    drill = replace(house, work="dr_drill")
+    run = drill.users["ann"].trigger(drill.dag, {"scenario": "total_loss"})
+    drill.answer(run, "approve", "ann")
+    drill.asked_again(run, "approve", "ann asked for it, and can't agree to it")
+    drill.answer(run, "approve", "ben")
+    assert drill.ended(run) == "success"
+    [record] = [one for one in _records(house.system) if one.run.run_id == run]
+    assert record.passed
+    [approved] = [event for event in house.system.events("drill_approved") if run in event.actor]
+    assert approved.details["approver"] == "ben"
+    assert record.drill is not None
+    assert record.drill.incident < approved.time
+    approve = record.proofs[0].milliseconds["approve"]
+    assert 0 < approve < record.drill.recovery_milliseconds
+    # One that is refused is never begun.
+    refused = drill.users["ann"].trigger(drill.dag, {"scenario": "total_loss"})
+    drill.answer(refused, "approve", "cleo", "Reject")
+    drill.wait_for(refused, "provision", "failed")
+    assert [event for event in house.system.events("drill_begun") if refused in event.actor] == []

@@ -75,7 +75,7 @@ def recover(
         tick=lambda: None,
         program=program,
     )
-    return room.recover(PAPERS, targets, Moments(now, now), (), repository.outside)
+    return room.recover(PAPERS, targets, Moments(now, now), (), repository.outside, {"approve": 5})
 
 
 def test_with_airflow_lost_everything_comes_back_from_the_kit_and_the_break_glass_key_alone(
@@ -196,6 +196,7 @@ def test_the_child_has_an_empty_environment_and_a_directory_of_its_own(
     assert Path(home).parent == story.place
     assert seen["in it"] == []
     assert CANARY not in proof.error
+    assert seen["request"]["before"] == {"approve": 5}
     assert str(tmp_path) not in seen["path"]
     assert str(story.line.system.policy) in seen["request"]["shut"]
     assert str(story.line.system.keys / "local.key") in seen["request"]["shut"]

@@ -78,6 +78,8 @@ def test_what_the_policy_names_goes_before_what_could_be_done() -> None:
 def test_a_policy_that_names_a_scenario_without_what_it_needs_is_refused() -> None:
     with pytest.raises(PolicyRefused, match="can't be practised"):
         policy_of("drills: {scenarios: [key_lost]}\n")
+    with pytest.raises(PolicyRefused, match="Nobody can agree to a drill"):
+        policy_of("drills: {approval: true}\n")
     with pytest.raises(PolicyRefused, match="no source `moon`"):
         policy_of("drills: {heartbeat: {source: moon, database: erp, query: SELECT now()}}\n")
 

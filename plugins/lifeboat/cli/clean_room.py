@@ -109,7 +109,7 @@ def recover(request: Request) -> Answer:
         frozenset(request.late),
         tell=_tell,
         tick=STOP.check,
-        before={OPEN_KIT: max(0, (utc_now() - request.since) // timedelta(milliseconds=1))},
+        before=request.before | {OPEN_KIT: max(0, (utc_now() - request.since) // timedelta(milliseconds=1))},
     )
     return Answer(proof=recovery.recover(request.source))
 

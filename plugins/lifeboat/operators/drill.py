@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 from airflow.sdk.exceptions import AirflowFailException
 
+from lifeboat.errors import RestoreError
 from lifeboat.operators import proof_message
 from lifeboat.operators.proof_message import faults, looked_at, tell_people
 from lifeboat.operators.step import SystemStep, stay_quiet_until_connected
@@ -33,6 +34,7 @@ class DrillTask(SystemStep):
             AirflowSkipException: none of the connections of the system's targets exists yet.
         """
         from lifeboat.operators.run import actor_of
+        from lifeboat.policy.drill_steps import drill_policy
         from lifeboat.recovery.bringing_back import Means
         from lifeboat.recovery.drill.practice import Practice, Wish
         from lifeboat.recovery.sql_checks import checks_of
@@ -47,6 +49,7 @@ class DrillTask(SystemStep):
             scenario=params.get("scenario"),
             incident=incident_of(params, repository.policy.zone),
             reason=str(params.get("reason") or ""),
+            approved=drill_policy(repository.policy).approval,
             means=Means(checks=tuple(checks_of(repository.loaded))),
         )
         number = int(ti.try_number or 1)
@@ -80,14 +83,17 @@ class MakeStep(DrillTask):
         """Make it.
 
         Raises:
-            AirflowFailException: it failed; another try would find the same.
+            AirflowFailException: it failed, or the drill could not begin; another try would find the same.
         """
         from lifeboat.policy.drill_steps import PlannedStep
 
         practice = self._practice(context)
-        if self.first:
-            practice.begin()
-        made, proof = practice.step(PlannedStep(self.step, self.source))
+        try:
+            if self.first:
+                practice.begin()
+            made, proof = practice.step(PlannedStep(self.step, self.source))
+        except RestoreError as error:
+            raise AirflowFailException(str(error)) from error
         for good, line in looked_at(proof) if proof is not None else ():
             (self.log.info if good else self.log.error)("%s", line)
         if not made.passed:
@@ -109,7 +115,10 @@ class RecordDrill(DrillTask):
             AirflowFailException: the drill failed.
         """
         practice = self._practice(context)
-        record = practice.conclude()
+        try:
+            record = practice.conclude()
+        except RestoreError as error:
+            raise AirflowFailException(str(error)) from error
         self.log.info("Record %s, SHA-256 %s, signed by %s", record.id, record.sha256, record.key_id)
         for fault in tell_people(self._repository().policy, record, message(record)):
             self.log.warning(fault)

@@ -107,6 +107,10 @@ class DrillPolicy(ProofPolicy):
     """A row that tells what was lost; without one, the last commit in the WAL, and until when it is proven that there
     was no other."""
 
+    approval: bool = False
+    """Whether a drill in Airflow begins when one of `restore.approvers`, who is not the one who asked for it, has
+    agreed. How long that took is a phase of its own, `approve`, and counts in the recovery time."""
+
     hooks: DrillHooks = DrillHooks()
     """What is done around the sources."""
 

@@ -211,6 +211,14 @@ class Policy(Part):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _somebody_can_agree(self) -> Self:
+        if self.drills is not None and self.drills.approval and not self.restore.approvers:
+            raise Refused(
+                "Nobody can agree to a drill.", "Name `approvers` under `restore`.", key=("drills", "approval")
+            )
+        return self
+
     def _sources_asked(self) -> Iterator[tuple[tuple[str, ...], str]]:
         """The sources that restore tests and drills name, each with its key."""
         for key, proof in (("tests", self.tests), ("drills", self.drills)):

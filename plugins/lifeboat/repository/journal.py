@@ -68,6 +68,7 @@ EventKind = Literal[
     "restore_failed",
     "restore_handed_over",
     "restore_test_begun",
+    "drill_approved",
     "drill_begun",
     "drill_step",
     "evidence_recorded",

@@ -47,6 +47,7 @@ class Request(BaseModel):
         kit, break_glass: the recovery kit, and files with RSA private keys: all that it recovers by.
         system, source: what comes back.
         since: when the recovery of the source began: to open the kit is a part of it.
+        before: milliseconds of the phases that lie behind it.
         targets, incident, known_until, back_to, late: what the scenario leaves, as ``SourceRecovery`` takes it.
         name: what the scratch places are called by.
         scratch, binaries, user, checks, application, verify, heartbeat, variables: as ``Means`` has them.
@@ -61,6 +62,7 @@ class Request(BaseModel):
     system: str
     source: str
     since: AwareDatetime
+    before: dict[str, int]
     targets: tuple[str, ...]
     incident: AwareDatetime
     known_until: AwareDatetime
@@ -126,12 +128,19 @@ class CleanRoom:
         self._program = program
 
     def recover(
-        self, source: str, targets: Iterable[str], moments: Moments, late: Iterable[tuple[str, str]], outside: Outside
+        self,
+        source: str,
+        targets: Iterable[str],
+        moments: Moments,
+        late: Iterable[tuple[str, str]],
+        outside: Outside,
+        before: Mapping[str, int] | None = None,
     ) -> Proof | None:
         """Bring a source back; ``None`` where every target answered and there is nothing of it.
 
         Args:
             outside: where the hooks that ask what came back get what they are called with; and the clock.
+            before: milliseconds of the phases that lie behind it.
 
         Raises:
             RestoreError: the kit is not whole, or lacks something, or no key opens it: the text says what.
@@ -145,6 +154,7 @@ class CleanRoom:
             system=self._living.policy.system,
             source=source,
             since=outside.clock(),
+            before=dict(before or {}),
             targets=tuple(targets),
             incident=moments.incident,
             known_until=moments.known_until,

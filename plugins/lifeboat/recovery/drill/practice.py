@@ -17,8 +17,10 @@ from lifeboat.policy.built import built_targets, sources_drilled
 from lifeboat.policy.drill_steps import VERIFY, PlannedStep, drill_policy, hook_of, planned_steps
 from lifeboat.policy.drills import Scenario
 from lifeboat.recovery.bringing_back import Means
+from lifeboat.recovery.drill.approving import DrillApproval
 from lifeboat.recovery.drill.recording import (
     Begun,
+    approval_of,
     begun_drill,
     journal_run,
     results_of,
@@ -50,6 +52,7 @@ class Wish:
         means: what recoveries are done with; a scratch directory in it goes before the policy's.
         break_glass: files with RSA private keys; empty: the policy's place for one.
         kit: a recovery kit; ``None``: the policy's.
+        approved: whether it begins only when somebody has agreed.
     """
 
     scenario: Scenario | None = None
@@ -58,6 +61,7 @@ class Wish:
     means: Means = field(default_factory=Means)
     break_glass: tuple[Path, ...] = ()
     kit: Path | None = None
+    approved: bool = False
 
 
 class Practice:
@@ -107,11 +111,26 @@ class Practice:
             self.step(step)
         return self.conclude()
 
+    def agree(self, asked: datetime, approver: str) -> None:
+        """Write down that somebody agreed to the drill, before it begins.
+
+        Args:
+            asked: when it was asked for.
+
+        Raises:
+            TargetUnavailable: no target can be reached.
+            KeyUnavailable: nobody would believe it.
+        """
+        now = self._clock()
+        self._repository.signer.insist_on_validity(now)
+        approval = DrillApproval(asked, now, approver)
+        self._journal().write("drill_approved", drill=self._drill, **approval.details())
+
     def begin(self) -> Begun:
         """Choose the scenario, state the incident, and write both down before anything is done.
 
         Raises:
-            RestoreError: the scenario can't be practised, or there is nothing that could come back.
+            RestoreError: the scenario can't be practised, or there is nothing that could come back, or nobody agreed.
             TargetUnavailable: no target can be reached.
             KeyUnavailable: nobody would believe the record.
         """
@@ -122,11 +141,18 @@ class Practice:
                 f"Of {self._policy.system}, no source can be brought back by a drill.",
                 "Exports come back by `lifeboat restore`.",
             )
+        approval = approval_of(self._repository, self._targets(), self._drill) if self._wish.approved else None
+        if self._wish.approved and approval is None:
+            raise RestoreError(f"Nobody agreed to this drill of {self._policy.system}.", "Trigger another one.")
         glass, kit = bool(self._break_glass), self._kit is not None
         scenario = choose_scenario(self._wish.scenario, self._policy, self._earlier(now), glass=glass, kit=kit)
-        moments = moments_of(scenario, self._wish.incident, now, drill_policy(self._policy))
+        incident = self._wish.incident
+        if incident is None and approval is not None and scenario != "late_corruption":
+            # What is lost while people are asked is lost by the incident that they are asked about.
+            incident = approval.asked
+        moments = moments_of(scenario, incident, now, drill_policy(self._policy))
         left = targets_left(scenario, list(built_targets(self._policy)))
-        begun = Begun(self._drill, scenario, moments, tuple(left), now, self._wish.reason)
+        begun = Begun(self._drill, scenario, moments, tuple(left), now, self._wish.reason, approval)
         self._tell(f"The drill is {scenario}, the incident at {moments.incident.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC")
         self._journal().write("drill_begun", **begun.details())
         return begun
@@ -163,7 +189,7 @@ class Practice:
         results = results_of(self._repository, self._targets(), begun)
         planned = planned_steps(self._policy)
         steps = together(planned, results.steps)
-        taken = recovery_milliseconds(begun.begun, steps)
+        taken = recovery_milliseconds(begun.since, steps)
         drill = Drill(
             scenario=begun.scenario,
             incident=begun.moments.incident,

@@ -10,6 +10,7 @@ from typing import Any
 
 from lifeboat.errors import Cancelled, LifeboatError, ManifestInvalid, RestoreError
 from lifeboat.policy.drills import Scenario
+from lifeboat.recovery.drill.approving import DrillApproval
 from lifeboat.recovery.drill.scenarios import Moments
 from lifeboat.recovery.evidence import Proof, Step
 from lifeboat.repository.event_reading import EventObjects
@@ -31,6 +32,7 @@ class Begun:
         scenario, moments, reason: as its first event has them.
         targets: those that the scenario leaves, in the order of preference.
         begun: when.
+        approval: where somebody had to agree to it before: how that went.
     """
 
     drill: str
@@ -39,6 +41,12 @@ class Begun:
     targets: tuple[str, ...]
     begun: datetime
     reason: str = ""
+    approval: DrillApproval | None = None
+
+    @property
+    def since(self) -> datetime:
+        """From when its recovery time is measured: when it was asked for, or else when it began."""
+        return self.begun if self.approval is None else self.approval.asked
 
     def details(self) -> dict[str, Any]:
         """Of the event ``drill_begun``."""
@@ -52,6 +60,7 @@ class Begun:
             "targets": list(self.targets),
             "begun": self.begun.isoformat(),
             "reason": self.reason,
+            "approval": self.approval.details() if self.approval is not None else None,
         }
 
     @classmethod
@@ -64,7 +73,8 @@ class Begun:
             datetime.fromisoformat(told["back_to"]) if told["back_to"] is not None else None,
         )
         begun = datetime.fromisoformat(told["begun"])
-        return cls(told["drill"], told["scenario"], moments, tuple(told["targets"]), begun, told["reason"])
+        approval = DrillApproval.of(told["approval"]) if told.get("approval") else None
+        return cls(told["drill"], told["scenario"], moments, tuple(told["targets"]), begun, told["reason"], approval)
 
 
 @dataclass
@@ -91,6 +101,12 @@ def step_details(drill: str, step_id: str, step: Step, proof: Proof | None) -> d
         "proof": proof.model_dump(mode="json") if proof is not None else None,
         "passed": step.passed,
     }
+
+
+def approval_of(repository: SystemRepository, targets: Sequence[str], drill: str) -> DrillApproval | None:
+    """How somebody agreed to a drill; ``None`` where nobody has."""
+    found = [event for event in _events(repository, targets, drill) if event.kind == "drill_approved"]
+    return DrillApproval.of(max(found, key=lambda event: event.time).details) if found else None
 
 
 def begun_drill(repository: SystemRepository, targets: Sequence[str], drill: str) -> Begun:

@@ -15,7 +15,7 @@ from lifeboat.recovery.drill.clean_room import CleanRoom, insist_on_keys
 from lifeboat.recovery.drill.leaving import left_by
 from lifeboat.recovery.drill.recording import Begun, copied_later
 from lifeboat.recovery.drill.recovering import SourceRecovery
-from lifeboat.recovery.evidence import Proof
+from lifeboat.recovery.evidence import APPROVE, Proof
 from lifeboat.recovery.wording import length_of
 from lifeboat.repository.system import SystemRepository
 
@@ -54,6 +54,7 @@ class SourceStep:
         """
         means = self._means(begun)
         late = copied_later(self.repository, reached, begun.moments)
+        before = {APPROVE: begun.approval.milliseconds} if begun.approval is not None else {}
         name = f"{self.repository.system}-drill"
         if begun.scenario == "airflow_lost":
             assert self.kit is not None
@@ -61,13 +62,13 @@ class SourceStep:
             room = CleanRoom(
                 self.kit, self.break_glass, self.repository.loaded, means, name, tell=self.tell, tick=self.tick
             )
-            return room.recover(source, begun.targets, begun.moments, late, self.repository.outside)
+            return room.recover(source, begun.targets, begun.moments, late, self.repository.outside, before)
         left = left_by(begun.scenario, self.repository, self.break_glass)
         # Without any key each try would fail by itself, and for the same reason.
         _ = left.opening
         bringing_back = BringingBack(left, means, name, self.tick)
         return SourceRecovery(
-            left, bringing_back, begun.targets, begun.moments, late, tell=self.tell, tick=self.tick
+            left, bringing_back, begun.targets, begun.moments, late, tell=self.tell, tick=self.tick, before=before
         ).recover(source)
 
     def not_left(self, source: str, begun: Begun, error: LifeboatError) -> Proof:
