@@ -5,8 +5,9 @@
 Each ``airflow`` command alone spends most of its start importing; four of them on two cores take a minute and more.
 Here one process imports, forks ``db migrate`` and the components, which import the rest meanwhile and begin to work
 when the database is ready. Parsers and tasks are forks of them, and find Lifeboat imported as well: each would spend
-a second and more on that, most of what it does. Logs go to ``STATE_DIRECTORY/<component>.log``, process ids and exit codes to
-``STATE_DIRECTORY/components.json``.
+a second and more on that, most of what it does.
+
+Logs go to ``STATE_DIRECTORY/<component>.log``, process ids and exit codes to ``STATE_DIRECTORY/components.json``.
 """
 
 from __future__ import annotations
@@ -23,7 +24,12 @@ from typing import NoReturn
 
 # What DAG files import, and what tasks import besides when they run.
 _PARSED = ("lifeboat.operators.backup", "lifeboat.operators.dag_parts")
-_RUN = ("airflow.providers.amazon.aws.hooks.base_aws", "lifeboat.backup.steps", "lifeboat.postgres.kind")
+_RUN = (
+    "airflow.providers.amazon.aws.hooks.base_aws",
+    "aws_encryption_sdk",
+    "lifeboat.backup.steps",
+    "lifeboat.postgres.kind",
+)
 # What a component imports while it waits for the database.
 _COMPONENTS = {
     "api-server": ("airflow.api_fastapi.main",),
