@@ -45,7 +45,7 @@ lint: install ## Check style, types and the direction of imports
 	$(BIN)/lint-imports
 
 test: lint install-tests test-bare ## Check everything and run the whole suite
-	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder
 
 test-bare: install ## Install the command line where there is no Airflow, and see that it works
 	@$(PYTHON) sandbox/set_up.py --bare

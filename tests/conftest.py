@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.loaders import JSONFileLoader
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
-from sandbox import processes
+from sandbox import demo_system, processes
 from sandbox.accounts import remove_server_directory, server_directory, sweep_outer_room
 from sandbox.postgres import PostgresServer
 from sandbox.postgres_builds import WHEEL_MAJOR, tested_majors
@@ -81,6 +83,17 @@ def free_port() -> Iterator[Callable[[], int]]:
     yield give
     for port in given:
         processes.release_port(port)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def made_once() -> Iterator[None]:
+    """What takes long to make and is the same to every test: the break-glass pair of demo systems, half a second of
+    arithmetic each; and botocore's descriptions of services, which every session reads anew, a megabyte of JSON."""
+    read = cache(JSONFileLoader().load_file)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo_system, "new_break_glass_pair", cache(demo_system.new_break_glass_pair))
+        patch.setattr(JSONFileLoader, "load_file", lambda _, path: read(path))
+        yield
 
 
 @pytest.fixture(scope="session")

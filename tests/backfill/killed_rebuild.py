@@ -1,11 +1,7 @@
-"""The making of a past moment's export in a process of its own that is killed with -9 in one of its phases.
-
-The processes are forks of one server that has Lifeboat loaded, and no threads.
-"""
+"""The making of a past moment's export in a process of its own that is killed with -9 in one of its phases."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 from collections.abc import Callable
@@ -22,11 +18,9 @@ from lifeboat.policy.slots import slot_of
 from lifeboat.repository.manifest import Run
 from lifeboat.repository.system import SystemRepository, Work
 from tests.backfill.past import Past
+from tests.forks import FORKS
 from tests.recovery.line import SOURCE
 from tests.seen import is_seen
-
-_FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload([__name__])
 
 PHASES: dict[str, Callable[[Path], bool]] = {
     "unpacking": lambda scratch: is_seen("pg_control", scratch),
@@ -39,7 +33,7 @@ PHASES: dict[str, Callable[[Path], bool]] = {
 def killed_rebuild(past: Past, moment: datetime, phase: str) -> BaseProcess:
     """An export of a past moment that is killed once a phase has begun."""
     line = past.line
-    return _FORKS.Process(target=_run, args=(line.system.policy, moment, line.place, phase))
+    return FORKS.Process(target=_run, args=(line.system.policy, moment, line.place, phase))
 
 
 def _run(policy: Path, moment: datetime, scratch: Path, phase: str) -> None:

@@ -1,11 +1,7 @@
-"""A run in a process of its own that is killed with -9 in its middle.
-
-The processes are forks of one server that has Lifeboat loaded.
-"""
+"""A run in a process of its own that is killed with -9 in its middle."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 from datetime import datetime
@@ -18,11 +14,9 @@ from lifeboat.repository.manifest import Run
 from lifeboat.repository.system import Work
 from tests.code.conftest import CODE
 from tests.conftest import Clock
+from tests.forks import FORKS
 from tests.repository.retention.cleaned_system import Mortal
 from tests.repository.world import World
-
-_FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload([__name__])
 
 
 class _Killed(Mortal):
@@ -44,12 +38,12 @@ class _Killed(Mortal):
 
 def snapshot_process(world: World, mark: str, dies_at: int) -> BaseProcess:
     """A run whose recovery point's id ends in ``mark``, killed before the target's change of that number."""
-    return _FORKS.Process(target=_snapshot, args=(world.policy, world.clock(), mark, dies_at))
+    return FORKS.Process(target=_snapshot, args=(world.policy, world.clock(), mark, dies_at))
 
 
 def restore_process(world: World, recovery_point: str, into: Path) -> BaseProcess:
     """A restore that is killed when the first bytes have come."""
-    return _FORKS.Process(target=_restore, args=(world.policy, world.clock(), recovery_point, into))
+    return FORKS.Process(target=_restore, args=(world.policy, world.clock(), recovery_point, into))
 
 
 def _snapshot(policy: Path, now: datetime, mark: str, dies_at: int) -> None:

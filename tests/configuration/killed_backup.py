@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 from datetime import datetime
@@ -16,21 +15,19 @@ from lifeboat.repository.system import Work
 from tests.configuration.conftest import SETTINGS, Configuration
 from tests.conftest import Clock
 from tests.files.killed_work import _Killed
+from tests.forks import FORKS
 from tests.repository.world import World
-
-_FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload([__name__])
 
 
 def backup_process(settings: Configuration, mark: str, dies_at: int) -> BaseProcess:
     """A backup whose id ends in ``mark``, killed before the target's change of that number."""
-    return _FORKS.Process(target=_back_up, args=(settings.world.policy, settings.world.clock(), mark, dies_at))
+    return FORKS.Process(target=_back_up, args=(settings.world.policy, settings.world.clock(), mark, dies_at))
 
 
 def restore_process(settings: Configuration, recovery_point: str, into: Path, dies_after: int) -> BaseProcess:
     """A restore that is killed at so many ticks."""
     arguments = (settings.world.policy, settings.world.clock(), recovery_point, into, dies_after)
-    return _FORKS.Process(target=_restore, args=arguments)
+    return FORKS.Process(target=_restore, args=arguments)
 
 
 def _back_up(policy: Path, now: datetime, mark: str, dies_at: int) -> None:

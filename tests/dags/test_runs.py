@@ -24,6 +24,7 @@ from tests.dags.stage import SETTING, SOURCE, System
 
 pytestmark = pytest.mark.timeout(600)
 
+BETWEEN_CHANGES = 50  # looks, two in a second: the watch must find quiet for 20 seconds between two changes
 NEAR, OFFSITE = 0, 1  # the order of alpha's and remote's targets besides the primary one
 
 
@@ -267,14 +268,15 @@ def test_a_change_of_a_watched_file_begins_a_run_at_once(play: Play) -> None:
     play.end("settings unchanged")
     play.stage.start_triggerer()
     file = play.stage.directory / "alpha.conf"
-    numbers = itertools.count()
+    looks = itertools.count()
 
     def begun_by_the_watch() -> bool:
         # The watch begins when the triggerer is up: what was changed before is the schedule's.
-        file.write_text(f"{SETTING} {next(numbers)}")
+        if (look := next(looks)) % BETWEEN_CHANGES == 0:
+            file.write_text(f"{SETTING} {look}")
         return any(run["run_type"] == "asset_triggered" for run in play.client.runs(dag))
 
-    wait_until(begun_by_the_watch, within=120, what="a run was begun by the watch", every=25)
+    wait_until(begun_by_the_watch, within=120, what="a run was begun by the watch", every=0.5)
     play.stage.airflow.stop_component("triggerer")
     [run, *_] = [run for run in play.client.runs(dag) if run["run_type"] == "asset_triggered"]
     assert play.client.ended(dag, run["dag_run_id"]) == "success"

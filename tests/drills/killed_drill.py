@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 from multiprocessing.process import BaseProcess
@@ -15,10 +14,8 @@ from lifeboat.recovery.bringing_back import Means
 from lifeboat.recovery.drill.practice import Practice, Wish
 from lifeboat.repository.manifest import Run
 from lifeboat.repository.system import SystemRepository
+from tests.forks import FORKS
 from tests.seen import is_seen
-
-_FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload([__name__])
 
 PHASES = {"recovering": "recovery.signal", "looking": "pg_amcheck.log", "asking": "asked"}
 """The file that is seen in the scratch directory once a phase has begun."""
@@ -26,7 +23,7 @@ PHASES = {"recovering": "recovery.signal", "looking": "pg_amcheck.log", "asking"
 
 def killed_drill(policy: Path, scratch: Path, phase: str, scenario: Scenario = "total_loss") -> BaseProcess:
     """A drill that is killed once a phase has begun."""
-    return _FORKS.Process(target=_run, args=(policy, scratch, phase, scenario))
+    return FORKS.Process(target=_run, args=(policy, scratch, phase, scenario))
 
 
 def _run(policy: Path, scratch: Path, phase: str, scenario: Scenario) -> None:

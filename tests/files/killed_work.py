@@ -1,11 +1,7 @@
-"""A snapshot or a restore in a process of its own that is killed with -9 in its middle.
-
-The processes are forks of one server that has Lifeboat loaded.
-"""
+"""A snapshot or a restore in a process of its own that is killed with -9 in its middle."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 from datetime import datetime
@@ -19,11 +15,9 @@ from lifeboat.repository.manifest import Run
 from lifeboat.repository.system import Work
 from tests.conftest import Clock
 from tests.files.conftest import FILES, FileSet
+from tests.forks import FORKS
 from tests.repository.retention.cleaned_system import Mortal
 from tests.repository.world import World
-
-_FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload([__name__])
 
 
 class _Killed(Mortal):
@@ -45,12 +39,12 @@ class _Killed(Mortal):
 
 def snapshot_process(files: FileSet, mark: str, dies_at: int) -> BaseProcess:
     """A full whose id ends in ``mark``, killed before the target's change of that number."""
-    return _FORKS.Process(target=_snapshot, args=(files.world.policy, files.world.clock(), mark, dies_at))
+    return FORKS.Process(target=_snapshot, args=(files.world.policy, files.world.clock(), mark, dies_at))
 
 
 def restore_process(files: FileSet, recovery_point: str, into: Path, dies_after: int) -> BaseProcess:
     """A restore that is killed when so many bytes are written."""
-    return _FORKS.Process(
+    return FORKS.Process(
         target=_restore, args=(files.world.policy, files.world.clock(), recovery_point, into, dies_after)
     )
 
@@ -78,7 +72,7 @@ def _restore(policy: Path, now: datetime, recovery_point: str, into: Path, dies_
 
 def merging_process(files: FileSet, recovery_point: str, into: Path, dies_at: int) -> BaseProcess:
     """A restore into a directory in use that is killed before its rename of that number."""
-    return _FORKS.Process(target=_merge, args=(files.world.policy, files.world.clock(), recovery_point, into, dies_at))
+    return FORKS.Process(target=_merge, args=(files.world.policy, files.world.clock(), recovery_point, into, dies_at))
 
 
 def _merge(policy: Path, now: datetime, recovery_point: str, into: Path, dies_at: int) -> None:

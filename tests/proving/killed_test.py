@@ -1,11 +1,7 @@
-"""A restore test in a process of its own that is killed with -9 in one of its phases.
-
-The processes are forks of one server that has Lifeboat loaded, and no threads.
-"""
+"""A restore test in a process of its own that is killed with -9 in one of its phases."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 from multiprocessing.process import BaseProcess
@@ -16,10 +12,8 @@ from lifeboat.policy.loading import load_policy
 from lifeboat.recovery.restore_test import RestoreTest, Wish
 from lifeboat.repository.manifest import Run
 from lifeboat.repository.system import SystemRepository
+from tests.forks import FORKS
 from tests.seen import is_seen
-
-_FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload([__name__])
 
 PHASES = {"unpacking": "pg_control", "recovering": "recovery.signal", "looking": "pg_amcheck.log"}
 """The file that is seen in the scratch directory once a phase has begun."""
@@ -27,7 +21,7 @@ PHASES = {"unpacking": "pg_control", "recovering": "recovery.signal", "looking":
 
 def killed_test(policy: Path, source: str, scratch: Path, phase: str) -> BaseProcess:
     """A test of one source that is killed once a phase has begun."""
-    return _FORKS.Process(target=_run, args=(policy, source, scratch, phase))
+    return FORKS.Process(target=_run, args=(policy, source, scratch, phase))
 
 
 def _run(policy: Path, source: str, scratch: Path, phase: str) -> None:

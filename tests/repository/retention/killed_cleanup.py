@@ -1,11 +1,7 @@
-"""A cleanup in a process of its own that is killed with -9 at one of its changes.
-
-The processes are forks of one server that has Lifeboat loaded: a start costs a tenth of a second.
-"""
+"""A cleanup in a process of its own that is killed with -9 at one of its changes."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import sys
@@ -19,11 +15,10 @@ from typing import Any
 from lifeboat.repository import remains
 from lifeboat.repository.retention.cleaning import Cleanup
 from tests.conftest import Clock
+from tests.forks import FORKS
 from tests.repository.retention.cleaned_system import ROLES, Mortal
 from tests.repository.world import SOURCE, World
 
-_FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload([__name__])
 _STEPS = {"os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.truncate"}
 
 
@@ -74,12 +69,12 @@ def cleanup_process(world: World, *, dies_at: int = 0, gate: Gate | None = None)
     """
     root = world.roots.get("primary")
     arguments = (world.policy, dict(world.environment), world.clock(), str(root or ""), dies_at, gate)
-    return _FORKS.Process(target=_clean, args=arguments)
+    return FORKS.Process(target=_clean, args=arguments)
 
 
 def new_gate() -> Gate:
     """What several processes can wait for."""
-    return _FORKS.Event()
+    return FORKS.Event()
 
 
 def _clean(
