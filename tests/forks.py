@@ -21,6 +21,7 @@ FORKS.set_forkserver_preload(
         "tests.configuration.killed_backup",
         "tests.drills.killed_drill",
         "tests.files.killed_work",
+        "tests.logical.killed_test",
         "tests.proving.killed_test",
         "tests.repository.retention.killed_cleanup",
     ]

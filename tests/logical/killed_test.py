@@ -1,11 +1,7 @@
-"""A restore test on a staging server, in a process of its own that is killed with -9 once its database has a name.
-
-The processes are forks of one server that has Lifeboat loaded, and no threads.
-"""
+"""A restore test on a staging server, in a process of its own that is killed with -9 once its database has a name."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 from multiprocessing.process import BaseProcess
@@ -18,16 +14,14 @@ from lifeboat.policy.loading import load_policy
 from lifeboat.recovery.restore_test import RestoreTest, Wish
 from lifeboat.repository.manifest import Run
 from lifeboat.repository.system import SystemRepository
-
-_FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload([__name__])
+from tests.forks import FORKS
 
 
 def killed_test(
     policy: Path, source: str, scratch: Path, environment: dict[str, str], dsn: str, name: str
 ) -> BaseProcess:
     """A test of one source that is killed when the server has a database whose name begins so."""
-    return _FORKS.Process(target=_run, args=(policy, source, scratch, environment, dsn, name))
+    return FORKS.Process(target=_run, args=(policy, source, scratch, environment, dsn, name))
 
 
 def _run(policy: Path, source: str, scratch: Path, environment: dict[str, str], dsn: str, name: str) -> None:
