@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -48,6 +49,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneWorkerAMo
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Those that run an Airflow come first: together they take longest, and they wait more than they work."""
     items.sort(key=lambda item: item.nodeid.split("::", 1)[0] not in RUN_AIRFLOW)
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests, and all that they import, stay to the end: no collection of garbage looks through them."""
+    gc.collect()
+    gc.freeze()
 
 
 class Clock:
