@@ -1,5 +1,7 @@
 """Jobs on threads of their own, a few at a time, behind a main thread that may be interrupted at any moment.
 
+They let other programs go first: what is done beside a server that recovers must not slow it down.
+
 No ``ThreadPoolExecutor``: a task is stopped by a signal whose handler raises wherever the main thread just is, also
 between two steps of a lock that is taken in Python; see :mod:`lifeboat.streams.waking`.
 """
@@ -7,9 +9,12 @@ between two steps of a lock that is taken in Python; see :mod:`lifeboat.streams.
 from __future__ import annotations
 
 import math
+import os
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from threading import get_native_id
 from types import TracebackType
 from typing import Self
 
@@ -19,6 +24,7 @@ from lifeboat.streams.waking import Stage
 PATIENCE_SECONDS = 5.0
 NO_LIMIT = math.inf
 _LOOK_SECONDS = 1.0
+_NICENESS = 10
 
 
 class UnderWay:
@@ -75,6 +81,7 @@ class UnderWay:
                     break
 
     def _work(self) -> None:
+        _give_way()
         while not self._failures and not self.given_up:
             try:
                 job = self._waiting.popleft()
@@ -102,3 +109,12 @@ class UnderWay:
         ended = all(stage.wait(seconds) for stage in self._stages)
         self.check()
         return ended
+
+
+def _give_way() -> None:
+    """On Linux a thread has a priority of its own, which those that it starts have as well.
+
+    Source: https://man7.org/linux/man-pages/man2/getpriority.2.html#NOTES
+    """
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, get_native_id(), _NICENESS)
