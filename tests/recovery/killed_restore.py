@@ -17,7 +17,7 @@ from lifeboat.cli.cancellation import Cancellation
 from lifeboat.cli.program import run
 from lifeboat.postgres import destination, directory_swap, logical_restore
 
-_AT_ITS_BEGINNING = ("check", "swap")
+_AT_ITS_BEGINNING = ("stage", "check", "swap")
 _AT_ITS_FIRST_TICK = ("combine", "replay")
 _BEHIND: dict[str, tuple[Any, str]] = {
     "tablespace placed": (destination.Place, "_link"),
