@@ -24,7 +24,7 @@ from lifeboat.streams.waking import Stage
 PATIENCE_SECONDS = 5.0
 NO_LIMIT = math.inf
 _LOOK_SECONDS = 1.0
-_NICENESS = 10
+_NICENESS = 5
 
 
 class UnderWay:
