@@ -23,7 +23,7 @@ from lifeboat.targets.s3 import S3Target
 from lifeboat.targets.target import Readable
 from sandbox.s3_servers import RcloneS3
 from tests.streams.conftest import FOLDER
-from tests.streams.keys_made import MIB, settled, threads_of_streams, write_all
+from tests.streams.keys_made import MIB, settled, write_all
 from tests.targets.conftest import Place, s3_place
 
 To = Callable[..., Destination]
@@ -272,7 +272,7 @@ def test_several_writers_are_given_up_at_once(store: LocalTarget, to: To) -> Non
     for writer in writers:
         writer.write(DATA[:MIB])
     abort_all(writers)
-    assert threads_of_streams() == []
+    assert settled()
     assert list(store.list("")) == []
 
 
@@ -303,14 +303,14 @@ def test_a_reader_that_stops_leaves_no_thread(store: LocalTarget, to: To, back_f
     for wanted in (0, 1, 11 * MIB):
         with opened(stream, back_from(store)) as plain:
             assert plain.read(wanted) == DATA[:wanted]
-        assert threads_of_streams() == []
+        assert settled()
 
 
 def test_a_reader_that_raises_leaves_no_thread_and_its_own_error(store: LocalTarget, to: To, back_from: From) -> None:
     stream = write_all(to(store), DATA, volume_size=10 * MIB)
     with pytest.raises(KeyboardInterrupt), opened(stream, back_from(store)):
         raise KeyboardInterrupt
-    assert threads_of_streams() == []
+    assert settled()
 
 
 def test_a_progress_that_raises_ends_the_reading(store: LocalTarget, to: To, back_from: From) -> None:
@@ -321,7 +321,7 @@ def test_a_progress_that_raises_ends_the_reading(store: LocalTarget, to: To, bac
 
     with pytest.raises(Cancelled), opened(stream, back_from(store), passed) as plain:
         plain.read()
-    assert threads_of_streams() == []
+    assert settled()
 
 
 def test_a_reader_of_a_frozen_target_can_leave(own_rclone: RcloneS3, to: To, back_from: From) -> None:
