@@ -85,13 +85,14 @@ def test_a_scratch_place_alone_can_be_exempt_and_everything_else_holds_for_it() 
 
 
 def test_an_objection_names_who_and_why() -> None:
-    assert objection_to(REQUEST, "ben", POLICY, []) == ""
-    assert objection_to(REQUEST, "dora", POLICY, []) == ""
-    assert "not known who" in objection_to(REQUEST, None, POLICY, [])
-    assert "not known who" in objection_to(REQUEST, " ", POLICY, [])
-    assert "asked for it" in objection_to(REQUEST, "ANN", POLICY, [])
-    assert "not among those" in objection_to(REQUEST, "eve", POLICY, [])
-    assert "another person must" in objection_to(REQUEST, "ben", POLICY, ["Ben"])
+    assert objection_to(REQUEST.requester, "ben", POLICY, []) == ""
+    assert objection_to(REQUEST.requester, "dora", POLICY, []) == ""
+    assert objection_to("", "ben", POLICY) == ""  # a schedule asks for a drill
+    assert "not known who" in objection_to(REQUEST.requester, None, POLICY, [])
+    assert "not known who" in objection_to(REQUEST.requester, " ", POLICY, [])
+    assert "asked for it" in objection_to(REQUEST.requester, "ANN", POLICY, [])
+    assert "not among those" in objection_to(REQUEST.requester, "eve", POLICY, [])
+    assert "another person must" in objection_to(REQUEST.requester, "ben", POLICY, ["Ben"])
 
 
 def test_a_request_is_another_when_anything_in_it_is() -> None:

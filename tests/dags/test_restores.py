@@ -277,7 +277,7 @@ def test_a_drill_begins_when_somebody_else_agrees_and_that_takes_a_phase_of_its_
     drill = replace(house, work="dr_drill")
     run = drill.users["ann"].trigger(drill.dag, {"scenario": "total_loss"})
     drill.answer(run, "approve", "ann")
-    drill.asked_again(run, "approve", "ann asked for it, and can't agree to it")
+    drill.asked_again(run, "approve", "ann asked for it, and can't approve it")
     drill.answer(run, "approve", "ben")
     assert drill.ended(run) == "success"
     [record] = [one for one in _records(house.system) if one.run.run_id == run]

@@ -7,8 +7,6 @@ from datetime import timedelta
 import pytest
 
 from lifeboat.errors import RestoreError
-from lifeboat.policy.people import RestorePolicy
-from lifeboat.recovery.drill.approving import objection_to
 from tests.drills.story import PAPERS, Story, outcomes, proof_of
 
 AGREED = "drills: {approval: true}\nrestore: {approvers: [ann, ben]}\n"
@@ -48,19 +46,3 @@ def test_a_drill_that_nobody_agreed_to_does_not_begin(story: Story) -> None:
         with pytest.raises(RestoreError, match="Nobody agreed to this drill of demo"):
             story.drill(approved=True)
     assert len(story.line.events("drill_begun")) == before
-
-
-@pytest.mark.parametrize(
-    ("approver", "requester", "why"),
-    [
-        ("ben", "ann", ""),
-        ("Ben ", "", ""),
-        ("ann", "Ann", "asked for it"),
-        ("dora", "ann", "not among those"),
-        ("", "ann", "not known who"),
-    ],
-)
-def test_only_one_of_the_approvers_who_did_not_ask_may_agree(approver: str, requester: str, why: str) -> None:
-    objection = objection_to(approver, requester, RestorePolicy(approvers=("ann", "ben")))
-    assert why in objection
-    assert bool(objection) == bool(why)

@@ -12,9 +12,9 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]
 import pytest
 
-from sandbox.accounts import remove
+from sandbox.accounts import remove, server_directory
 from sandbox.postgres import PostgresServer
-from tests.recovery.line import Line, prepare, system_in
+from tests.recovery.line import Line, commit, prepare, system_in
 
 _MEMORY = Path("/dev/shm")
 _NAME = "lifeboat-recovery-"
@@ -46,6 +46,23 @@ def tmp_path(quick_directory: Path | None, tmp_path_factory: pytest.TempPathFact
     directory.chmod(0o755)
     yield directory
     remove(directory)
+
+
+@pytest.fixture(scope="module")
+def stopped(module_path: Path) -> Iterator[Line]:
+    """A system with a full and three segments of WAL behind it, a row of the ledger in each; its server is stopped."""
+    place = server_directory(module_path / "place")
+    with PostgresServer(module_path / "server", settings={"fsync": "off"}) as server:
+        prepare(server)
+        line = Line(module_path, place, server, system_in(module_path))
+        line.full()
+        for number in (1, 2, 3):
+            commit(server, number)
+            server.run_sql("SELECT pg_switch_wal()")
+        line.wal()
+        server.stop()
+        yield line
+    remove(place)
 
 
 @pytest.fixture(scope="module")

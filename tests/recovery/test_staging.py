@@ -16,31 +16,13 @@ from lifeboat.postgres import staging
 from lifeboat.postgres.destination import Request
 from lifeboat.postgres.moments import AtTime, Latest
 from lifeboat.postgres.restore import restore
-from sandbox.accounts import remove, server_directory
-from sandbox.postgres import PostgresServer
+from sandbox.accounts import server_directory
 from sandbox.processes import wait_until
 from tests.object_damage import rewrite
-from tests.recovery.line import Line, commit, ledger, prepare, system_in
+from tests.recovery.line import Line, commit, ledger
 from tests.recovery.test_destination import beside, servers_on
 
 ROWS = "SELECT n FROM ledger"
-
-
-@pytest.fixture(scope="module")
-def shared(module_path: Path) -> Iterator[Line]:
-    """A system with a full and three segments of WAL behind it; its server is stopped."""
-    place = server_directory(module_path / "place")
-    with PostgresServer(module_path / "server", settings={"fsync": "off"}) as server:
-        prepare(server)
-        line = Line(module_path, place, server, system_in(module_path))
-        line.full()
-        for number in (1, 2, 3):
-            commit(server, number)
-            server.run_sql("SELECT pg_switch_wal()")
-        line.wal()
-        server.stop()
-        yield line
-    remove(place)
 
 
 class Late:
@@ -66,44 +48,44 @@ class Late:
         monkeypatch.setattr(staging, "opened", held_back)
 
 
-def test_recovery_begins_before_the_last_of_the_wal_is_there(shared: Line, monkeypatch: pytest.MonkeyPatch) -> None:
-    request = shared.request()
-    late = Late(shared, request, monkeypatch)
+def test_recovery_begins_before_the_last_of_the_wal_is_there(stopped: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = stopped.request()
+    late = Late(stopped, request, monkeypatch)
     seen = []
 
     def tick() -> None:
         seen.append(late.asked.exists())
 
-    restored = restore(shared.repository, late.plan, request, tick=tick)
+    restored = restore(stopped.repository, late.plan, request, tick=tick)
     assert True in seen
-    assert ledger(shared.ask(restored, ROWS)) == [1, 2, 3]
+    assert ledger(stopped.ask(restored, ROWS)) == [1, 2, 3]
 
 
 def test_a_segment_that_is_found_damaged_while_recovery_waits_for_it_ends_the_restore(
-    shared: Line, monkeypatch: pytest.MonkeyPatch
+    stopped: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    request = shared.request()
-    late = Late(shared, request, monkeypatch)
+    request = stopped.request()
+    late = Late(stopped, request, monkeypatch)
     stage = late.plan.stages[-1]
     manifest = stage.run.copy.manifest
-    folder = shared.directory / "primary" / manifest.folder.attempt(manifest.attempt)
+    folder = stopped.directory / "primary" / manifest.folder.attempt(manifest.attempt)
     file = folder / manifest.stream(stage.stream).volumes[0].file
     whole = file.read_bytes()
     rewrite(file, lambda data: data[:-9] + bytes([data[-9] ^ 1]) + data[-8:])
     try:
         with pytest.raises(ObjectDamaged, match=late.last):
-            restore(shared.repository, late.plan, request)
+            restore(stopped.repository, late.plan, request)
     finally:
         file.write_bytes(whole)
-    assert not beside(shared, request.into)
+    assert not beside(stopped, request.into)
     wait_until(lambda: not servers_on(request.into), within=20, what="nothing waits for the segment any more")
 
 
 def test_a_restore_that_is_stopped_while_recovery_waits_leaves_nobody_waiting(
-    shared: Line, monkeypatch: pytest.MonkeyPatch
+    stopped: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    request = shared.request()
-    late = Late(shared, request, monkeypatch)
+    request = stopped.request()
+    late = Late(stopped, request, monkeypatch)
     late.asked, asked = request.unfinished / "nothing", late.asked
 
     def tick() -> None:
@@ -112,8 +94,8 @@ def test_a_restore_that_is_stopped_while_recovery_waits_leaves_nobody_waiting(
             raise Cancelled("A person stopped it.")
 
     with pytest.raises(Cancelled):
-        restore(shared.repository, late.plan, request, tick=tick)
-    assert not beside(shared, request.into)
+        restore(stopped.repository, late.plan, request, tick=tick)
+    assert not beside(stopped, request.into)
     wait_until(lambda: not servers_on(request.into), within=20, what="nothing waits for the segment any more")
 
 

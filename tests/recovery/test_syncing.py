@@ -4,7 +4,7 @@ import ctypes
 import errno
 import os
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,9 +15,7 @@ from lifeboat.postgres.moments import Latest
 from lifeboat.postgres.open_server import OpenServer
 from lifeboat.postgres.restore import restore
 from lifeboat.postgres.syncing import synced_at_the_end, tells_of_every_error
-from sandbox.accounts import remove, server_directory
-from sandbox.postgres import PostgresServer
-from tests.recovery.line import Line, commit, ledger, prepare, system_in
+from tests.recovery.line import Line, ledger
 
 ROWS = "SELECT n FROM ledger"
 
@@ -35,22 +33,6 @@ class Disk:
         self.synced.append(os.fstat(descriptor).st_dev)
         ctypes.set_errno(errno.EIO)
         return -1 if self._fails else 0
-
-
-@pytest.fixture(scope="module")
-def shared(module_path: Path) -> Iterator[Line]:
-    """A system with a full and WAL; its server is stopped."""
-    place = server_directory(module_path / "place")
-    with PostgresServer(module_path / "server", settings={"fsync": "off"}) as server:
-        prepare(server)
-        line = Line(module_path, place, server, system_in(module_path))
-        commit(server, 1)
-        line.full()
-        commit(server, 2)
-        line.wal()
-        server.stop()
-        yield line
-    remove(place)
 
 
 @pytest.mark.parametrize(
@@ -71,8 +53,10 @@ def test_a_file_system_is_synced_as_a_whole_only_where_its_errors_are_told(
     assert tells_of_every_error(system, release) is tells
 
 
-def test_what_was_restored_is_on_the_disk_before_it_has_its_name(shared: Line, monkeypatch: pytest.MonkeyPatch) -> None:
-    request = shared.request()
+def test_what_was_restored_is_on_the_disk_before_it_has_its_name(
+    stopped: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = stopped.request()
     seen: list[tuple[bool, bool, bool]] = []
 
     def look() -> None:
@@ -82,22 +66,22 @@ def test_what_was_restored_is_on_the_disk_before_it_has_its_name(shared: Line, m
 
     disk = Disk(look)
     monkeypatch.setattr(syncing, "_LIBC", disk)
-    restored = shared.restore(Latest(), request)
+    restored = stopped.restore(Latest(), request)
     assert seen == [(False, False, False)]
     assert disk.synced == [request.into.stat().st_dev]
-    assert ledger(shared.ask(restored, ROWS)) == [1, 2]
+    assert ledger(stopped.ask(restored, ROWS)) == [1, 2, 3]
 
 
-def test_a_write_that_did_not_reach_the_disk_fails_the_restore(shared: Line, monkeypatch: pytest.MonkeyPatch) -> None:
-    request = shared.request()
+def test_a_write_that_did_not_reach_the_disk_fails_the_restore(stopped: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = stopped.request()
     monkeypatch.setattr(syncing, "_LIBC", Disk(lambda: None, fails=True))
     with pytest.raises(RestoreError, match=r"Not everything .* reached the disk .*Input/output error"):
-        shared.restore(Latest(), request)
-    assert not [path for path in shared.place.iterdir() if path.name.startswith(request.into.name)]
+        stopped.restore(Latest(), request)
+    assert not [path for path in stopped.place.iterdir() if path.name.startswith(request.into.name)]
 
 
 def test_where_errors_of_a_file_system_are_not_told_the_server_syncs_each_file(
-    shared: Line, monkeypatch: pytest.MonkeyPatch
+    stopped: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk = Disk(lambda: None)
     settings: list[object] = []
@@ -108,10 +92,10 @@ def test_where_errors_of_a_file_system_are_not_told_the_server_syncs_each_file(
         with server.session("postgres") as session:
             settings.append(session.execute("SHOW fsync").fetchone())
 
-    restored = restore(shared.repository, shared.plan(Latest()), shared.request(), examine=look)
+    restored = restore(stopped.repository, stopped.plan(Latest()), stopped.request(), examine=look)
     assert settings == [("on",)]
     assert disk.synced == []
-    assert ledger(shared.ask(restored, ROWS)) == [1, 2]
+    assert ledger(stopped.ask(restored, ROWS)) == [1, 2, 3]
 
 
 def test_each_file_system_is_synced_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,25 +43,29 @@ class ApproveDrill(DrillTask, HITLOperator):
         Raises:
             AirflowFailException: somebody who may said no, or nobody answered in time.
         """
-        from lifeboat.recovery.drill.approving import objection_to
+        from lifeboat.recovery.approval.ruling import objection_to
 
         if "error" in event:
             nobody = event.get("error_type") == "timeout"
-            raise AirflowFailException(
-                f"The drill is not made: {'nobody answered in time' if nobody else 'the answer was lost'}."
-            )
+            raise self._not_made("nobody answered in time" if nobody else "the answer was lost")
         run: Any = context["dag_run"]
         name = str((event.get("responded_by_user") or {}).get("name") or "").strip()
-        why = objection_to(name, str(run.triggering_user_name or ""), self._repository().policy.restore)
+        why = objection_to(str(run.triggering_user_name or ""), name, self._repository().policy.restore)
         if why:
             self.log.warning("The answer does not count: %s.", why)
             return self._ask(context, why)
         if list(event.get("chosen_options") or ()) != [APPROVE]:
-            raise AirflowFailException(f"The drill is not made: {name} said no.")
+            raise self._not_made(f"{name} said no")
         practice = self._practice(context)
         practice.agree(run.start_date, name)
         self.log.info("%s agrees to the drill.", name)
         return name
+
+    def _not_made(self, why: str) -> AirflowFailException:
+        return AirflowFailException(
+            f"The drill of {self.system} is not made: {why}. Trigger another one, when somebody of `restore.approvers` "
+            "in the policy is at hand."
+        )
 
     def _ask(self, context: Context, why: str) -> Any:
         """Park the task until somebody answers; never returns, but by what Airflow raises."""

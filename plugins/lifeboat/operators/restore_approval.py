@@ -80,7 +80,7 @@ class ApproveRestore(RestoreStep, HITLOperator):
 
         policy = repository.policy.restore
         before = approvers_of(found_of(repository, request.id), request, policy)
-        why = objection_to(request, name, policy, before)
+        why = objection_to(request.requester, name, policy, before)
         withdrawn = folded(name) == folded(request.requester)
         if chosen != [APPROVE] and (not why or withdrawn):
             self._refuse(context, repository, request, f"{name} {'withdrew it' if withdrawn else 'said no'}")

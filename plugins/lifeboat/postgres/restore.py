@@ -140,25 +140,27 @@ def restore(
                 wal.begin(progress, tick)
             # On a busy disk this takes as long as combining, and nobody needs to wait for it.
             with UnderWay("links", [place.remove_links], 1, patience=NO_LIMIT) as removing:
-                with server_room(owner) as room, clock.phase("replay"):
-                    progress("replay", 0, 1)
-                    server = RecoveryServer(
+                with (
+                    clock.phase("replay"),
+                    server_room(owner) as room,
+                    RecoveryServer(
                         request.binaries, place.data, room, facts, place.owner, synced_later=sync is not None
-                    )
-                    with server:
-                        try:
-                            recovered, to_the_end = _recover(server, plan, wal.command, look, request.limit_seconds)
-                        except RestoreError:
-                            _keep_log(room, request)
-                            raise
+                    ) as server,
+                ):
+                    progress("replay", 0, 1)
+                    try:
+                        recovered, to_the_end = _recover(server, plan, wal.command, look, request.limit_seconds)
+                    except RestoreError:
+                        _keep_log(room, request)
+                        raise
+                    clock.turn("check")
+                    progress("check", 0, 1)
+                    databases = _prove(server, plan)
+                    if examine is not None:
+                        clock.turn("examine")
+                        examine(_opened(server, request, plan, room, databases, owner, recovered.stopped_at))
                         clock.turn("check")
-                        progress("check", 0, 1)
-                        databases = _prove(server, plan)
-                        if examine is not None:
-                            clock.turn("examine")
-                            examine(_opened(server, request, plan, room, databases, owner, recovered.stopped_at))
-                            clock.turn("check")
-                        server.stop_cleanly()
+                    server.stop_cleanly()
                 while not removing.wait(TICK_SECONDS):
                     tick()
         if sync is not None:

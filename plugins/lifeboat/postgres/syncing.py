@@ -3,8 +3,8 @@
 The server that recovers need not wait for the disk meanwhile: a restore that loses its machine in the middle begins
 anew. It would sync every WAL segment that it is given, and throw most of them away.
 
-The file systems are opened before anything is written: Linux tells whoever syncs of every write that failed since he
-opened, also of those that it tried by itself in between. It does so since 5.8.
+The file systems are opened before anything is written: Linux tells whoever syncs of every write that has
+failed since then, also of those that it tried by itself in between. It does so since 5.8.
 
 Source: https://man7.org/linux/man-pages/man2/sync.2.html
 """

@@ -124,7 +124,7 @@ class BringingBack:
             looking: dict[str, float] = {}
             with watch.phase("looking", looking):
                 for name, ask in self._hooks(place, source).items():
-                    came.checks.append(watch.check(name, lambda ask=ask: ask(where, None)))  # type: ignore[misc]
+                    came.checks.append(watch.check(name, partial(ask, where, None)))
             came.looking += looking["looking"]
             return
         if chosen.kind == EXPORT:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -24,7 +25,7 @@ from lifeboat.recovery.sql_checks import SqlCheck, ask
 LAST_WORDS = 3
 HEARTBEAT = "heartbeat"
 
-Session = Callable[[str], psycopg.Connection[TupleRow]]
+OpenSession = Callable[[str], psycopg.Connection[TupleRow]]
 AskHook = Callable[[Mapping[str, str], Owner | None], tuple[bool, str]]
 """Asks the policy's own command or address, given variables that tell where the restored copy is."""
 
@@ -66,8 +67,8 @@ class DatabaseChecks:
         found = [self._watch.check("pg_amcheck", lambda: self._amcheck(opened))]
         return [*found, *self.ask(opened.session, _where(opened), opened.owner)]
 
-    def ask(self, session: Session, where: Mapping[str, str], owner: Owner | None) -> list[Check]:
-        """The system's own questions, then its application's.
+    def ask(self, session: OpenSession, where: Mapping[str, str], owner: Owner | None) -> list[Check]:
+        """The system's own questions, then its hooks'.
 
         Args:
             session: opens one in a database, by the name that it had on the lost server.
@@ -77,17 +78,17 @@ class DatabaseChecks:
         found = []
         for one in self._own:
             self._tick()
-            found.append(self._watch.check(one.name, lambda one=one: ask(one, session)))  # type: ignore[misc]
+            found.append(self._watch.check(one.name, partial(ask, one, session)))
         if self._heartbeat is not None:
             heartbeat = self._heartbeat
             found.append(self._watch.check(HEARTBEAT, lambda: self._beat(session, heartbeat)))
         for name, ask_hook in self._hooks.items():
-            found.append(self._watch.check(name, lambda ask_hook=ask_hook: ask_hook(where, owner)))  # type: ignore[misc]
+            found.append(self._watch.check(name, partial(ask_hook, where, owner)))
         return found
 
-    def _beat(self, opened: Session, heartbeat: HeartbeatPolicy) -> tuple[bool, str]:
+    def _beat(self, session_in: OpenSession, heartbeat: HeartbeatPolicy) -> tuple[bool, str]:
         try:
-            with opened(heartbeat.database) as session:
+            with session_in(heartbeat.database) as session:
                 session.execute("SET default_transaction_read_only = on")
                 row = session.execute(heartbeat.query.encode()).fetchone()
         except psycopg.Error as error:
@@ -128,11 +129,11 @@ def _where(opened: OpenServer) -> dict[str, str]:
     }
 
 
-def silence_event_triggers(databases: Sequence[str], opened: Session) -> None:
+def silence_event_triggers(databases: Sequence[str], session_in: OpenSession) -> None:
     """Before PostgreSQL 17, to make amcheck's extension would fire them: the lost system's code, which may refuse, or
     reach out to the living."""
     for database in databases:
-        with opened(database) as session:
+        with session_in(database) as session:
             for (name,) in session.execute("SELECT evtname FROM pg_catalog.pg_event_trigger").fetchall():
                 session.execute(sql.SQL("ALTER EVENT TRIGGER {} DISABLE").format(sql.Identifier(name)))
 

@@ -48,16 +48,17 @@ class Found:
     unreadable: tuple[str, ...] = ()
 
 
-def objection_to(request: RestoreRequest, approver: str | None, policy: RestorePolicy, before: Sequence[str]) -> str:
-    """Why somebody can't approve a request; empty: they can.
+def objection_to(requester: str, approver: str | None, policy: RestorePolicy, before: Sequence[str] = ()) -> str:
+    """Why somebody can't approve what another one asks for, a restore or a drill; empty: they can.
 
     Args:
+        requester: who asks; empty: a schedule does.
         approver: their name; ``None`` where nobody knows it.
         before: who approved it already.
     """
     if approver is None or not folded(approver):
         return "it is not known who answered"
-    if folded(approver) == folded(request.requester):
+    if folded(approver) == folded(requester):
         return f"{approver} asked for it, and can't approve it"
     if folded(approver) not in {folded(name) for name in policy.approvers}:
         return f"{approver} is not among those who may approve"
@@ -72,7 +73,7 @@ def approvers_of(found: Found, request: RestoreRequest, policy: RestorePolicy) -
     for one in sorted(found.approvals, key=lambda approval: approval.time):
         good = one.request == request.id and one.sha256 == request.sha256
         in_time = request.made <= one.time <= request.expires
-        if good and in_time and not objection_to(request, one.approver, policy, counted):
+        if good and in_time and not objection_to(request.requester, one.approver, policy, counted):
             counted.append(one.approver)
     return counted
 

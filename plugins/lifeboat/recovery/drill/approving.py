@@ -1,12 +1,10 @@
-"""A drill that somebody agreed to: who may, and how long it took, from when it was asked for."""
+"""A drill that somebody agreed to: who did, and how long it took, from when it was asked for."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
-
-from lifeboat.policy.people import RestorePolicy, folded
 
 
 @dataclass(frozen=True)
@@ -37,18 +35,3 @@ class DrillApproval:
         return cls(
             datetime.fromisoformat(told["asked"]), datetime.fromisoformat(told["approved"]), str(told["approver"])
         )
-
-
-def objection_to(approver: str, requester: str, policy: RestorePolicy) -> str:
-    """Why somebody's answer to a drill does not count; empty: it does.
-
-    Args:
-        requester: who asked for it; empty: the schedule did.
-    """
-    if not folded(approver):
-        return "it is not known who answered"
-    if requester and folded(approver) == folded(requester):
-        return f"{approver} asked for it, and can't agree to it"
-    if folded(approver) not in {folded(name) for name in policy.approvers}:
-        return f"{approver} is not among those who may approve"
-    return ""

@@ -20,7 +20,7 @@ from typing import Any
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 import lifeboat
-from lifeboat.errors import Cancelled, ConnectionUnknown, KeyUnavailable, RestoreError
+from lifeboat.errors import Cancelled, ConnectionUnknown, RestoreError
 from lifeboat.outside import Outside, as_airflow
 from lifeboat.policy.drills import HeartbeatPolicy
 from lifeboat.policy.encryption import LocalKey
@@ -209,20 +209,6 @@ class CleanRoom:
                 f"Try it by hand, where there is no Airflow: `lifeboat --kit {self._kit} restore {request.system} "
                 f"{request.source} --plan`.",
             ) from None
-
-
-def insist_on_keys(break_glass: Iterable[Path]) -> None:
-    """Insist on the private keys being where they are said to be.
-
-    Raises:
-        KeyUnavailable: one is not.
-    """
-    for path in break_glass:
-        if not path.is_file():
-            raise KeyUnavailable(
-                f"The private half of the break-glass key is not at {path}.",
-                "Have it brought from the safe for the time of the drill, and take it back afterwards.",
-            )
 
 
 def _files_of(living: LoadedPolicy) -> tuple[Path, ...]:

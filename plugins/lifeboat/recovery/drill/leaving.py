@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from lifeboat.errors import KeyUnavailable
 from lifeboat.policy.drills import Scenario
-from lifeboat.recovery.drill.clean_room import insist_on_keys
 from lifeboat.recovery.drill.scenarios import WITH_BREAK_GLASS, keys_left
 from lifeboat.repository.system import SystemRepository
 
@@ -28,3 +28,17 @@ def left_by(scenario: Scenario, repository: SystemRepository, break_glass: Seque
     policy = repository.policy
     left = policy.model_copy(update={"encryption": keys_left(scenario, policy.encryption)})
     return SystemRepository(replace(repository.loaded, policy=left), repository.outside, break_glass=break_glass)
+
+
+def insist_on_keys(break_glass: Iterable[Path]) -> None:
+    """Insist on the private keys being where they are said to be.
+
+    Raises:
+        KeyUnavailable: one is not.
+    """
+    for path in break_glass:
+        if not path.is_file():
+            raise KeyUnavailable(
+                f"The private half of the break-glass key is not at {path}.",
+                "Have it brought from the safe for the time of the drill, and take it back afterwards.",
+            )

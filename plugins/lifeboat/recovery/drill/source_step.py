@@ -11,8 +11,8 @@ from pathlib import Path
 from lifeboat.errors import LifeboatError
 from lifeboat.policy.drill_steps import drill_policy
 from lifeboat.recovery.bringing_back import BringingBack, Means
-from lifeboat.recovery.drill.clean_room import CleanRoom, insist_on_keys
-from lifeboat.recovery.drill.leaving import left_by
+from lifeboat.recovery.drill.clean_room import CleanRoom
+from lifeboat.recovery.drill.leaving import insist_on_keys, left_by
 from lifeboat.recovery.drill.recording import Begun, copied_later
 from lifeboat.recovery.drill.recovering import SourceRecovery
 from lifeboat.recovery.evidence import APPROVE, Proof
