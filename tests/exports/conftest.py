@@ -13,7 +13,6 @@ from lifeboat.outside import Connection, Outside, utc_now
 from lifeboat.policy.loading import load_policy
 from lifeboat.policy.naming import Tier
 from lifeboat.policy.postgres_source import PostgresSource
-from lifeboat.postgres.advisory_lock import LOCKS_HELD, key_of
 from lifeboat.postgres.connecting import no_tick
 from lifeboat.postgres.exports.export import back_up_export
 from lifeboat.postgres.exports.reading import read_records
@@ -28,7 +27,6 @@ from sandbox.postgres import PostgresServer
 from sandbox.postgres_builds import binaries
 from sandbox.postgres_role import create_backup_role
 from sandbox.postgres_template import Template
-from sandbox.processes import wait_until
 
 SOURCE = "database"
 DAILY = '      daily:\n        schedule: "0 2 * * *"\n        retention: 30d\n'
@@ -103,7 +101,7 @@ class Exporter:
 
     def export(self, *only: str, work: Work | None = None, tick: Callable[[], None] = no_tick) -> Copy:
         journal = self.repository.journal("primary", run="test", actor="a test")
-        copy = back_up_export(
+        return back_up_export(
             self.repository,
             SOURCE,
             self.source,
@@ -112,13 +110,6 @@ class Exporter:
             progress=lambda *_: None,
             tick=tick,
         )
-        # A session that was closed has its lock until the server's process has ended.
-        wait_until(lambda: not self._is_locked(), within=60, what="the server has freed the lock of this export")
-        return copy
-
-    def _is_locked(self) -> bool:
-        held = {key for (key,) in self.server.run_sql(LOCKS_HELD)}
-        return key_of(f"lifeboat export {self.repository.system} {SOURCE}") in held
 
     def records(self, copy: Copy) -> dict[str, TableRecord]:
         found = read_records(copy.manifest, origin_of(self.repository, "primary", copy))

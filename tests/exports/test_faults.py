@@ -26,6 +26,8 @@ from lifeboat.errors import (
 from lifeboat.operators.run import work_of
 from lifeboat.outside import utc_now
 from lifeboat.policy.naming import Tier
+from lifeboat.postgres import advisory_lock
+from lifeboat.postgres.advisory_lock import take_lock
 from lifeboat.postgres.connecting import no_tick
 from lifeboat.postgres.exports import packing, snapshot
 from lifeboat.postgres.exports.files import UNFINISHED, files_of, write_files
@@ -285,6 +287,23 @@ def test_another_export_at_the_same_time_is_refused(
     midway(monkeypatch, again)
     exporter.export()
     assert refused == ["Another export of demo database is under way."]
+
+
+def test_an_export_waits_for_the_one_that_is_just_leaving(
+    exporter: Exporter, run_sql: RunSql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_sql("CREATE TABLE users AS SELECT generate_series(1, 5) AS n")
+    leaving = exporter.server.connect(database="postgres")
+    assert take_lock(leaving, f"lifeboat export {exporter.repository.system} {SOURCE}")
+    waited: list[str] = []
+
+    def wait_a_moment(_tick: object) -> None:
+        waited.append("refused once")
+        leaving.close()
+
+    monkeypatch.setattr(advisory_lock, "_wait_a_moment", wait_a_moment)
+    assert len(exporter.records(exporter.export())) == 1
+    assert waited
 
 
 def flip(exporter: Exporter, stream: str) -> None:

@@ -12,7 +12,7 @@ import psycopg
 
 from lifeboat.errors import BackupFailed
 from lifeboat.policy.postgres_source import PostgresSource
-from lifeboat.postgres.advisory_lock import take_lock
+from lifeboat.postgres.advisory_lock import wait_for_lock
 from lifeboat.postgres.exports.choosing import Hidden
 from lifeboat.postgres.exports.packing import Packer
 from lifeboat.postgres.exports.queries import MAKE_MASK_KEY, copy_statement
@@ -51,6 +51,8 @@ from lifeboat.repository.layout import RecoveryPointFolder
 from lifeboat.repository.system import PRIMARY, SystemRepository, Work
 
 Progress = Callable[[int, int], None]
+LEAVING_SECONDS = 3.0
+"""A session that was closed has its locks until the server's process has ended."""
 
 
 def back_up_export(
@@ -102,7 +104,7 @@ def back_up_export(
         standby = is_standby(session, allowed=source.standby)
         lock = f"lifeboat export {repository.system} {source_name}"
         if past is None:
-            _keep_others_out(session, lock, f"{repository.system} {source_name}")
+            _keep_others_out(session, lock, f"{repository.system} {source_name}", tick)
         export = _Export(to, source, work.only, packer, tick_and_tell, past.moment if past is not None else None)
         export.survey(session)
         journal_begun(journal, source_name, work)
@@ -134,9 +136,9 @@ def back_up_export(
     return copy
 
 
-def _keep_others_out(session: Sql, lock: str, what: str) -> None:
+def _keep_others_out(session: Sql, lock: str, what: str, tick: Callable[[], None]) -> None:
     """Two exports at once would take the same place in their row. The lock goes with its session."""
-    if not take_lock(session, lock):
+    if not wait_for_lock(session, lock, tick=tick, seconds=LEAVING_SECONDS):
         raise BackupFailed(
             f"Another export of {what} is under way.",
             "Let it end, and try again. After a worker's death the server frees its lock when it notices the broken "
